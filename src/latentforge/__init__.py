@@ -1,0 +1,39 @@
+"""Latentforge trains, compares and puts to work the models that learn a latent space: autoencoders, VAEs, GANs and
+their hybrids.
+
+    import latentforge as lf
+
+    model = lf.create("vae", image_shape=(1, 28, 28), latent_dim=20)
+    lf.fit(model, "mnist-5k", minutes=2)
+    images = model.sample(64)  # (64, 1, 28, 28) in [0, 1]
+"""
+
+from importlib import import_module
+
+from latentforge._version import __version__
+from latentforge.errors import InputError, RunError
+from latentforge.registry import create, describe, list_models
+
+# torch is imported at the first use of one of these, so that the command line answers at once
+_LAZY = {
+    "Game": "game", "Seat": "game", "frozen": "game", "leave_out": "game", "Clock": "clock", "Trainer": "train",
+    "fit": "api", "resume": "api", "load": "saving", "open_data": "data", "Dataset": "data", "Batch": "data",
+    "embed": "tasks.encode", "interpolate": "tasks.interpolate", "evaluate": "tasks.evaluate",
+}  # fmt: skip
+
+
+def __getattr__(name: str):
+    if name not in _LAZY:
+        raise AttributeError(f"module 'latentforge' has no attribute '{name}'")
+    return getattr(import_module(f"latentforge.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])
+
+
+__all__ = [  # noqa: RUF022
+    "__version__", "InputError", "RunError", "create", "describe", "list_models",
+    "Game", "Seat", "frozen", "leave_out", "Clock", "Trainer", "fit", "resume", "load", "open_data", "Dataset", "Batch",
+    "embed", "interpolate", "evaluate",
+]  # fmt: skip

@@ -1,0 +1,5 @@
+"""`python -m latentforge`."""
+
+from latentforge.cli import entry_point
+
+entry_point()

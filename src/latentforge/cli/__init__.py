@@ -1,0 +1,90 @@
+"""The command `latentforge`. Verbs load when they are used, so that help needs no torch.
+
+Exit codes: 0 done, 1 the run failed, 2 bad usage or bad input, 130 interrupted after a checkpoint.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from latentforge._version import __version__
+from latentforge.errors import InputError, RunError, suggest
+
+VERBS = {
+    "models": "List the models, or show one with its arguments",
+    "data": "Show which data sets are here; preview one",
+    "train": "Train a model on images",
+    "resume": "Continue a run from its last checkpoint",
+    "sample": "Draw new images from a trained model",
+    "reconstruct": "Encode images and decode them again",
+    "interpolate": "Walk between codes",
+    "embed": "Write the codes of images",
+    "evaluate": "Measure a trained model on held-out images",
+    "report": "Write the page of a run anew",
+    "export": "Write the model alone, ready to share",
+}
+
+
+class Verbs(click.Group):
+    """The verbs, each in a file of its own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            raise click.UsageError(f"there is no command '{name}'.{suggest(name, VERBS)}")
+        return import_module(f"latentforge.cli.{name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="latentforge")
+def root() -> None:
+    """Train autoencoders, VAEs, GANs and their hybrids, and put them to work.
+
+    \b
+    latentforge train vae-gan --data path/to/images --minutes 10
+    latentforge sample runs/vae-gan -n 64 --out grid.png
+    """
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code. Errors are one line on stderr."""
+    try:
+        root.main(arguments, prog_name="latentforge", standalone_mode=False)
+        return 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return 2
+    except click.ClickException as error:
+        where = f" (see '{error.ctx.command_path} --help')" if getattr(error, "ctx", None) else ""
+        return fail(" ".join(error.format_message().split()) + where, 2)
+    except InputError as error:
+        return fail(str(error), 2)
+    except RunError as error:
+        return fail(str(error), 1)
+    except (KeyboardInterrupt, click.Abort):
+        return fail("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if type(error).__name__ == "Interrupted":
+            return fail(str(error), 130)
+        raise
+
+
+def fail(text: str, code: int) -> int:
+    print(f"latentforge: {text}", file=sys.stderr)
+    return code
+
+
+def entry_point() -> None:
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""`latentforge data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from latentforge.cli.tables import print_table
+
+
+@click.command("data")
+@click.argument("source", required=False)
+@click.option("--data-dir", help="where named sets are looked for first")
+@click.option("--image-size", help="crop and resize: 64 or 30x46")
+@click.option("--channels", type=click.IntRange(1, 4), help="force the channels")
+@click.option("--skip-bad", is_flag=True, help="go on without images that cannot be read")
+@click.option("--preview", type=click.Path(path_type=Path), help="write the first 25 images with their labels to this PNG")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def command(source: str | None, data_dir: str | None, image_size: str | None, channels: int | None, skip_bad: bool,
+            preview: Path | None, as_json: bool) -> None:  # fmt: skip
+    """Show which data sets are available where; with SOURCE, read that set, folder or file and say what is in it."""
+    if source is None:
+        from latentforge.data.named import available
+
+        print_table(available(data_dir), as_json)
+        return
+    from latentforge.data import open_data
+    from latentforge.errors import InputError
+
+    if preview is not None and preview.suffix.lower() != ".png":
+        raise InputError(f"--preview {preview}: give a name that ends in .png.")
+    found = open_data(source, data_dir=data_dir, image_size=image_size, channels=channels, skip_bad=skip_bad)
+    c, h, w = found.image_shape
+    row = {
+        "set": found.name, "images": f"{len(found.train)} + {len(found.validation)} + {len(found.test)}",
+        "shape (C, H, W)": f"{c} x {h} x {w}", "classes": found.num_classes or "none", "from": found.source,
+    }  # fmt: skip
+    print_table([row], as_json)
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+    if preview is not None:
+        from latentforge.report.labelled import labelled_grid
+        from latentforge.report.grid import save
+        from latentforge.tasks.output import writing
+
+        with writing(preview):
+            save(labelled_grid(found.train, found.classes), preview)
+        click.echo(f"{preview}: the first {min(25, len(found.train))} training images", err=True)

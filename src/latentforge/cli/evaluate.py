@@ -1,0 +1,33 @@
+"""`latentforge evaluate RUN`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentforge.cli.tables import print_table
+
+
+@click.command("evaluate")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--split", type=click.Choice(["validation", "test"]), default="test", help="which images  [test]")
+@click.option("--seed", default=0, help="seed of the noise and the samples  [0]")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def command(run: Path, split: str, seed: int, as_json: bool) -> None:
+    """Measure a run on held-out images, each number beside a trivial baseline; kept in RUN/metrics.json."""
+    import latentforge as lf
+    from latentforge.api import data_of
+    from latentforge.files import write_text
+    from latentforge.run import Run
+
+    opened = Run.open(run)
+    rows = lf.evaluate(lf.load(run), data_of(opened), split, seed)
+    file = run / "metrics.json"
+    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    kept[split] = {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
+    write_text(file, json.dumps(kept, indent=2) + "\n")
+    columns = ("measure", "value", "better", "baseline", "which", "reference", "is", "images")
+    print_table([{c: r.get(c) for c in columns} for r in rows], as_json)

@@ -1,0 +1,21 @@
+"""`latentforge export RUN DIR`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("export")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("directory", type=click.Path(path_type=Path))
+def command(run: Path, directory: Path) -> None:
+    """Write the model alone (model.safetensors, config.json, README.md); `lf.load(DIRECTORY)` opens it."""
+    import latentforge as lf
+    from latentforge.errors import InputError
+
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InputError(f"{directory} exists and is not an empty directory; choose another.")
+    lf.load(run).save_pretrained(str(directory))
+    print(f"{directory}: model.safetensors, config.json, README.md")

@@ -1,0 +1,49 @@
+"""What the verbs on a trained model share: the model, and the images to use it on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentforge.errors import InputError
+
+
+def image_source(function: Callable) -> Callable:
+    """Options that choose images: the run's own held-out ones, or others."""
+    for decorator in reversed([
+        click.option("--data", help="other images: named set, folder or file  [the run's own data]"),
+        click.option("--data-dir", help="where named sets are looked for first"),
+        click.option("--image-size", help="crop and resize other images: 64 or 30x46"),
+        click.option("--channels", type=click.IntRange(1, 4), help="force the channels of other images"),
+        click.option("--split", type=click.Choice(["train", "validation", "test", "all"]), default="test",
+                     help="which images  [test]"),
+    ]):  # fmt: skip
+        function = decorator(function)
+    return function
+
+
+def open_images(run: Path, model: Any, data: str | None, data_dir: str | None, image_size: str | None,
+                channels: int | None, split: str) -> Any:  # fmt: skip
+    """The chosen split (`Images`), checked against the model."""
+    import torch
+
+    from latentforge.api import data_of
+    from latentforge.data import Images, open_data
+    from latentforge.run import Run
+    from latentforge.tasks.encode import need_shape
+
+    if data is not None:
+        dataset = open_data(data, data_dir=data_dir, image_size=image_size, channels=channels)
+    elif (run / "config.yaml").is_file():
+        dataset = data_of(Run.open(run))
+    else:
+        raise InputError(f"{run} is an exported model and carries no data; name images with --data.")
+    need_shape(model, dataset.image_shape, dataset.source)
+    if split != "all":
+        return getattr(dataset, split)
+    parts = [dataset.train, dataset.validation, dataset.test]
+    labels = None if parts[0].labels is None else torch.cat([p.labels for p in parts])
+    return Images(torch.cat([p.pixels for p in parts]), labels)

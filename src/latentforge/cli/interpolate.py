@@ -1,0 +1,35 @@
+"""`latentforge interpolate RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from latentforge.cli.inputs import image_source, open_images
+
+
+@click.command("interpolate")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("-n", "--number", default=8, type=click.IntRange(1), help="how many walks  [8]")
+@click.option("--steps", default=10, type=click.IntRange(2), help="images per walk, both ends included  [10]")
+@click.option("--path", type=click.Choice(["line", "sphere"]), default="line", help="way through the code space  [line]")
+@click.option("--seed", default=0, help="seed of the choice of ends  [0]")
+@click.option("--out", type=click.Path(path_type=Path), help="walks.png, images.npz or a directory")
+@image_source
+def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path | None, **source: str | None) -> None:
+    """Walk between the codes of pairs of images; between drawn codes where the model has no encoder."""
+    import torch
+
+    import latentforge as lf
+    from latentforge.tasks.output import write_images
+
+    model = lf.load(run)
+    if model.has_encoder:
+        images = open_images(run, model, **source)  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(seed)
+        codes, _ = lf.embed(model, images[torch.randint(len(images), (2 * number,), generator=generator)].image)
+    else:
+        codes = model.draw_codes(2 * number, seed)
+    walks = lf.interpolate(model, codes[:number], codes[number:], steps, path)
+    print(write_images(walks.flatten(0, 1), out or run / "interpolations.png", columns=steps))

@@ -1,0 +1,37 @@
+"""`latentforge models`: the registered models, or one with its arguments."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from latentforge import registry
+from latentforge.cli.tables import print_table
+
+
+@click.command("models")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--presets", "show_presets", is_flag=True, help="list the presets instead")
+def command(name: str | None, as_json: bool, show_presets: bool) -> None:
+    """List the models, or show one with its arguments."""
+    if show_presets:
+        from latentforge import presets
+
+        rows = [{"preset": p, "about": presets.load(p)["about"]} for p in presets.list_presets()]
+        print_table(rows, as_json)
+    elif name is None:
+        rows = [
+            {"model": k, "kind": v.kind, "what it is": v.summary, "paper": v.paper} for k, v in registry.MODELS.items()
+        ]
+        print_table(rows, as_json)
+    else:
+        about = registry.describe(name)
+        if as_json:
+            print(json.dumps(about, indent=2, default=str))
+            return
+        print(f"{about['name']} ({about['kind']}): {about['summary']}\n{about['paper']}\n")
+        rows = [{"flag": "--" + k.replace("_", "-"), "default": v["default"], "meaning": v["help"]}
+                for k, v in about["arguments"].items() if k != "image_shape"]  # fmt: skip
+        print_table(rows, False)

@@ -1,0 +1,39 @@
+"""`latentforge reconstruct RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from latentforge.cli.inputs import image_source, open_images
+
+
+@click.command("reconstruct")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("-n", "--number", default=32, type=click.IntRange(1), help="how many images  [32]")
+@click.option("--out", type=click.Path(path_type=Path), help="pairs.png, arrays.npz or a directory")
+@image_source
+def command(run: Path, number: int, out: Path | None, **source: str | None) -> None:
+    """Encode images and decode them again; a PNG shows pairs, the original left."""
+    import torch
+
+    import latentforge as lf
+    from latentforge.report.grid import to_uint8
+    from latentforge.tasks.encode import need_encoder
+    from latentforge.tasks.output import write_arrays, write_images
+
+    model = lf.load(run)
+    need_encoder(model)
+    images = open_images(run, model, **source)  # type: ignore[arg-type]
+    originals = images[torch.arange(min(number, len(images)))].image
+    rebuilt = model.reconstruct(originals)
+    mse = (rebuilt.cpu() - originals.cpu()).square().mean().item()
+    out = out or run / "reconstructions.png"
+    if out.suffix.lower() == ".npz":
+        text = write_arrays(out, images=to_uint8(originals), reconstructions=to_uint8(rebuilt))
+    elif out.suffix.lower() == ".png":
+        text = write_images(torch.stack([originals, rebuilt.cpu()], 1).flatten(0, 1), out, columns=8)
+    else:
+        text = write_images(rebuilt, out)
+    print(f"{text}; mean squared error {mse:.5f}")

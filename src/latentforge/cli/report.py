@@ -1,0 +1,17 @@
+"""`latentforge report RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("report")
+@click.argument("run", type=click.Path(path_type=Path))
+def command(run: Path) -> None:
+    """Write RUN/report.html anew from what the run has recorded, finished or not."""
+    from latentforge.report.page import write_report
+    from latentforge.run import Run
+
+    print(write_report(Run.open(run)))

@@ -1,0 +1,27 @@
+"""`latentforge resume RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("resume")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--epochs", type=float, help="new total budget in epochs")
+@click.option("--examples", type=int, help="new total budget in images drawn")
+@click.option("--minutes", type=float, help="new total budget in minutes")
+@click.option("--quiet", is_flag=True, help="no progress")
+def command(run: Path, epochs: float | None, examples: int | None, minutes: float | None, quiet: bool) -> None:
+    """Continue a run from its last checkpoint to its budget, or to a new total."""
+    from latentforge.api import resume
+    from latentforge.report.page import write_report
+    from latentforge.run import Run
+
+    budget = {k: v for k, v in (("epochs", epochs), ("examples", examples), ("minutes", minutes)) if v is not None}
+    if Run.open(run).finished and not budget:
+        print(f"{run} is finished; give a larger total with --epochs, --examples or --minutes to train on.")
+        return
+    resume(run, quiet=quiet, **budget)
+    print(f"model     {run / 'model'}\nreport    {write_report(Run.open(run))}")

@@ -1,0 +1,136 @@
+"""`latentforge train MODEL`: a command per model, its flags those of the data, the trainer and the model."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentforge import presets, registry
+from latentforge.cli.flags import Sectioned, option, options
+from latentforge.errors import InputError
+
+HIDDEN = {"model", "data", "run", "quiet"}
+
+
+class Models(click.Group):
+    """`train` with the models as its commands; `train --preset NAME` finds the model itself."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0].startswith("--preset"):
+            name = args[0].partition("=")[2] or (args[1] if len(args) > 1 else "")
+            args = [presets.load(name)["model"], *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return registry.list_models()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Models"):
+            formatter.write_dl([(k, v.summary) for k, v in registry.MODELS.items()])
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command:
+        if name.startswith("-"):
+            raise click.UsageError(f"name the model before its flags, as in 'latentforge train vae {name} ...'")
+        return train_command(name)
+
+
+def data_options() -> list[click.Option]:
+    rows: list[tuple[str, Any, Any, str]] = [
+        ("data", str, "mnist-5k", "named set, folder of images, .npz, .npy or .parquet file"),
+        ("data_dir", str, None, "where named sets are looked for first"),
+        ("image_size", str, None, "crop to this aspect and resize: 64 or 30x46 (height x width)"),
+        ("channels", int, None, "force 1 (grey), 2, 3 (RGB) or 4 (RGBA) channels"),
+        ("skip_bad", bool, False, "go on without images that cannot be read"),
+        ("data_seed", int, 0, "seed of the 80/10/10 split of own images"),
+    ]
+    return [option(*row, "Data") for row in rows]
+
+
+def train_command(name: str) -> click.Command:
+    """The command that trains the model `name`."""
+    cls = registry.model_class(name)
+    from latentforge.train import Trainer
+
+    trainer = options(Trainer, "Training", HIDDEN)
+    model = options(cls, f"Model ({name})", {"image_shape"})
+    run = [
+        option("out", str, None, "run directory; default: runs/MODEL, numbered where that exists", "Run"),
+        option("preset", str, None, "start from a preset, for example mnist/vae-dense; flags override it", "Run"),
+        option("small", bool, False, "the preset's small variant", "Run"),
+        option("dry_run", bool, False, "print the resolved settings and stop", "Run"),
+        option("quiet", bool, False, "no progress", "Run"),
+    ]
+
+    def go(**typed: Any) -> None:
+        given = {k: v for k, v in typed.items() if v is not None}
+        start = presets.load(given["preset"], given.get("small", False)) if "preset" in given else {}
+        if start and start["model"] != name:
+            raise InputError(f"preset {given['preset']} is for {start['model']}: latentforge train {start['model']} ...")
+
+        def pick(rows: list[click.Option], base: dict[str, Any]) -> dict[str, Any]:
+            return {**base, **{o.name: given[o.name] for o in rows if o.name in given}}  # type: ignore[index]
+
+        budgets = {"epochs", "examples", "minutes"}
+        base = start.get("train", {})
+        if budgets & set(given):
+            base = {k: v for k, v in base.items() if k not in budgets}
+        data = {"data": "mnist-5k", **start.get("data", {})} | pick(data_options(), {})
+        source = data.pop("data")
+        if "data_seed" in data:
+            data["seed"] = data.pop("data_seed")
+        train(name, source, data, pick(model, start.get("arguments", {})), pick(trainer, base), given)
+
+    row = registry.entry(name)
+    return Sectioned(
+        name, params=[*data_options(), *trainer, *model, *run], callback=go, help=f"{row.summary}\n\n{row.paper}"
+    )
+
+
+def train(name: str, source: str, data: dict, arguments: dict, settings: dict, given: dict[str, Any]) -> None:
+    """Train, write the run and its report, say where it is."""
+    from latentforge.api import fit
+    from latentforge.report.page import write_report
+    from latentforge.run import Run
+
+    if given.get("dry_run"):
+        dry_run(name, source, data, arguments, settings)
+        return
+    out = Path(given["out"]) if "out" in given else free_directory(name)
+    fit(name, source, out=out, data_options=data, model_options=arguments, preset=given.get("preset"),
+        quiet=given.get("quiet", False), **settings)  # fmt: skip
+    page = write_report(Run.open(out))
+    print(f"model     {out / 'model'}\npictures  {out / 'previews'}\nreport    {page}")
+    print(f"next      latentforge sample {out} -n 64 --out samples.png", file=sys.stderr)
+
+
+def dry_run(name: str, source: str, data: dict, arguments: dict, settings: dict) -> None:
+    """Print the config a run would have."""
+    import yaml
+
+    from latentforge.api import config_of, create_for, trainer_options
+    from latentforge.data import open_data
+    from latentforge.train import Trainer
+
+    dataset = open_data(source, **data)
+    model = create_for(name, dataset, settings.get("seed", 0), arguments)
+    trainer = Trainer(model, dataset, quiet=True, **settings)
+    config = config_of(trainer, model, source, dataset, trainer_options() | settings, data, None)
+    size = {k: sum(p.numel() for m in ms for p in m.parameters()) for k, ms in model.players().items()}
+    print(yaml.safe_dump(config | {"parameters": size}, sort_keys=False), end="")
+
+
+def free_directory(name: str) -> Path:
+    """runs/NAME, or runs/NAME-2, -3 ... where that exists."""
+    names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
+    return next(p for p in (Path("runs") / n for n in names) if not p.exists())
+
+
+command = Models(
+    "train",
+    help="Train a model on images: latentforge train MODEL --data FOLDER --minutes 10. Every model has its own flags: "
+    "latentforge train MODEL --help.",
+)

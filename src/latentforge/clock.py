@@ -1,0 +1,57 @@
+"""The clock of a run: how far it is, the round's randomness, and what the round wants to be known.
+
+A round's randomness depends on (seed, round) alone, so a resumed run needs no generator state. Noise is drawn for the
+whole global batch and sliced, so a batch split over accumulated parts or processes sees the noise the whole would see.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def mix(*numbers: int) -> int:
+    """One 63-bit seed from several integers (the finaliser of SplitMix64 over their running sum)."""
+    h = 0x9E3779B97F4A7C15
+    for n in numbers:
+        h = (h ^ (n & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        h = (h ^ (h >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        h ^= h >> 31
+    return h >> 1
+
+
+class Clock:
+    """Handed to `Game.play` and `Game.settle` as `t`. One per part of a round (accumulated or on another process)."""
+
+    def __init__(self, seed: int = 0, device: torch.device | str = "cpu", part: int = 0, parts: int = 1):
+        self.seed, self.part, self.parts = seed, part, parts
+        self.round = 0  # rounds finished
+        self.examples = 0  # images drawn, all parts and processes
+        self.progress = 0.0  # share of the budget, in [0, 1]
+        self.seen: dict[str, Tensor] = {}  # in `settle`: what was logged this round, averaged over parts
+        self.logged: dict[str, Tensor] = {}  # this part's share of it
+        self.device = torch.device(device)
+        self.generator = torch.Generator(self.device)
+
+    def start_round(self) -> None:
+        """Reseed from (seed, round): the same for every part, which then slices its share of each draw."""
+        self.generator.manual_seed(mix(self.seed, self.round))
+        self.logged = {}
+
+    def _share(self, draw, n: int, *shape: int) -> Tensor:
+        whole = draw(n * self.parts, *shape, generator=self.generator, device=self.device)
+        return whole[self.part * n : (self.part + 1) * n]
+
+    def randn(self, n: int, *shape: int) -> Tensor:
+        """(n, *shape) standard normal noise, float32."""
+        return self._share(torch.randn, n, *shape)
+
+    def rand(self, n: int, *shape: int) -> Tensor:
+        """(n, *shape) uniform noise in [0, 1), float32."""
+        return self._share(torch.rand, n, *shape)
+
+    def log(self, name: str, value: Tensor | float) -> None:
+        """Record a number of this round (its mean where `value` has several); it reaches `seen` and the log.
+        Logged twice in a round, the last one counts."""
+        value = value.detach().float().mean() if isinstance(value, Tensor) else torch.tensor(float(value))
+        self.logged[name] = value

@@ -1,0 +1,362 @@
+"""Images that come as arrays (numpy, torch, .npz, .npy) or as encoded bytes in a parquet file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentforge.data.folder import (
+    SMALLEST,
+    Found,
+    Item,
+    Part,
+    Size,
+    check_memory,
+    in_threads,
+    natural,
+    read_images,
+    reason,
+    resize,
+    shown,
+    some,
+    to_channels,
+)
+from latentforge.errors import InputError
+
+# Accepted keys of an .npz, most telling first: split -> (images, labels).
+FAMILIES: tuple[dict[str, tuple[str, str]], ...] = (
+    {
+        "train": ("train_images", "train_labels"),
+        "validation": ("val_images", "val_labels"),
+        "test": ("test_images", "test_labels"),
+    },
+    {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")},
+    {"train": ("images", "labels")},
+    {"train": ("x", "y")},
+    {"train": ("arr_0", "arr_1")},
+)
+ACCEPTED = (
+    "images/labels, x/y, x_train/y_train (and x_val, x_test), train_images/train_labels (and val_, test_), arr_0/arr_1"
+)
+PARQUET_IMAGES = ("image", "img")
+PARQUET_LABELS = ("label", "labels", "fine_label", "class")
+
+
+# ---- arrays -----------------------------------------------------------------------------------------------------
+
+
+def images_from_array(array: Any, where: str) -> tuple[np.ndarray, list[str]]:
+    """Pixels (N, C, H, W) uint8 or float32 in [0, 1], and notes.
+
+    `array` is (N, H, W), (N, H, W, C) or (N, C, H, W) with C in 1..4, the last axis being tried first; bool, an
+    integer type with values in 0..255, uint16, or floating point in [0, 1]. Raises InputError for anything else.
+    """
+    array = _numpy(array, where)
+    values, notes = _values(_axes(array, where), where)
+    return values, notes
+
+
+def _numpy(array: Any, where: str) -> np.ndarray:
+    if hasattr(array, "detach"):  # a torch tensor, wherever it lives; bfloat16 has no numpy type
+        try:
+            array = array.detach().cpu()
+            array = array.float().numpy() if str(array.dtype) == "torch.bfloat16" else array.numpy()
+        except (TypeError, RuntimeError) as error:  # sparse, quantised, 8-bit floats
+            raise InputError(f"{where}: a tensor that numpy cannot hold ({reason(error)}); give a plain one") from None
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{where}: expected an array or a tensor, not {type(array).__name__}; use numpy.stack(images)")
+    if array.dtype == object:
+        raise InputError(f"{where}: an array of Python objects; give one plain numeric array")
+    return array
+
+
+def _axes(array: np.ndarray, where: str) -> np.ndarray:
+    """`array` seen as (N, C, H, W)."""
+    shape = "x".join(str(n) for n in array.shape)
+    if array.ndim == 3:
+        seen = array[:, None]
+    elif array.ndim == 4 and 1 <= array.shape[3] <= 4:
+        seen = np.moveaxis(array, 3, 1)
+    elif array.ndim == 4 and 1 <= array.shape[1] <= 4:
+        seen = array
+    elif array.ndim == 4:
+        raise InputError(f"{where}: shape {shape} has no axis of 1 to 4 channels, neither the last nor the second")
+    else:
+        hint = "; flat rows need reshape(-1, height, width)" if array.ndim == 2 else ""
+        raise InputError(f"{where}: shape {shape} is not (N, H, W), (N, H, W, C) or (N, C, H, W){hint}")
+    if len(seen) == 0:
+        raise InputError(f"{where}: shape {shape} holds no images")
+    if min(seen.shape[2:]) < SMALLEST:
+        h, w = seen.shape[2:]
+        raise InputError(
+            f"{where}: shape {shape} was read as images of {h}x{w}, smaller than {SMALLEST} pixels a side; "
+            "give (N, H, W), (N, H, W, C) or (N, C, H, W)"
+        )
+    return seen
+
+
+def _values(array: np.ndarray, where: str) -> tuple[np.ndarray, list[str]]:
+    kind = array.dtype.kind
+    if kind == "b":
+        return np.ascontiguousarray(array).astype(np.uint8) * np.uint8(255), []
+    if kind in "ui":
+        return _integers(array, where)
+    if kind != "f":
+        raise InputError(f"{where}: values of type {array.dtype}; give uint8, or floating point in [0, 1]")
+    low, high = array.min(), array.max()  # NaN if there is any
+    if not (np.isfinite(low) and np.isfinite(high)):
+        broken = ~np.isfinite(array)
+        first = int(np.argmax(broken.reshape(len(array), -1).any(1)))
+        raise InputError(
+            f"{where}: {int(broken.sum()):,} values are NaN or infinite, the first in image {first}; "
+            "remove or replace these images"
+        )
+    if low < -1e-6 or high > 1 + 1e-6:
+        if low >= -1 - 1e-6 and high <= 1 + 1e-6:
+            remedy = "rescale with (x + 1) / 2"
+        elif low >= 0 and high <= 255:
+            remedy = "divide by 255"
+        else:
+            remedy = "rescale to [0, 1]"
+        raise InputError(f"{where}: floating-point values from {low:g} to {high:g}, not in [0, 1]; {remedy}")
+    return np.ascontiguousarray(array, dtype=np.float32).clip(0, 1), []
+
+
+def _integers(array: np.ndarray, where: str) -> tuple[np.ndarray, list[str]]:
+    low, high = int(array.min()), int(array.max())
+    if array.dtype == np.uint16 and high > 255:
+        return np.ascontiguousarray(array).astype(np.float32) / 65535, []
+    if low < 0 or high > 255:
+        raise InputError(
+            f"{where}: {array.dtype} values from {low} to {high}, not in 0..255; "
+            "rescale to uint8, or to floating point in [0, 1]"
+        )
+    notes = []
+    if array.dtype == np.uint16:
+        notes.append(f"{where}: uint16 with no value above 255 was read as 8-bit")
+    if high == 1:
+        notes.append(f"{where}: no value above 1 of 255, nearly black; pass bool or floats for black and white")
+    return np.ascontiguousarray(array, dtype=np.uint8), notes
+
+
+def labels_from_array(array: Any, count: int, where: str) -> np.ndarray:
+    """Integer labels as (N,) int64, not yet made contiguous. Raises InputError unless integer, (N,) or (N, 1)."""
+    if isinstance(array, list | tuple):
+        try:
+            array = np.asarray(array)
+        except (ValueError, OverflowError):
+            raise InputError(f"{where}: a list that is not one integer per image") from None
+    array = _numpy(array, where)
+    shape = "x".join(str(n) for n in array.shape) or "a single number"
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise InputError(f"{where}: labels have shape {shape}; give one integer per image, (N,) or (N, 1)")
+    if array.dtype.kind not in "iu":
+        raise InputError(f"{where}: labels of type {array.dtype}; give integers, e.g. labels.astype('int64')")
+    if len(array) != count:
+        raise InputError(f"{where}: {len(array):,} labels for {count:,} images; give one label per image")
+    if len(array) and int(array.max()) > np.iinfo(np.int64).max:
+        raise InputError(f"{where}: label {int(array.max())} is beyond 64-bit integers; number the classes from 0")
+    return array.astype(np.int64)
+
+
+def parts_from_arrays(arrays: Mapping[str, tuple[Any, Any, str]], source: str, where: str) -> Found:
+    """Splits given as arrays: split -> (images, labels or None, name of the array for messages).
+
+    Raises InputError for what `images_from_array` and `labels_from_array` refuse, and for splits that do not match.
+    """
+    images: dict[str, np.ndarray] = {}
+    labels: dict[str, np.ndarray | None] = {}
+    notes: list[str] = []
+    for split, (pixels, label, name) in arrays.items():
+        images[split], more = images_from_array(pixels, name)
+        notes += more
+        labels[split] = None if label is None else labels_from_array(label, len(images[split]), f"{name} (labels)")
+    if len({x.dtype for x in images.values()}) > 1:
+        kinds = ", ".join(f"{split} {x.dtype}" for split, x in images.items())
+        raise InputError(f"{where}: splits of different types ({kinds}); store them all alike")
+    missing = [split for split, y in labels.items() if y is None]
+    if missing and len(missing) < len(labels):
+        raise InputError(f"{where}: no labels for {', '.join(missing)}, but for the rest; add them or drop the others")
+    classes = _contiguous(labels, notes)
+    parts = {split: Part(images[split], labels[split]) for split in images}
+    return Found(source, parts["train"], parts.get("validation"), parts.get("test"), classes, notes)
+
+
+def _contiguous(labels: dict[str, np.ndarray | None], notes: list[str]) -> list[str] | None:
+    """Renumber labels in place to 0..K-1 where they are not; the original values become the class names."""
+    present = [y for y in labels.values() if y is not None]
+    if not present:
+        return None
+    values = np.unique(np.concatenate([np.unique(y) for y in present]))
+    if values[0] == 0 and values[-1] == len(values) - 1:
+        return None
+    for split, y in labels.items():
+        if y is not None:
+            labels[split] = np.searchsorted(values, y)
+    names = [str(v) for v in values]
+    notes.append(f"the labels {some(names, 6)} were renumbered from 0; their values are the class names")
+    return names
+
+
+def conform(part: Part, size: Size | None, channels: int | None, where: str) -> Part:
+    """`part` with images cropped and resized to `size`, in `channels` channels; itself where it is so already."""
+    n, have, height, width = part.pixels.shape
+    size, wanted = size or (height, width), channels or have
+    if (height, width) == size and have == wanted:
+        return part
+    check_memory(n * wanted * size[0] * size[1] * part.pixels.itemsize, where, f"{n:,} images")
+    result = np.empty((n, wanted, *size), part.pixels.dtype)
+
+    def fill(start: int) -> None:
+        rows = slice(start, start + 256)
+        images = part.pixels[rows]
+        if (height, width) != size:
+            images = np.stack([resize(image.transpose(1, 2, 0), size).transpose(2, 0, 1) for image in images])
+        result[rows] = to_channels(images, wanted)
+
+    in_threads(fill, range(0, n, 256), 1)
+    return Part(result, part.labels)
+
+
+# ---- files ------------------------------------------------------------------------------------------------------
+
+
+def read_numpy(path: Path) -> Found:
+    """An .npz (keys as in ACCEPTED) or .npy file. Never unpickles. Raises InputError for all it cannot use."""
+    name = shown(path)
+    arrays, ignored = _load(path, name)
+    notes = [f"arrays of {path.name} that were ignored: {some(ignored, 6)}"] if ignored else []
+    found = parts_from_arrays(arrays, str(path.resolve()), name)
+    found.notes = notes + found.notes
+    return found
+
+
+def _load(path: Path, name: str) -> tuple[dict[str, tuple[Any, Any, str]], list[str]]:
+    """split -> (images, labels, name for messages), and the keys that were not read."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:  # sizes after decompression, before a bomb can go off
+                check_memory(sum(i.file_size for i in archive.infolist()), name, "its arrays")
+        else:
+            check_memory(path.stat().st_size, name, "its values")
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"train": (loaded, None, name)}, []
+        with loaded:
+            family = _family(loaded.files, name)
+            taken = {
+                split: (loaded[x], loaded[y] if y in loaded.files else None, f"{name} [{x}]")
+                for split, (x, y) in family.items()
+                if x in loaded.files
+            }
+            used = {key for split in taken for key in family[split]}
+            for split, (x, y) in family.items():
+                if y in loaded.files and x not in loaded.files:
+                    raise InputError(f"{name}: has {y} but no {x}; add the images of {split} or remove their labels")
+            return taken, [shown(key) for key in loaded.files if key not in used]
+    except InputError:
+        raise
+    except Exception as error:  # a damaged header or archive can raise nearly anything
+        if "allow_pickle" in str(error):
+            raise InputError(
+                f"{name}: holds Python objects, which are never loaded; save one numeric array with numpy.savez"
+            ) from None
+        raise InputError(f"{name}: cannot be read ({reason(error)}); it may be damaged or cut short") from None
+
+
+def _family(keys: list[str], name: str) -> dict[str, tuple[str, str]]:
+    for family in FAMILIES:
+        if family["train"][0] in keys:
+            return family
+    found = some([shown(key) for key in keys], 8) or "none"
+    raise InputError(f"{name}: found the arrays {found}; needs one of {ACCEPTED}")
+
+
+def read_parquet(
+    path: Path, image_size: Size | None = None, channels: int | None = None, skip_bad: bool = False
+) -> Found:
+    """A parquet file in the Hugging Face image convention; images follow the rules of `read_images`.
+
+    Column `image` holds struct{bytes, path} or binary; an optional column `label` holds integers (class names from
+    the schema's `huggingface` metadata) or strings. Raises InputError for all it cannot use.
+    """
+    name = shown(path)
+    blobs, labels, classes = columns(path, name)
+    items = [Item(f"row {i}", blob or b"") for i, blob in enumerate(blobs)]
+    if not items:
+        raise InputError(f"{name}: has no rows")
+    pixels, kept, notes = read_images(items, name, image_size, channels, skip_bad)
+    per_split = {"train": None if labels is None else labels[kept]}
+    if classes is None:
+        classes = _contiguous(per_split, notes)
+    return Found(str(path.resolve()), Part(pixels, per_split["train"]), classes=classes, notes=notes)
+
+
+def columns(path: Path, name: str) -> tuple[list[bytes | None], np.ndarray | None, list[str] | None]:
+    """Encoded images, labels (N,) int64 and class names of a parquet file; InputError as for `read_parquet`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            image = next((c for c in PARQUET_IMAGES if c in schema.names), None)
+            label = next((c for c in PARQUET_LABELS if c in schema.names), None)
+            if image is None or not _holds_images(schema.field(image).type, pa):
+                raise InputError(
+                    f"{name}: found the columns {some([shown(f'{f.name} ({f.type})') for f in schema], 8)}; needs "
+                    "'image' as struct{bytes, path} or binary, and for classes an integer column 'label'"
+                )
+            table = file.read([image] if label is None else [image, label])
+        blobs = [
+            blob
+            for chunk in table.column(image).chunks
+            for blob in (chunk.field("bytes") if pa.types.is_struct(chunk.type) else chunk).to_pylist()
+        ]
+        if label is None:
+            return blobs, None, None
+        return blobs, *_label_column(table.column(label), label, schema.metadata or {}, name)
+    except InputError:
+        raise
+    except Exception as error:  # pyarrow has its own exceptions, and damaged files reach most of them
+        raise InputError(f"{name}: cannot be read ({reason(error)}); it may be damaged or cut short") from None
+
+
+def _holds_images(kind: Any, pa: Any) -> bool:
+    if pa.types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _holds_images(kind.field(index).type, pa)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _label_column(column: Any, label: str, metadata: dict, name: str) -> tuple[np.ndarray, list[str] | None]:
+    if column.null_count:
+        raise InputError(f"{name}: column '{label}' has {column.null_count:,} empty rows; label or remove them")
+    values = column.to_numpy()
+    if values.dtype == object and all(isinstance(v, str) for v in values):
+        texts = sorted(set(values), key=natural)
+        number = {text: i for i, text in enumerate(texts)}
+        return np.array([number[v] for v in values], np.int64), [shown(text) for text in texts]
+    labels = labels_from_array(values, len(values), f"{name} column '{label}'")
+    classes = _class_names(metadata, label)
+    if classes is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
+        raise InputError(
+            f"{name}: column '{label}' has values from {labels.min()} to {labels.max()} for {len(classes)} class names"
+        )
+    return labels, classes
+
+
+def _class_names(metadata: dict, label: str) -> list[str] | None:
+    """Names from Hugging Face's schema metadata; None where there are none."""
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return [shown(n) for n in names] if isinstance(names, list) else None

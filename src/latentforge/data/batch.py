@@ -1,0 +1,53 @@
+"""What a model sees of the data: one batch, and one split of a set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B examples on one device."""
+
+    image: Tensor  # (B, C, H, W) float32 in [0, 1]
+    label: Tensor | None  # (B,) int64 class, None where the set has no labels
+    index: Tensor  # (B,) int64 row in the split
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+class Images:
+    """One split held in memory: `pixels` (N, C, H, W), uint8 or float32 in [0, 1], and `labels` (N,) int64 or None."""
+
+    def __init__(self, pixels: Tensor, labels: Tensor | None = None):
+        self.pixels = pixels
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        c, h, w = self.pixels.shape[1:]
+        return c, h, w
+
+    def to(self, device: torch.device | str) -> Images:
+        return Images(self.pixels.to(device), None if self.labels is None else self.labels.to(device))
+
+    def __getitem__(self, index: Tensor) -> Batch:
+        """The examples at `index` (B,) int64, as float32 in [0, 1]."""
+        index = index.to(self.pixels.device)
+        image = self.pixels[index]
+        image = image.float().div_(255) if image.dtype == torch.uint8 else image
+        return Batch(image, None if self.labels is None else self.labels[index], index)
+
+    def batches(self, size: int = 512) -> Iterator[Batch]:
+        """Every example once, in order; the last batch may be short."""
+        for index in torch.arange(len(self)).split(size):
+            yield self[index]

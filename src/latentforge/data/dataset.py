@@ -1,0 +1,229 @@
+"""A data set as models and trainer see it: three splits, and where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentforge.data import named
+from latentforge.data.arrays import conform, parts_from_arrays, read_numpy, read_parquet
+from latentforge.data.batch import Images
+from latentforge.data.folder import SMALLEST, SUFFIXES, Found, Part, Size, read_folder, shown
+from latentforge.errors import InputError, suggest
+
+
+@dataclass
+class Dataset:
+    """Three splits of images of one shape."""
+
+    name: str
+    source: str  # where it came from, for people
+    train: Images
+    validation: Images
+    test: Images
+    classes: list[str] | None = None  # names of the labels 0..K-1, None where there are no names
+    notes: list[str] = field(default_factory=list)  # what the user should be told about how it was read
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.train.shape
+
+    @cached_property
+    def num_classes(self) -> int:
+        """The number of classes; 0 where there are no labels."""
+        if self.train.labels is None:
+            return 0
+        if self.classes is not None:
+            return len(self.classes)
+        parts = (self.train, self.validation, self.test)
+        return 1 + max(int(p.labels.max()) for p in parts if p.labels is not None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over shapes, types, pixels and labels of all splits: changed data are noticed on resume."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.validation, self.test):
+            for tensor in (part.pixels, part.labels):
+                if tensor is None:
+                    digest.update(b"none;")
+                else:
+                    digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
+                    digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()[:16]
+
+
+def split(
+    images: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray | None,
+    seed: int,
+    strata: Tensor | np.ndarray | None = None,
+) -> tuple[Images, Images, Images]:
+    """Cut 80/10/10 by `seed`: train, validation, test, each in the original order.
+
+    images (N, C, H, W); labels (N,) int64 or None; strata (N,): each of its values is cut 80/10/10 by itself.
+    Raises InputError for fewer than 8 images.
+    """
+    pixels = np.asarray(images)
+    found = Found("images", Part(pixels, None if labels is None else np.asarray(labels)))
+    parts = _three(found, "images", seed, None if strata is None else np.asarray(strata))
+    return parts["train"], parts["validation"], parts["test"]
+
+
+def open_data(
+    source: str | Path | np.ndarray | Tensor | tuple | Dataset,
+    *,
+    data_dir: str | Path | None = None,
+    image_size: int | str | Size | None = None,
+    channels: int | None = None,
+    skip_bad: bool = False,
+    seed: int = 0,
+) -> Dataset:
+    """The data set at `source`, in memory.
+
+    source: a named set (`latentforge data` lists them); a folder of images; an .npz, .npy or .parquet file; an array
+    or tensor (N, H, W), (N, H, W, C) or (N, C, H, W); a tuple (images, labels); or a Dataset, returned unchanged.
+    data_dir: where named sets are looked for first. image_size: None, a side, or (H, W): every image is cropped at the
+    centre to that aspect and resized. channels: 1 to 4, forced on every image. skip_bad: leave unusable files out, with
+    a note. seed: of the 80/10/10 cut of own data.
+
+    Raises InputError (one line: what, where, what to do) for everything that cannot be used.
+    """
+    size = _image_size(image_size)
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative; give 0 or more")
+    if channels not in (None, 1, 2, 3, 4):
+        raise InputError(f"channels={channels!r} is not possible: choose 1 (grey), 2, 3 (RGB) or 4 (RGBA)")
+    if isinstance(source, Dataset):
+        c, h, w = source.image_shape
+        if (size or (h, w)) != (h, w) or (channels or c) != c:
+            raise InputError(
+                f"{source.name}: a data set that is open already keeps its {c}x{h}x{w} images; "
+                "give image_size and channels when it is first opened"
+            )
+        return source
+    name, found = _find(source, data_dir, size, channels, skip_bad)
+    for part in ("train", "validation", "test"):
+        if getattr(found, part) is not None:
+            setattr(found, part, conform(getattr(found, part), size, channels, name))
+    where = name if isinstance(source, np.ndarray | Tensor | tuple) else shown(source)
+    strata = found.train.labels if found.fixed else None
+    parts = _three(found, where, 0 if found.fixed else seed, strata)
+    return Dataset(name, found.source, **parts, classes=found.classes, notes=found.notes)
+
+
+def _image_size(value: int | str | Size | None) -> Size | None:
+    """(H, W) from 64, '64', '30x46' or (30, 46)."""
+    if value is None:
+        return None
+    sides: Any = value
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", value.strip())):
+        sides = tuple(int(side) for side in match.groups() if side)
+    elif isinstance(value, int | np.integer):
+        sides = (value,)
+    if not isinstance(sides, tuple | list) or not all(
+        isinstance(s, int | np.integer) and not isinstance(s, bool) for s in sides
+    ):
+        raise InputError(f"image size {shown(value)!r} is neither a number nor HEIGHTxWIDTH, e.g. 64 or 30x46")
+    if len(sides) not in (1, 2) or min(sides) < SMALLEST:
+        raise InputError(
+            f"image size {shown(value)} is not possible; give one or two sides of at least {SMALLEST}, e.g. 64"
+        )
+    return int(sides[0]), int(sides[-1])
+
+
+def _find(
+    source: Any, data_dir: str | Path | None, size: Size | None, channels: int | None, skip_bad: bool
+) -> tuple[str, Found]:
+    """The name and what was read, before splits are cut."""
+    if isinstance(source, tuple):
+        if len(source) != 2:
+            raise InputError(f"data: a tuple of {len(source)}; give (images, labels)")
+        return "arrays", parts_from_arrays({"train": (*source, "images")}, "arrays in memory", "data")
+    if not isinstance(source, str | Path):
+        return "array", parts_from_arrays({"train": (source, None, "data")}, "an array in memory", "data")
+    if isinstance(source, str) and source in named.SETS:
+        found = named.load(source, data_dir)
+        if Path(source).is_dir():
+            found.notes.append(f"'{source}' is the named set; for the folder of that name here give ./{source}")
+        return source, found
+    if not str(source).strip():
+        raise InputError(f"data '{shown(source)}': nothing given; name a set ({', '.join(named.SETS)}) or a folder")
+    path = Path(source).expanduser()
+    try:
+        if path.is_dir():
+            return shown(path.resolve().name), read_folder(path, size, channels, skip_bad)
+        if not path.exists():
+            raise _nothing_there(source)
+        return shown(path.stem), _read_file(path, size, channels, skip_bad)
+    except OSError as error:
+        raise InputError(f"cannot read {shown(path)}: {error.strerror or shown(error)}") from None
+
+
+def _nothing_there(source: str | Path) -> InputError:
+    text = shown(source)
+    if isinstance(source, Path) or "/" in text or "\\" in text or Path(text).suffix:
+        return InputError(f"no file or folder {text}; check the path, or name a set: {', '.join(named.SETS)}")
+    return InputError(
+        f"no data set, file or folder '{text}'.{suggest(text, named.SETS)} For your own images give their folder"
+    )
+
+
+def _read_file(path: Path, size: Size | None, channels: int | None, skip_bad: bool) -> Found:
+    suffix = path.suffix.lower()
+    if suffix in (".npz", ".npy"):
+        return read_numpy(path)
+    if suffix == ".parquet":
+        return read_parquet(path, size, channels, skip_bad)
+    if suffix in SUFFIXES:
+        raise InputError(f"{shown(path)} is a single image; give the folder that holds your images")
+    raise InputError(f"{shown(path)}: cannot read this kind of file; give a folder of images, .npz, .npy or .parquet")
+
+
+def _three(found: Found, where: str, seed: int, strata: np.ndarray | None) -> dict[str, Images]:
+    """The three splits as tensors, those that are missing cut from train, a tenth each."""
+    have = {"train": found.train, "validation": found.validation, "test": found.test}
+    missing = [name for name in ("test", "validation") if have[name] is None]
+    if missing:
+        if len(found.train.pixels) < 8:
+            raise InputError(
+                f"{where}: {len(found.train.pixels)} images are too few; at least 8 are needed to cut off "
+                f"{' and '.join(missing)}"
+            )
+        cuts = _tenths(len(found.train.pixels), seed, len(missing), strata)
+        for name, index in zip([*missing, "train"], cuts, strict=True):
+            labels = found.train.labels
+            have[name] = Part(found.train.pixels[index], None if labels is None else labels[index])
+    parts = {name: _images(part) for name, part in have.items() if part is not None}
+    shapes = {name: "x".join(map(str, part.shape)) for name, part in parts.items()}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        _, h, w = parts["train"].shape
+        raise InputError(f"{where}: splits of different shapes ({listed}); make them alike or add --image-size {h}x{w}")
+    return parts
+
+
+def _tenths(n: int, seed: int, cuts: int, strata: np.ndarray | None) -> list[np.ndarray]:
+    """`cuts` random tenths of range(n), at least one row each, then the rest; sorted. With strata, a tenth of each."""
+    order = np.random.default_rng(seed).permutation(n)
+    groups = [order] if strata is None else [order[strata[order] == value] for value in np.unique(strata)]
+    pieces: list[list[np.ndarray]] = [[] for _ in range(cuts + 1)]
+    for group in groups:
+        tenth = max(1, round(len(group) / 10))
+        for i in range(cuts):
+            pieces[i].append(group[i * tenth : (i + 1) * tenth])
+        pieces[cuts].append(group[cuts * tenth :])
+    return [np.sort(np.concatenate(piece)) for piece in pieces]
+
+
+def _images(part: Part) -> Images:
+    labels = None if part.labels is None else torch.from_numpy(np.ascontiguousarray(part.labels, np.int64))
+    return Images(torch.from_numpy(np.ascontiguousarray(part.pixels)), labels)

@@ -1,0 +1,72 @@
+"""Several processes under `torchrun`: each plays its share of every batch, and all step together.
+
+Gradients are averaged by hand, one flat buffer per player, because `torch.autograd.grad` bypasses the hooks of
+DistributedDataParallel and would let processes drift apart.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from latentforge.errors import RunError
+
+
+def start() -> tuple[int, int]:
+    """(rank, number of processes), joining the group that `torchrun` announces."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def local_device(device: torch.device) -> torch.device:
+    """This process's own GPU where there are several."""
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    return device
+
+
+def average_gradients(moves, parameters, world: int):
+    """The gradients averaged over processes; RunError where processes made different moves."""
+    names = ",".join(moves or [])
+    stamp = float(zlib.crc32(names.encode()) % 2**20)
+    check = torch.tensor([stamp, stamp * stamp], dtype=torch.float64)
+    check = check.to("cuda") if dist.get_backend() == "nccl" else check
+    dist.all_reduce(check)
+    if float(check[0]) != stamp * world or float(check[1]) != stamp * stamp * world:
+        raise RunError(f"processes made different moves (here: {names or 'the end of the round'}).")
+    if moves is None:
+        return None
+    out = {}
+    for name, grads in moves.items():
+        flat = torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1)
+                          for g, p in zip(grads, parameters[name], strict=True)])  # fmt: skip
+        dist.all_reduce(flat)
+        flat /= world
+        pieces = flat.split([p.numel() for p in parameters[name]])
+        out[name] = [None if g is None else piece.view_as(p)
+                     for g, piece, p in zip(grads, pieces, parameters[name], strict=True)]  # fmt: skip
+    return out
+
+
+def mean(values: dict[str, Tensor], world: int) -> dict[str, Tensor]:
+    """Numbers averaged over processes, in one exchange."""
+    if world == 1 or not values:
+        return values
+    stacked = torch.stack(list(values.values()))
+    dist.all_reduce(stacked)
+    return dict(zip(values, stacked / world, strict=True))
+
+
+def agree(yes: bool, world: int) -> bool:
+    """True on every process where it is true on any."""
+    if world == 1:
+        return yes
+    vote = torch.tensor(float(yes), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(vote)
+    return bool(vote > 0)

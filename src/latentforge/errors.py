@@ -1,0 +1,21 @@
+"""The two ways a command can end badly: the user's input, or the run itself."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input or bad usage. One line: what, where, what to do. The command line prints it and exits with 2."""
+
+
+class RunError(RuntimeError):
+    """The run failed in spite of good input. The command line prints the one line and exits with 1."""
+
+
+def suggest(word: str, choices: Iterable[str]) -> str:
+    """' Did you mean X?' for the nearest of `choices`, else the list of them; ready to append to a message."""
+    names = sorted(choices)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else f" Choose from: {', '.join(names)}."

@@ -1,0 +1,40 @@
+"""Writing files so that nothing half-written is ever seen under its own name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`; renamed to it when the block ends well, removed when it does not. What is
+    written may be a file or a directory."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        if part.is_dir():
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            if path.exists():
+                path.rename(old)
+            part.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            with open(part, "rb+") as f:
+                os.fsync(f.fileno())
+            part.replace(path)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file at once or not at all."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -1,0 +1,28 @@
+"""The model's own measures over a split: means of what `Game.evaluate` gives per example."""
+
+from __future__ import annotations
+
+import torch
+
+from latentforge.clock import mix
+from latentforge.data.batch import Batch, Images
+from latentforge.game import Game
+
+
+@torch.no_grad()
+def mean_measures(model: Game, images: Images, seed: int = 0, limit: int | None = None) -> dict[str, float]:
+    """Mean of every measure over the split, or over its first `limit` images; summed in float64, noise seeded."""
+    n = min(len(images), limit or len(images))
+    total: dict[str, float] = {}
+    training = model.training
+    model.eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix(seed, 0xE7))
+        for index in torch.arange(n).split(500):
+            b = images[index]
+            label = None if b.label is None else b.label.to(model.device)
+            values = model.evaluate(Batch(b.image.to(model.device), label, b.index))
+            for name, value in values.items():
+                total[name] = total.get(name, 0.0) + float(value.double().sum())
+    model.train(training)
+    return {k: v / n for k, v in total.items()}

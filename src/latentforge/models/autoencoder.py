@@ -1,0 +1,82 @@
+"""Autoencoder: a code small enough that rebuilding the image from it must learn the data's structure.
+
+Hinton & Salakhutdinov, "Reducing the dimensionality of data with neural networks", Science 2006,
+doi:10.1126/science.1127647. The convolutional form is that of article 003 (`--preset mnist/autoencoder-conv`).
+
+Departures: trained end to end with Adam, no layer-wise pre-training; the output goes through a sigmoid, because images
+lie in [0, 1]. An autoencoder has no prior: to sample, a Gaussian mixture is fitted on the codes after training.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from latentforge import nets
+from latentforge.game import Game, Seat
+from latentforge.parts.gaussian import Point
+from latentforge.parts.likelihood import bernoulli_nll
+from latentforge.registry import register
+
+
+@register("autoencoder")
+class Autoencoder(Game):
+    """Encoder and decoder, one player.
+
+    Args:
+        image_shape: (C, H, W) of the images
+        latent_dim: size of the code
+        net: mlp (dense), conv (strided convolutions), or the network of an article
+        hidden: widths of the dense encoder; the decoder mirrors them
+        width: channels of the first convolution, doubled at every halving
+        kernel: side of the convolutions
+        loss: squared error summed over pixels, or Bernoulli cross-entropy in nats
+    """
+
+    sampler_kind = "gmm"
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        latent_dim: int = 20,
+        net: nets.Net = "conv",
+        hidden: tuple[int, ...] = (512,),
+        width: int = 32,
+        kernel: int = 4,
+        loss: Literal["squared", "bernoulli"] = "squared",
+    ):
+        super().__init__()
+        self.image_shape, self.latent_dim, self.loss = image_shape, latent_dim, loss
+        self.encoder = nets.encoder(net, image_shape, latent_dim, hidden, width, kernel)
+        self.decoder = nets.decoder(net, latent_dim, image_shape, hidden, width, kernel)
+
+    def players(self):
+        return {"autoencoder": [self.encoder, self.decoder]}
+
+    def seats(self):
+        return {"autoencoder": Seat(lr=1e-3)}
+
+    def play(self, data, t):
+        x = next(data).image  # (B, C, H, W)
+        loss = self.error(self.decoder(self.encoder(x)), x).mean()
+        t.log("loss", loss)
+        yield {"autoencoder": loss}
+
+    def error(self, logits: Tensor, x: Tensor) -> Tensor:
+        """(B,) squared error, or cross-entropy in nats, summed over pixels."""
+        if self.loss == "bernoulli":
+            return bernoulli_nll(logits, x)
+        return (torch.sigmoid(logits.float()) - x).square().flatten(1).sum(1)
+
+    def encode(self, image: Tensor) -> Point:
+        return Point(self.encoder(image))
+
+    def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return torch.sigmoid(self.decoder(z))
+
+    def evaluate(self, batch):
+        logits = self.decoder(self.encoder(batch.image))
+        out = {"reconstruction_mse": (torch.sigmoid(logits) - batch.image).square().flatten(1).mean(1)}
+        return out | ({"loss_nats": self.error(logits, batch.image)} if self.loss == "bernoulli" else {})

@@ -1,0 +1,87 @@
+"""Deep convolutional GAN.
+
+Radford, Metz & Chintala, "Unsupervised representation learning with deep convolutional GANs", ICLR 2016,
+arXiv:1511.06434, sections 3 and 4: strided convolutions, batch norm except at the critic's input and the generator's
+output, ReLU and tanh in the generator, leaky ReLU .2 in the critic, Adam 2e-4 with beta1 .5, weights ~ N(0, .02^2).
+`article-003` (max-pooling critic) and `article-004` (global max pooling and dropout) are the articles' networks.
+
+Departures: depth follows from the image size, so that any size works; kernel 4 instead of 5, which leaves no
+checkerboard; the critic sees real and generated images in separate batches, as later became customary.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from latentforge.game import Game, Seat
+from latentforge.models.gan import critic_logits, play_gan
+from latentforge.nets import ConvCritic, ConvDecoder, normal_, published
+from latentforge.parts.adversarial import GeneratorLoss
+from latentforge.parts.noise import Noise, draw_noise
+from latentforge.registry import register
+
+
+@register("dcgan")
+class DCGAN(Game):
+    """Critic and generator, in turn.
+
+    Args:
+        image_shape: (C, H, W) of the images
+        latent_dim: size of the noise vector
+        noise: uniform in [-1, 1] or standard normal
+        net: networks of both players: dcgan (the paper's, any size), or those of an article
+        critic_net: networks of the critic where they differ from net
+        width: channels next to the image in both networks, doubled at every halving
+        loss: what the generator descends, -log D(G(z)) or log(1 - D(G(z)))
+    """
+
+    pixel_range = (-1.0, 1.0)
+    batch_coupled = True
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        latent_dim: int = 100,
+        noise: Noise = "uniform",
+        net: Literal["dcgan", "article-003", "article-004"] = "dcgan",
+        critic_net: Literal["same", "dcgan", "article-003", "article-004"] = "same",
+        width: int = 64,
+        loss: GeneratorLoss = "nonsaturating",
+    ):
+        super().__init__()
+        self.image_shape, self.latent_dim, self.noise, self.loss = image_shape, latent_dim, noise, loss
+        if net == "article-003":
+            self.generator = published.article_003_generator(latent_dim, image_shape)
+        elif net == "article-004":
+            self.generator = published.article_004_generator(latent_dim, image_shape)
+        else:
+            self.generator = normal_(nn.Sequential(ConvDecoder(latent_dim, image_shape, width, norm=True), nn.Tanh()))
+        critic_net = net if critic_net == "same" else critic_net
+        if critic_net == "article-003":
+            self.critic = published.article_003_critic(image_shape)
+        elif critic_net == "article-004":
+            self.critic = published.article_004_critic(image_shape)
+        else:
+            self.critic = normal_(ConvCritic(image_shape, width, norm=True))
+
+    def players(self):
+        return {"critic": [self.critic], "generator": [self.generator]}
+
+    def seats(self):
+        seat = Seat(lr=2e-4, betas=(0.5, 0.999))
+        return {"critic": seat, "generator": seat}
+
+    def play(self, data, t):
+        yield from play_gan(self, data, t)
+
+    def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.generator(z)
+
+    def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
+        return draw_noise(self.noise, generator, n, self.latent_dim)
+
+    def evaluate(self, batch):
+        return critic_logits(self, batch)

@@ -1,0 +1,175 @@
+"""Variational autoencoder.
+
+Kingma & Welling, "Auto-Encoding Variational Bayes", ICLR 2014, arXiv:1312.6114. Loss: equation 10 with one sample per
+image; `beta` is that of Higgins et al., "beta-VAE", ICLR 2017; `free_bits` that of Kingma et al. 2016,
+arXiv:1606.04934, appendix C.8, per dimension and batch; `learned-gaussian` is the sigma-VAE of Rybkin et al. 2021,
+arXiv:2006.13202, equation 5; `pixel-gaussian` lets the decoder give a standard deviation per pixel (article 002).
+
+Departures: Adam instead of Adagrad; the decoder's mean goes through a sigmoid under every likelihood; under
+`pixel-gaussian` sigma stays above 1/255, else constant pixels would make the likelihood unbounded. The uniform prior
+on [-1, 1]^Z of article 001 is a standard normal pushed through 2 Phi(u) - 1, which keeps the KL in closed form.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentforge import nets
+from latentforge.game import Game, Seat
+from latentforge.parts.gaussian import Diagonal, Full, Squashed, kl_between
+from latentforge.parts.likelihood import bernoulli_nll, gaussian_nll
+from latentforge.registry import register
+from latentforge.schedules import ramp
+
+
+@register("vae")
+class VAE(Game):
+    """Encoder (inference network) and decoder (generative network), one player.
+
+    Args:
+        image_shape: (C, H, W) of the images
+        latent_dim: size of the code
+        net: mlp (dense), conv (strided convolutions), or the network of an article
+        hidden: widths of the dense encoder; the decoder mirrors them
+        width: channels of the first convolution, doubled at every halving
+        kernel: side of the convolutions
+        likelihood: bernoulli, gaussian (fixed sigma), learned-gaussian (one learned sigma), pixel-gaussian (one per pixel)
+        sigma: standard deviation of the gaussian likelihood
+        beta: weight of the KL term; 1 is the VAE, more is the beta-VAE
+        kl_warmup: examples over which the KL term grows from 0 to its weight
+        free_bits: nats of each code dimension that cost nothing
+        prior: gaussian with the mean and scale below, or uniform on [-1, 1]
+        prior_mean: one number or one per dimension
+        prior_scale: one number, one per dimension, or the lower triangle of a Cholesky factor row by row
+        posterior: diagonal or full covariance
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        latent_dim: int = 20,
+        net: nets.Net = "conv",
+        hidden: tuple[int, ...] = (512,),
+        width: int = 32,
+        kernel: int = 4,
+        likelihood: Literal["bernoulli", "gaussian", "learned-gaussian", "pixel-gaussian"] = "bernoulli",
+        sigma: float = 1.0,
+        beta: float = 1.0,
+        kl_warmup: int = 0,
+        free_bits: float = 0.0,
+        prior: Literal["gaussian", "uniform"] = "gaussian",
+        prior_mean: tuple[float, ...] = (0.0,),
+        prior_scale: tuple[float, ...] = (1.0,),
+        posterior: Literal["diagonal", "full"] = "diagonal",
+    ):
+        super().__init__()
+        self.image_shape, self.latent_dim, self.likelihood = image_shape, latent_dim, likelihood
+        self.beta, self.kl_warmup, self.free_bits = beta, kl_warmup, free_bits
+        self.prior, self.posterior = prior, posterior
+        z = latent_dim
+        self.register_buffer("prior_mean", fill(prior_mean, z, "prior_mean"))
+        self.register_buffer("prior_scale", cholesky_factor(prior_scale, z))
+        self.standard = prior == "uniform" or (set(prior_mean) == {0.0} and set(prior_scale) == {1.0})
+        numbers = 2 * z if posterior == "diagonal" else z + z * (z + 1) // 2
+        c, h, w = image_shape
+        out_shape = (2 * c, h, w) if likelihood == "pixel-gaussian" else image_shape
+        self.encoder = nets.encoder(net, image_shape, numbers, hidden, width, kernel)
+        self.decoder = nets.decoder(net, z, out_shape, hidden, width, kernel)
+        learned = likelihood == "learned-gaussian"
+        self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)), requires_grad=learned) if learned else None
+        self.fixed_log_sigma = math.log(sigma)
+
+    def players(self):
+        extra = [] if self.log_sigma is None else [nn.ParameterList([self.log_sigma])]
+        return {"vae": [self.encoder, self.decoder, *extra]}
+
+    def seats(self):
+        return {"vae": Seat(lr=1e-3)}
+
+    def play(self, data, t):
+        x = next(data).image  # (B, C, H, W)
+        q = self.posterior_of(x)
+        z = self.code(q, t.randn(len(x), self.latent_dim))
+        nll, kl = self.reconstruction_nll(z, x).mean(), self.kl(q)
+        cost = kl.mean()
+        if self.free_bits:
+            cost = q.kl_per_dimension().mean(0).clamp(min=self.free_bits).sum()
+        loss = nll + self.beta * ramp(t.examples, self.kl_warmup) * cost
+        t.log("loss", loss)
+        t.log("nll_nats", nll)
+        t.log("kl_nats", kl)
+        yield {"vae": loss}
+
+    def posterior_of(self, x: Tensor) -> Diagonal | Full:
+        """q(u | x); the code z is u, or its squashed form under the uniform prior."""
+        h = self.encoder(x).float()
+        mean, rest = h[:, : self.latent_dim], h[:, self.latent_dim :]
+        return Diagonal(mean, rest) if self.posterior == "diagonal" else Full(mean, rest)
+
+    def code(self, q: Diagonal | Full, noise: Tensor) -> Tensor:
+        """One sample (B, Z) of the code."""
+        u = q.sample(noise)
+        return Squashed.squash(u) if self.prior == "uniform" else u
+
+    def kl(self, q: Diagonal | Full) -> Tensor:
+        """KL(q || prior), (B,) nats."""
+        if self.standard and isinstance(q, Diagonal):
+            return q.kl_per_dimension().sum(1)
+        return kl_between(q.mean, q.tril(), self.prior_mean[None], self.prior_scale[None])
+
+    def reconstruction_nll(self, z: Tensor, x: Tensor) -> Tensor:
+        """-log p(x | z), (B,) nats."""
+        out = self.decoder(z).float()
+        if self.likelihood == "bernoulli":
+            return bernoulli_nll(out, x)
+        if self.likelihood == "pixel-gaussian":
+            out, raw = out.chunk(2, 1)
+            floor = math.log(1 / 255)
+            return gaussian_nll(torch.sigmoid(out), x, floor + F.softplus(raw - floor))
+        log_sigma = self.fixed_log_sigma if self.log_sigma is None else self.log_sigma.clamp(min=math.log(1 / 255))
+        return gaussian_nll(torch.sigmoid(out), x, log_sigma)
+
+    def encode(self, image: Tensor) -> Diagonal | Full | Squashed:
+        q = self.posterior_of(image)
+        return Squashed(q) if self.prior == "uniform" else q
+
+    def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return torch.sigmoid(self.decoder(z)[:, : self.image_shape[0]])
+
+    def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
+        u = torch.randn(n, self.latent_dim, generator=generator)
+        if self.prior == "uniform":
+            return Squashed.squash(u)
+        return self.prior_mean.cpu() + u @ self.prior_scale.cpu().T
+
+    def evaluate(self, batch):
+        x = batch.image
+        q = self.posterior_of(x)
+        noise = torch.randn(len(x), self.latent_dim).to(x.device)
+        nll, kl = self.reconstruction_nll(self.code(q, noise), x), self.kl(q)
+        mse = (self.generate(self.encode(x).mean) - x).square().flatten(1).mean(1)
+        return {"loss_nats": nll + kl, "nll_nats": nll, "kl_nats": kl, "reconstruction_mse": mse}
+
+
+def fill(values: tuple[float, ...], z: int, name: str) -> Tensor:
+    """(Z,) from one number or Z of them."""
+    if len(values) not in (1, z):
+        raise ValueError(f"{name} has {len(values)} numbers; give one, or one per dimension of the code ({z})")
+    return torch.tensor(values, dtype=torch.float32).expand(z).clone()
+
+
+def cholesky_factor(values: tuple[float, ...], z: int) -> Tensor:
+    """(Z, Z) lower triangular from one number, Z numbers (its diagonal) or Z (Z + 1) / 2 (row by row)."""
+    if len(values) != z * (z + 1) // 2 or z == 1:
+        scale = torch.diag(fill(values, z, "prior_scale"))
+    else:
+        scale = torch.zeros(z, z)
+        scale[tuple(torch.tril_indices(z, z))] = torch.tensor(values, dtype=torch.float32)
+    if (scale.diagonal() <= 0).any():
+        raise ValueError("prior_scale needs positive numbers on its diagonal")
+    return scale

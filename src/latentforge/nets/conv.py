@@ -1,0 +1,112 @@
+"""Strided convolutional networks for images of any size, odd and rectangular ones included.
+
+The number of halvings follows from the image: sides are halved until the smaller one is at most 7 pixels. The decoder
+retraces the encoder's sizes exactly, by the output padding of its transposed convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+
+def halvings(height: int, width: int, kernel: int) -> list[tuple[int, int]]:
+    """Sizes from the image down: [(H, W), ..., smallest]."""
+    sizes = [(height, width)]
+    while min(sizes[-1]) > 7:
+        sizes.append(tuple((s + 2 * _pad(kernel) - kernel) // 2 + 1 for s in sizes[-1]))
+    return sizes
+
+
+def _pad(kernel: int) -> int:
+    return (kernel - 1) // 2
+
+
+def down(inp: int, out: int, kernel: int, bias: bool = True) -> nn.Conv2d:
+    """Convolution that halves the sides."""
+    return nn.Conv2d(inp, out, kernel, stride=2, padding=_pad(kernel), bias=bias)
+
+
+def up(inp: int, out: int, kernel: int, small, large, bias: bool = True) -> nn.ConvTranspose2d:
+    """Transposed convolution from the size `small` (H, W) to `large`, which `down` would shrink to `small`."""
+    extra = [b - ((a - 1) * 2 - 2 * _pad(kernel) + kernel) for a, b in zip(small, large, strict=True)]
+    return nn.ConvTranspose2d(inp, out, kernel, 2, _pad(kernel), output_padding=(extra[0], extra[1]), bias=bias)
+
+
+def channels(width: int, steps: int) -> list[int]:
+    """width, 2 width, 4 width ... at most 8 width."""
+    return [width * min(2**i, 8) for i in range(max(steps, 1))]
+
+
+class ConvEncoder(nn.Module):
+    """(B, C, H, W) -> (B, out_dim): strided convolutions, then one linear layer."""
+
+    def __init__(self, image_shape, out_dim: int, width: int, kernel: int = 4, norm: bool = False):
+        super().__init__()
+        c, h, w = image_shape
+        sizes = halvings(h, w, kernel)
+        layers: list[nn.Module] = []
+        for out in channels(width, len(sizes) - 1)[: len(sizes) - 1]:
+            layers += [down(c, out, kernel, bias=not norm)] + [nn.BatchNorm2d(out)] * norm + [nn.ReLU(inplace=True)]
+            c = out
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(c * math.prod(sizes[-1]), out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).flatten(1))
+
+
+class ConvDecoder(nn.Module):
+    """(B, in_dim) -> (B, C, H, W): one linear layer, then transposed convolutions; no activation at the end."""
+
+    def __init__(self, in_dim: int, image_shape, width: int, kernel: int = 4, norm: bool = False):
+        super().__init__()
+        c, h, w = image_shape
+        sizes = halvings(h, w, kernel)
+        outs = channels(width, len(sizes) - 1)
+        self.seed = (outs[-1], *sizes[-1])
+        self.head = nn.Linear(in_dim, math.prod(self.seed))
+        layers: list[nn.Module] = [nn.BatchNorm2d(outs[-1])] * norm + [nn.ReLU(inplace=True)]
+        for i in range(len(sizes) - 1, 0, -1):
+            out = outs[i - 2] if i > 1 else c
+            layers.append(up(outs[i - 1], out, kernel, sizes[i], sizes[i - 1], bias=not norm or i == 1))
+            if i > 1:
+                layers += [nn.BatchNorm2d(out)] * norm + [nn.ReLU(inplace=True)]
+        if len(sizes) == 1:
+            layers.append(nn.Conv2d(outs[-1], c, 3, padding=1))
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.body(self.head(z).unflatten(1, self.seed))
+
+
+class ConvCritic(nn.Module):
+    """(B, C, H, W) -> logits (B,). The features are the raw output of the last strided convolution, before its norm
+    and activation (as in Larsen et al. 2016)."""
+
+    def __init__(self, image_shape, width: int, kernel: int = 4, norm: bool = False, dropout: float = 0.0):
+        super().__init__()
+        c, h, w = image_shape
+        sizes = halvings(h, w, kernel)
+        outs = channels(width, len(sizes) - 1)
+        layers: list[nn.Module] = []
+        for i, out in enumerate(outs):
+            layers.append(down(c, out, kernel) if len(sizes) > 1 else nn.Conv2d(c, out, 3, padding=1))
+            if i < len(outs) - 1:
+                # the first layer has no batch norm (Radford et al. 2016, section 3)
+                layers += [nn.BatchNorm2d(out)] * (norm and i > 0) + [nn.LeakyReLU(0.2)]
+                layers += [nn.Dropout(dropout)] * (dropout > 0)
+            c = out
+        self.body = nn.Sequential(*layers)
+        tail: list[nn.Module] = [nn.BatchNorm2d(c)] * (norm and len(outs) > 1) + [nn.LeakyReLU(0.2)]
+        tail += [nn.Dropout(dropout)] * (dropout > 0)
+        self.head = nn.Sequential(*tail, nn.Flatten(), nn.Linear(c * math.prod(sizes[-1]), 1))
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(logits (B,), features (B, F, h, w))."""
+        f = self.body(x)
+        return self.head(f)[:, 0], f
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x)[0]

@@ -1,0 +1,35 @@
+"""How well a decoder's output explains an image: -log p(x | z) per example (B,), in nats, in float32.
+
+`bernoulli` on grey values is the customary loss but no likelihood: it cannot fall below the entropy of the pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Likelihood = Literal["bernoulli", "gaussian", "learned-gaussian"]
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
+    """Sum over pixels of the cross-entropy between x in [0, 1] and sigmoid(logits), both (B, C, H, W)."""
+    return F.binary_cross_entropy_with_logits(logits.float(), x.float(), reduction="none").flatten(1).sum(1)
+
+
+def gaussian_nll(mean: Tensor, x: Tensor, log_sigma: Tensor | float) -> Tensor:
+    """-log N(x; mean, sigma^2 I), the constant included; log_sigma a number, a scalar or a tensor like x."""
+    log_sigma = torch.as_tensor(log_sigma, dtype=torch.float32, device=x.device)
+    d = (x.float() - mean.float()) * (-log_sigma).exp()
+    return (0.5 * (d * d + LOG_2PI) + log_sigma).flatten(1).sum(1)
+
+
+def bernoulli_floor(x: Tensor) -> Tensor:
+    """The entropy of the pixels (B,): the least value `bernoulli_nll` can take on grey values x in [0, 1]."""
+    x = x.double()
+    return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1)

@@ -1,0 +1,21 @@
+"""The noise a generator starts from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from latentforge.clock import Clock
+
+Noise = Literal["uniform", "normal"]
+
+
+def draw_noise(kind: Noise, source: Clock | torch.Generator, n: int, size: int) -> Tensor:
+    """(n, size) numbers, uniform in [-1, 1] or standard normal, from the round's clock or a generator."""
+    if isinstance(source, Clock):
+        return source.rand(n, size) * 2 - 1 if kind == "uniform" else source.randn(n, size)
+    if kind == "uniform":
+        return torch.rand(n, size, generator=source) * 2 - 1
+    return torch.randn(n, size, generator=source)

@@ -1,0 +1,120 @@
+"""The run directory: config, statistics, checkpoints, previews and the finished model. Everything is written under a
+temporary name and renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor
+
+from latentforge._version import __version__
+from latentforge.errors import InputError
+from latentforge.files import atomic, write_text
+
+FORMAT = 1  # of the run directory; a higher number is a newer Latentforge's
+
+
+class Run:
+    """One run on disk. `Run.create` makes it, `Run.open` finds it again."""
+
+    def __init__(self, path: Path, config: dict[str, Any]):
+        self.path, self.config = path, config
+
+    @classmethod
+    def create(cls, path: str | Path, config: dict[str, Any]) -> Run:
+        """A new run directory holding `config.yaml`. InputError where one exists or nothing can be written."""
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(f"{path} already exists; continue it with 'latentforge resume {path}' or choose another --out.")
+        try:
+            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            (path / "previews").mkdir(exist_ok=True)
+            run = cls(path, {"latentforge": __version__, "format": FORMAT, **config})
+            write_text(path / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror}); choose another place with --out.") from None
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """An existing run. InputError where there is none or a newer version wrote it."""
+        path = Path(path)
+        file = path / "config.yaml"
+        if not file.is_file():
+            what = "has no config.yaml, so it is not a run" if path.is_dir() else "does not exist"
+            raise InputError(f"{path} {what}; give the directory that 'latentforge train' printed.")
+        try:
+            config = yaml.safe_load(file.read_text(encoding="utf-8"))
+            version = int(config["format"])
+            config["model"]["name"], config["data"]["source"], config["train"]
+        except (yaml.YAMLError, KeyError, TypeError, ValueError, UnicodeDecodeError):
+            raise InputError(f"{file} is damaged; restore it, or load the model from {path / 'model'}.") from None
+        if version > FORMAT:
+            raise InputError(
+                f"{path} was written by Latentforge {config.get('latentforge')}, newer than this {__version__}; "
+                "upgrade with 'pip install -U latentforge'."
+            )
+        return cls(path, config)
+
+    # -- statistics ----------------------------------------------------------------------------------------------
+    def append(self, row: dict[str, Any]) -> None:
+        """One line of `stats.jsonl`."""
+        with open(self.path / "stats.jsonl", "a", encoding="utf-8") as f:
+            f.write(json.dumps(row) + "\n")
+
+    def stats(self) -> list[dict[str, Any]]:
+        """The lines of `stats.jsonl`; one cut short by a crash is left out."""
+        file = self.path / "stats.jsonl"
+        rows = []
+        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return rows
+
+    def forget_after(self, round_: int) -> None:
+        """Drop statistics of rounds that a resumed run is about to play again."""
+        kept = [json.dumps(r) + "\n" for r in self.stats() if r["round"] <= round_]
+        write_text(self.path / "stats.jsonl", "".join(kept))
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------
+    def save_checkpoint(self, tensors: dict[str, Tensor], state: dict[str, Any], keep: int = 2) -> None:
+        """Write a checkpoint, point `latest` at it, and drop all but the `keep` newest. OSError where the disk is
+        full: then the older ones are untouched."""
+        folder = self.path / "checkpoints"
+        name = f"round-{state['round']:09d}.safetensors"
+        with atomic(folder / name) as part:
+            try:
+                save_file(tensors, part, metadata={"state": json.dumps(state)})
+            except safetensors.SafetensorError as error:  # how it reports a full disk
+                raise OSError(str(error)) from None
+        write_text(folder / "latest", name)
+        for old in sorted(folder.glob("round-*.safetensors"))[:-keep]:
+            if old.name != name:
+                os.unlink(old)
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
+        """(tensors, state, damaged) of the newest checkpoint that can be read, None where there is none. `damaged`
+        names newer ones that could not be read."""
+        damaged = []
+        for file in sorted((self.path / "checkpoints").glob("round-*.safetensors"), reverse=True):
+            try:
+                with safetensors.safe_open(file, "pt") as f:
+                    state = json.loads(f.metadata()["state"])
+                    return {k: f.get_tensor(k) for k in f.keys()}, state, damaged  # noqa: SIM118
+            except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError):
+                damaged.append(file.name)
+        if damaged:
+            raise InputError(f"{self.path}: every checkpoint is damaged ({', '.join(damaged)}); train anew.")
+        return None
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "model" / "config.json").is_file()

@@ -1,0 +1,173 @@
+"""Models on disk: `model.safetensors` + `config.json` + a card. Loading runs no code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+
+from latentforge import registry, samplers
+from latentforge._version import __version__
+from latentforge.errors import InputError
+from latentforge.files import atomic, write_text
+from latentforge.game import Game
+from latentforge.run import FORMAT, Run
+
+CARD = """---
+library_name: latentforge
+tags: [{kind}, {name}, image-generation]
+---
+# {name}
+
+{summary} ({paper})
+
+```python
+import latentforge as lf
+
+model = lf.load("PATH")
+images = model.sample(16)  # (16, {c}, {h}, {w}) in [0, 1]
+```
+
+| setting | value |
+| --- | --- |
+{rows}
+
+Trained with Latentforge {version} on: {data}
+"""
+
+
+def model_config(model: Game) -> dict[str, Any]:
+    """What it takes to build the model again, its weights aside."""
+    sampler = model.sampler.config if model.sampler is not None else None
+    return {
+        "latentforge": __version__, "format": FORMAT, "model": model.name, "arguments": plain(model.args),
+        "sampler": sampler, "trained_on": getattr(model, "trained_on", None),
+    }  # fmt: skip
+
+
+def plain(value: Any) -> Any:
+    """Tuples to lists, as JSON and YAML have them."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def save_model(model: Game, directory: str | Path) -> None:
+    """Write the model into `directory`, each file at once or not at all."""
+    directory = Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"{directory} is a file; give a directory to write the model to.")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with atomic(directory / "model.safetensors") as part:
+            save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, part)
+        write_text(directory / "config.json", json.dumps(model_config(model), indent=2) + "\n")
+        write_text(directory / "README.md", card(model))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{directory} cannot be written ({error}); choose another place.") from None
+
+
+def card(model: Game) -> str:
+    row = registry.entry(model.name)
+    c, h, w = model.image_shape
+    rows = "\n".join(f"| `{k}` | {v} |" for k, v in plain(model.args).items())
+    data = getattr(model, "trained_on", None) or "not recorded"
+    return CARD.format(name=model.name, kind=row.kind, summary=row.summary, paper=row.paper, rows=rows, c=c, h=h, w=w,
+                       version=__version__, data=data)  # fmt: skip
+
+
+def rebuild(name: str, arguments: dict[str, Any], sampler: dict[str, Any] | None, tensors: dict, where: str) -> Game:
+    """A model in eval mode from its config and tensors."""
+    model = registry.create(name, **arguments)
+    if sampler is not None:
+        model.sampler = samplers.build(sampler)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{where}: the weights do not fit the config ({reason}).") from None
+    return model.eval()
+
+
+def load_directory(path: Path) -> Game:
+    """A model from a directory written by `save_model`."""
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        tensors = load_file(path / "model.safetensors")
+        name, arguments, version = config["model"], config["arguments"], int(config["format"])
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is not a saved model: it has no {Path(error.filename).name}.") from None
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
+        raise InputError(f"{path}: config.json or model.safetensors is damaged; export the model again.") from None
+    if version > FORMAT:
+        raise InputError(f"{path} was written by a newer Latentforge ({config.get('latentforge')}); upgrade to load it.")
+    model = rebuild(name, arguments, config.get("sampler"), tensors, str(path))
+    model.trained_on = config.get("trained_on")
+    return model
+
+
+def load(path: str | Path) -> Game:
+    """A trained model, in eval mode, from a run directory, an exported directory, or a hub repository 'owner/name'.
+    An unfinished run is loaded from its latest checkpoint, with the averaged weights."""
+    path = Path(path)
+    if (path / "config.json").is_file():
+        return load_directory(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a run directory or an exported model.")
+    run = Run.open(path)
+    if run.finished:
+        return load_directory(path / "model")
+    found = run.load_checkpoint()
+    if found is None:
+        raise InputError(f"{path} has neither a model nor a checkpoint yet; train on with 'latentforge resume {path}'.")
+    tensors, state, _ = found
+    prefix = "ema/" if any(k.startswith("ema/") for k in tensors) else "model/"
+    weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    settings = dict(run.config["model"])
+    return rebuild(settings.pop("name"), settings, state.get("sampler"), weights, str(path))
+
+
+def load_pretrained(name: str, cls: type[Game]) -> Game:
+    """`Game.from_pretrained`: a local directory, else a hub repository."""
+    if Path(name).exists():
+        model = load(name)
+    else:
+        from huggingface_hub import snapshot_download
+
+        try:
+            model = load_directory(Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"])))
+        except InputError:
+            raise
+        except Exception as error:  # the hub client raises many kinds; each means the same to the user
+            raise InputError(f"'{name}' is neither a directory here nor a hub repository that can be read: {error}") from None
+    if not isinstance(model, cls):
+        raise InputError(f"{name} holds a {model.name}, not a {cls.__name__}; load it with lf.load.")
+    return model
+
+
+def push_to_hub(model: Game, repo_id: str, **options: Any) -> str:
+    """Upload the saved model; `options` go to `HfApi.upload_folder`."""
+    import tempfile
+
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(repo_id, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, folder)
+        return str(api.upload_folder(repo_id=repo_id, folder_path=folder, **options))
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA, then Apple's MPS, then the CPU; InputError where the named one is missing."""
+    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(k for k, ok in have.items() if ok))
+    if name.split(":")[0] not in have or not have[name.split(":")[0]]:
+        here = ", ".join(k for k, ok in have.items() if ok)
+        raise InputError(f"device '{name}' is not available here; use one of: auto, {here}.")
+    return torch.device(name)

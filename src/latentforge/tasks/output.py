@@ -1,0 +1,60 @@
+"""Images to where the user wants them: one grid, an array file, or a directory of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from latentforge.errors import InputError
+from latentforge.files import atomic
+from latentforge.report.grid import grid, picture, save, to_uint8
+
+
+def write_images(images: Tensor, out: Path, columns: int | None = None) -> str:
+    """Write images (N, C, H, W) in [0, 1] to `out`: NAME.png is one grid, NAME.npz holds `images` uint8
+    (N, H, W, C), anything without a suffix is a directory of PNG files. Returns what was written, in words."""
+    with writing(out):
+        if out.suffix.lower() == ".png":
+            out.parent.mkdir(parents=True, exist_ok=True)
+            save(grid(images, columns), out)
+            return f"{out}: a grid of {len(images)} images"
+        if out.suffix.lower() == ".npz":
+            return write_arrays(out, images=to_uint8(images))
+        if out.suffix:
+            raise InputError(f"--out {out}: images are written as NAME.png, NAME.npz or a directory.")
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"--out {out} exists and is not an empty directory; choose another.")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(out) as part:
+            part.mkdir()
+            for i, array in enumerate(to_uint8(images)):
+                picture(array).save(part / f"{i:06d}.png")
+        return f"{out}: {len(images)} images"
+
+
+def write_arrays(out: Path, **arrays: Any) -> str:
+    """Write arrays to NAME.npz."""
+    if out.suffix.lower() != ".npz":
+        raise InputError(f"--out {out}: arrays are written as NAME.npz.")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(out) as part, open(part, "wb") as f:
+            np.savez_compressed(f, **arrays)
+    return f"{out}: " + ", ".join(f"{k} {v.shape}" for k, v in arrays.items())
+
+
+class writing:
+    """Turns an OSError inside the block into one line about `out`."""
+
+    def __init__(self, out: Path):
+        self.out = out
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind, error, trace) -> None:
+        if isinstance(error, OSError):
+            raise InputError(f"{self.out} cannot be written ({error.strerror}); choose another --out.") from None

@@ -1,0 +1,444 @@
+"""The one trainer. It plays rounds of any `Game` until the budget is spent, and knows no model by name.
+
+For each move of a round: the loss of every named player is computed with autocast closed behind it; each player's
+gradient is taken with respect to its own parameters only, all players before any step; gradients are averaged over
+accumulated parts and processes; a player whose gradient is not finite sits out and is counted; then clip, learning
+rate from the clock, step. After the last move: `settle`, the moving averages, the clock and, where due, log, preview
+and checkpoint. Checkpoints fall between rounds.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import signal
+import threading
+import time
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from latentforge import distributed
+from latentforge.clock import Clock, mix
+from latentforge.data.dataset import Dataset
+from latentforge.data.stream import Stream
+from latentforge.allocator import keep_freed_memory
+from latentforge.display import Display
+from latentforge.errors import InputError, RunError
+from latentforge.game import Game, Move, own_parameters
+from latentforge.optim import Optimizer, check_rates, make_optimizer, pack, seat_with, unpack
+from latentforge.preview import write_previews
+from latentforge.run import Run
+from latentforge.samplers import Sampler
+from latentforge.saving import pick_device, save_model
+from latentforge.schedules import Schedule, decay, ramp
+
+BAD_LIMIT = 20  # moves in a row with a non-finite gradient before the run is given up
+CHECKPOINT_SECONDS = 60.0
+PREVIEWS = 10  # per run
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM arrived; a checkpoint has been written."""
+
+
+class Trainer:
+    """Trains a game on a data set. One of epochs, examples and minutes is the budget (default: 5 minutes).
+
+    Args:
+        epochs: budget in passes over the training images
+        examples: budget in training images drawn
+        minutes: budget in minutes from the first round to the fitted sampler
+        batch_size: images per step, over all accumulated parts and processes
+        accumulate: parts a batch is cut into, to save memory
+        lr: learning rate, one number for all players or player=number,...; default: the model's own
+        optimizer: sgd, momentum, adagrad, rmsprop, adam or adamw for all players; default: the model's own
+        weight_decay: weight decay of all players
+        clip: largest gradient norm of a player
+        schedule: learning rate over the budget: constant, linear or cosine down to 0
+        warmup: examples over which the learning rate rises from 0
+        ema: half-life in examples of the averaged weights that sample and are saved; 0 for none
+        sampler: where sample() draws codes: the prior, or a Gaussian mixture fitted on the training codes
+        checkpoint_every: examples between checkpoints; default: every 60 seconds
+        tensorboard: also write TensorBoard files
+        seed: seed of everything random
+        device: auto, cpu, cuda or mps
+        precision: auto is bf16 on CUDA and fp32 elsewhere
+        compile: torch.compile the networks; auto is off, since on two cores it measured slower
+    """
+
+    def __init__(
+        self,
+        model: Game,
+        data: Dataset,
+        *,
+        epochs: float | None = None,
+        examples: int | None = None,
+        minutes: float | None = None,
+        batch_size: int = 128,
+        accumulate: int = 1,
+        lr: str | float | None = None,
+        optimizer: Optimizer | None = None,
+        weight_decay: float | None = None,
+        clip: float | None = None,
+        schedule: Schedule = "constant",
+        warmup: int = 0,
+        ema: float | None = None,
+        sampler: Sampler | None = None,
+        checkpoint_every: int | None = None,
+        tensorboard: bool = False,
+        seed: int = 0,
+        device: str = "auto",
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        compile: Literal["auto", "on", "off"] = "auto",
+        run: Run | None = None,
+        quiet: bool = False,
+    ):
+        self.rank, self.world = distributed.start()
+        self.device = distributed.local_device(pick_device(device))
+        self.precision = precision if precision != "auto" else "bf16" if self.device.type == "cuda" else "fp32"
+        self.schedule, self.warmup, self.seed = schedule, warmup, seed
+        self.batch_size, self.checkpoint_every, self.run = batch_size, checkpoint_every, run
+        self.data = data
+        self.examples, self.minutes = budget(len(data.train), epochs, examples, minutes)
+        parts = accumulate * self.world
+        if batch_size < 1 or batch_size % parts:
+            raise InputError(f"batch size {batch_size} cannot be cut into {parts} equal parts; choose a multiple of {parts}.")
+        if sampler is not None:
+            if sampler != "prior" and not model.has_encoder:
+                raise InputError(f"{model.name} has no encoder to fit a sampler on; leave out --sampler {sampler}.")
+            model.sampler_kind = sampler
+        model.sampler = None
+        model.trained_on = data.source
+
+        self.model = model.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        check_rates(lr, list(model.players()))
+        self.seats = {k: seat_with(s, k, lr, optimizer, weight_decay, clip, ema) for k, s in model.seats().items()}
+        self.parameters = own_parameters(model)
+        self.optimizers = {k: make_optimizer(s, self.parameters[k]) for k, s in self.seats.items()}
+        averaged = any(s.ema for s in self.seats.values())
+        self.average: Game = copy.deepcopy(model).eval().requires_grad_(False) if averaged else model
+        if compile == "on":
+            for modules in model.players().values():
+                for m in modules:
+                    m.compile()
+
+        images = data.train.to(self.device)
+        mine = range(self.rank * accumulate, (self.rank + 1) * accumulate)
+        self.streams = [Stream(images, batch_size, seed, i, parts) for i in mine]
+        self.clocks = [Clock(seed, self.device, i, parts) for i in mine]
+        self.seconds = 0.0  # spent in rounds, previews and checkpoints, over all sessions
+        self.bad_steps = self.bad_in_a_row = 0
+        self.sums: dict[str, list[Tensor]] = {}
+        self.stop: int | None = None
+        self.preview_progress = 0.0
+        self.display = Display(quiet or self.rank > 0)
+        self.tensorboard = tensorboard
+        self.board: Any = None
+
+    # -- one round -----------------------------------------------------------------------------------------------
+    def round(self) -> None:
+        """Play one round: every move of it, then settle, averages and clock."""
+        for t in self.clocks:
+            t.start_round()
+        torch.manual_seed(mix(self.seed, self.clocks[0].round, self.rank, 0xD0))  # dropout, whatever draws globally
+        self.plays = [self.model.play(s, t) for s, t in zip(self.streams, self.clocks, strict=True)]
+        while (gradients := self.next_move()) is not None:
+            for name, grads in gradients.items():
+                self.step(name, grads)
+        t = self.clocks[0]
+        names = t.logged
+        seen = {k: torch.stack([c.logged[k].to(self.device) for c in self.clocks]).mean() for k in names}
+        seen = distributed.mean(seen, self.world)
+        with torch.no_grad():
+            for c in self.clocks:
+                c.seen = seen
+            self.model.settle(t)
+            self.update_average()
+        for k, v in seen.items():
+            self.sums.setdefault(k, []).append(v)
+        for c, s in zip(self.clocks, self.streams, strict=True):
+            c.round, c.examples = c.round + 1, s.drawn
+            if self.examples:
+                c.progress = min(1.0, c.examples / self.examples)
+
+    def next_move(self) -> dict[str, list[Tensor | None]] | None:
+        """Each named player's gradient of its own loss over its own parameters, averaged over parts and processes;
+        None at the end of the round."""
+        total: dict[str, list[Tensor | None]] | None = None
+        for part, play in enumerate(self.plays):
+            # autocast is open for this stretch of `play` only: a cast kept across a step would keep the old weights
+            with self.autocast():
+                move: Move | None = next(play, None)
+            names = None if move is None else list(move)
+            if part and names != (None if total is None else list(total)):
+                raise RunError(f"{self.model.name}: the parts of one batch made different moves.")
+            if move is None:
+                continue
+            grads: dict[str, list[Tensor | None]] = {}
+            for i, (name, loss) in enumerate(move.items()):
+                more = i < len(move) - 1
+                grads[name] = list(torch.autograd.grad(loss / len(self.plays), self.parameters[name],
+                                                       retain_graph=more, allow_unused=True))  # fmt: skip
+            total = grads if total is None else {k: add(total[k], grads[k]) for k in grads}
+        if self.world > 1:
+            total = distributed.average_gradients(total, self.parameters, self.world)
+        return total
+
+    def autocast(self):
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def step(self, name: str, grads: list[Tensor | None]) -> None:
+        """Clip, set the learning rate and step one player, unless its gradient is not finite."""
+        seat, optimizer = self.seats[name], self.optimizers[name]
+        present = [g for g in grads if g is not None]
+        if not present:
+            return
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(present)).float())
+        if not math.isfinite(float(norm)):
+            self.bad_steps, self.bad_in_a_row = self.bad_steps + 1, self.bad_in_a_row + 1
+            if self.bad_in_a_row >= BAD_LIMIT:
+                raise RunError(
+                    f"the gradient of the {name} was not finite {BAD_LIMIT} times in a row at round "
+                    f"{self.clocks[0].round}; lower --lr, set --clip 1, or use --precision fp32."
+                )
+            return
+        self.bad_in_a_row = 0
+        if seat.clip and norm > seat.clip:
+            torch._foreach_mul_(present, float(seat.clip / norm))
+        t = self.clocks[0]
+        rate = seat.lr * ramp(t.examples + self.batch_size, self.warmup) * decay(self.schedule, t.progress)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        for p, g in zip(self.parameters[name], grads, strict=True):
+            p.grad = g
+        optimizer.step()
+        for p in self.parameters[name]:
+            p.grad = None
+        # fused optimisers do not bump versions: without this a graph reused across the step gives wrong gradients
+        increment_version(self.parameters[name])
+
+    def update_average(self) -> None:
+        """Move the averaged weights and buffers of every player towards the present ones."""
+        if self.average is self.model:
+            return
+        seen = self.streams[0].drawn
+        source, target = self.model.players(), self.average.players()
+        for name, modules in source.items():
+            half_life = min(self.seats[name].ema or 0.0, 0.1 * seen)  # short at first, while weights still move far
+            share = 1.0 - 0.5 ** (self.batch_size / half_life) if half_life else 1.0
+            for module, averaged in zip(modules, target[name], strict=True):
+                new, old = [*module.parameters(), *module.buffers()], [*averaged.parameters(), *averaged.buffers()]
+                pairs = [(o, n.detach()) for o, n in zip(old, new, strict=True)]
+                floats = [(o, n) for o, n in pairs if o.is_floating_point()]
+                if floats:
+                    torch._foreach_lerp_([o for o, _ in floats], [n for _, n in floats], share)
+                for o, n in pairs:
+                    if not o.is_floating_point():
+                        o.copy_(n)
+        for old_b, new_b in zip(self.average.buffers(recurse=False), self.model.buffers(recurse=False), strict=True):
+            old_b.copy_(new_b)
+
+    # -- the run -------------------------------------------------------------------------------------------------
+    def fit(self) -> Game:
+        """Train to the end of the budget, fit the sampler, save. Returns the model with its averaged weights."""
+        with torch.random.fork_rng(devices=[]), keep_freed_memory(), self.signals(), self.display:
+            self.started = self.logged_at = self.saved_at = time.monotonic()
+            self.base_seconds = self.seconds
+            self.saved_examples = self.clocks[0].examples
+            if self.tensorboard and self.run and self.rank == 0:
+                self.board = tensorboard_writer(self.run)
+            if self.clocks[0].round == 0:
+                self.preview()
+            while not self.done():
+                self.round()
+                self.after_round()
+            self.log()
+            self.preview()
+            self.checkpoint()
+            return self.conclude()
+
+    def elapsed(self) -> float:
+        return self.base_seconds + time.monotonic() - self.started
+
+    def done(self) -> bool:
+        if self.examples:
+            return self.clocks[0].examples >= self.examples
+        assert self.minutes is not None
+        budget_seconds = 60 * self.minutes
+        reserve = 0.0 if self.average.sampler_kind == "prior" else min(20.0, 0.1 * budget_seconds)  # fits the sampler
+        return distributed.agree(self.elapsed() > budget_seconds - reserve, self.world)
+
+    def after_round(self) -> None:
+        """Whatever is due between two rounds."""
+        t, now = self.clocks[0], time.monotonic()
+        if distributed.agree(self.stop is not None, self.world):
+            self.checkpoint()
+            raise Interrupted(f"stopped at round {t.round}")
+        every = self.examples // 200 if self.examples else None
+        crossed = every and t.examples // every > (t.examples - self.batch_size) // every
+        if crossed or (not every and distributed.agree(now - self.logged_at > 1.0, self.world)):
+            self.log()
+            if math.floor(t.progress * PREVIEWS) > math.floor(self.preview_progress * PREVIEWS):
+                self.preview()
+        if self.checkpoint_every:
+            due = t.examples - self.saved_examples >= self.checkpoint_every
+        else:
+            due = distributed.agree(now - self.saved_at > CHECKPOINT_SECONDS, self.world)
+        if due:
+            self.checkpoint()
+
+    def log(self) -> None:
+        """A line of statistics: means since the last one."""
+        t = self.clocks[0]
+        self.seconds = self.elapsed()
+        if self.minutes:
+            for c in self.clocks:
+                c.progress = min(1.0, self.seconds / (60 * self.minutes))
+        self.logged_at = time.monotonic()
+        if not self.sums:
+            return
+        row: dict[str, Any] = {
+            "round": t.round, "examples": t.examples, "epoch": round(t.examples / len(self.data.train), 4),
+            "progress": round(t.progress, 5), "seconds": round(self.seconds, 3), "bad_steps": self.bad_steps,
+            **{k: float(torch.stack(v).mean()) for k, v in self.sums.items()},
+        }  # fmt: skip
+        self.sums = {}
+        self.write_row(row)
+        self.display.update(row, self.examples, self.minutes)
+
+    def write_row(self, row: dict[str, Any]) -> None:
+        if self.board:
+            for k, v in row.items():
+                self.board.add_scalar(k, v, row["examples"])
+        if self.run and self.rank == 0:
+            try:
+                self.run.append(row)
+            except OSError as error:
+                self.display.warn(f"statistics could not be written ({error.strerror}); training goes on")
+
+    def preview(self) -> None:
+        """Pictures of fixed codes and fixed validation images, and the validation measures."""
+        t = self.clocks[0]
+        self.preview_progress = t.progress
+        if self.run is None or self.rank:
+            return
+        try:
+            row = write_previews(self.average, self.data, self.run.path / "previews", t.round, self.seed)
+        except OSError as error:
+            self.display.warn(f"previews could not be written ({error.strerror}); training goes on")
+            return
+        self.seconds = self.elapsed()
+        self.write_row({"round": t.round, "examples": t.examples, "seconds": round(self.seconds, 3), **row})
+
+    def checkpoint(self) -> None:
+        """Everything that evolves, written between rounds. A full disk costs this checkpoint, not the run."""
+        self.seconds = self.elapsed()
+        self.saved_at, self.saved_examples = time.monotonic(), self.clocks[0].examples
+        if self.run is None or self.rank:
+            return
+        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items() if not k.startswith("sampler.")}
+        if self.average is not self.model:
+            tensors |= {f"ema/{k}": v for k, v in self.average.state_dict().items() if not k.startswith("sampler.")}
+        packed, scalars = pack(self.optimizers)
+        t = self.clocks[0]
+        state = {
+            "round": t.round, "examples": t.examples, "progress": t.progress, "seconds": self.seconds,
+            "bad_steps": self.bad_steps, "optimizers": scalars, "fingerprint": self.data.fingerprint,
+        }  # fmt: skip
+        try:
+            self.run.save_checkpoint({k: v.contiguous().cpu() for k, v in (tensors | packed).items()}, state)
+        except OSError as error:
+            self.display.warn(f"checkpoint not written ({error}); the run goes on, the last good one is kept")
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Take up a checkpoint: weights, averages, optimisers, clock and data position."""
+        if state["fingerprint"] != self.data.fingerprint:
+            raise InputError(f"{self.data.source}: the images are not those this run began with; restore them or train anew.")
+        for prefix, module in (("model/", self.model), ("ema/", self.average)):
+            part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            if part:
+                module.load_state_dict(part)
+        unpack(self.optimizers, tensors, state["optimizers"])
+        self.seconds, self.bad_steps = state["seconds"], state["bad_steps"]
+        for c, s in zip(self.clocks, self.streams, strict=True):
+            c.round, c.examples, s.drawn = state["round"], state["examples"], state["examples"]
+            c.progress = min(1.0, c.examples / self.examples) if self.examples else state["progress"]
+        self.preview_progress = self.clocks[0].progress
+
+    def conclude(self) -> Game:
+        """Fit the sampler on the averaged weights, give them to the model and save it."""
+        began = time.monotonic()
+        torch.manual_seed(mix(self.seed, 0xF1))
+        with torch.no_grad():
+            self.average.finish(self.data.train)
+        sampler, self.average.sampler = self.average.sampler, None
+        self.model.load_state_dict(self.average.state_dict())
+        self.model.sampler = sampler
+        self.model.eval()
+        if self.run and self.rank == 0:
+            t = self.clocks[0]
+            numbers = {
+                "rounds": t.round, "examples": t.examples, "training_seconds": round(self.seconds, 2),
+                "finish_seconds": round(time.monotonic() - began, 2), "bad_steps": self.bad_steps,
+            }  # fmt: skip
+            from latentforge.files import atomic, write_text
+
+            write_text(self.run.path / "metrics.json", json.dumps({"training": numbers}, indent=2) + "\n")
+            with atomic(self.run.path / "model") as part:
+                save_model(self.model, part)
+        if self.board:
+            self.board.close()
+        return self.model
+
+    @contextmanager
+    def signals(self):
+        """SIGINT and SIGTERM ask for a stop after the round; a second one stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number, frame):
+            if self.stop is not None:
+                raise KeyboardInterrupt
+            self.stop = number
+
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for s, handler in before.items():
+                signal.signal(s, handler)
+
+
+def add(a: list[Tensor | None], b: list[Tensor | None]) -> list[Tensor | None]:
+    return [y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True)]
+
+
+def budget(n: int, epochs: float | None, examples: int | None, minutes: float | None) -> tuple[int | None, float | None]:
+    """(examples, minutes), one of them None."""
+    given = {k: v for k, v in (("epochs", epochs), ("examples", examples), ("minutes", minutes)) if v is not None}
+    if len(given) > 1:
+        raise InputError(f"give one budget, not {len(given)}: {', '.join('--' + k for k in given)}.")
+    for name, value in given.items():
+        if not value > 0:
+            raise InputError(f"--{name} {value:g} is no budget; give a number above 0.")
+    if epochs is not None or examples is not None:
+        return examples or math.ceil(epochs * n), None  # type: ignore[operator]
+    return None, minutes if minutes is not None else 5.0
+
+
+def tensorboard_writer(run: Run):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError("--tensorboard needs the extra: pip install 'latentforge[tensorboard]'.") from None
+    return SummaryWriter(str(run.path / "tensorboard"))
+
+
