@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+UMASK = os.umask(0)
+os.umask(UMASK)
+
+
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`; renamed to it when the block ends well, removed when it does not. What is
@@ -26,6 +30,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         else:
             with open(part, "rb+") as f:
                 os.fsync(f.fileno())
+            os.chmod(part, 0o666 & ~UMASK)  # safetensors makes private files
             part.replace(path)
     finally:
         if part.is_dir():

@@ -88,6 +88,17 @@ def unpack(optimizers: dict[str, torch.optim.Optimizer], tensors: dict[str, Tens
     for name, value in (tensors | scalars).items():
         if name.startswith("optimizer/"):
             _, player, index, key = name.split("/")
+            parameter = optimizers[player].param_groups[0]["params"][int(index)]
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                value = laid_out_like(parameter, value)
             states[player].setdefault(int(index), {})[key] = value
     for player, optimizer in optimizers.items():
         optimizer.load_state_dict({"state": states[player], "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """`value` with the strides of `parameter`: fused kernels on the processor walk memory, not indices, and step the
+    wrong elements where a gradient or a state is laid out otherwise."""
+    if value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -22,7 +22,7 @@ def write_previews(model: Game, data: Dataset, folder: Path, round_: int, seed: 
         codes = model.draw_codes(64, mix(seed, 0x9E))
         save(grid(model.decode(codes), 8), folder / f"samples-{round_:08d}.png")
         if model.has_encoder:
-            images = data.validation[torch.arange(min(32, len(data.validation)))].image
+            images = data.validation[data.validation.spread(32)].image
             pairs = torch.stack([images.cpu(), model.reconstruct(images).cpu()], 1).flatten(0, 1)
             save(grid(pairs, 8), folder / f"reconstructions-{round_:08d}.png")
         measures = mean_measures(model, data.validation, seed, limit=LIMIT)

@@ -90,7 +90,7 @@ def rebuild(name: str, arguments: dict[str, Any], sampler: dict[str, Any] | None
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{where}: the weights do not fit the config ({reason}).") from None
-    return model.eval()
+    return model.eval().to(memory_format=torch.channels_last)  # the layout it was trained in: bit-identical samples
 
 
 def load_directory(path: Path) -> Game:

@@ -30,7 +30,7 @@ from latentforge.allocator import keep_freed_memory
 from latentforge.display import Display
 from latentforge.errors import InputError, RunError
 from latentforge.game import Game, Move, own_parameters
-from latentforge.optim import Optimizer, check_rates, make_optimizer, pack, seat_with, unpack
+from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, pack, seat_with, unpack
 from latentforge.preview import write_previews
 from latentforge.run import Run
 from latentforge.samplers import Sampler
@@ -135,7 +135,7 @@ class Trainer:
         self.bad_steps = self.bad_in_a_row = 0
         self.sums: dict[str, list[Tensor]] = {}
         self.stop: int | None = None
-        self.preview_progress = 0.0
+        self.preview_progress, self.previewed = 0.0, -1
         self.display = Display(quiet or self.rank > 0)
         self.tensorboard = tensorboard
         self.board: Any = None
@@ -217,7 +217,7 @@ class Trainer:
         for group in optimizer.param_groups:
             group["lr"] = rate
         for p, g in zip(self.parameters[name], grads, strict=True):
-            p.grad = g
+            p.grad = None if g is None else laid_out_like(p, g)
         optimizer.step()
         for p in self.parameters[name]:
             p.grad = None
@@ -327,8 +327,9 @@ class Trainer:
         """Pictures of fixed codes and fixed validation images, and the validation measures."""
         t = self.clocks[0]
         self.preview_progress = t.progress
-        if self.run is None or self.rank:
+        if self.run is None or self.rank or self.previewed == t.round:
             return
+        self.previewed = t.round
         try:
             row = write_previews(self.average, self.data, self.run.path / "previews", t.round, self.seed)
         except OSError as error:

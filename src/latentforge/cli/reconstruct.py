@@ -26,7 +26,7 @@ def command(run: Path, number: int, out: Path | None, **source: str | None) -> N
     model = lf.load(run)
     need_encoder(model)
     images = open_images(run, model, **source)  # type: ignore[arg-type]
-    originals = images[torch.arange(min(number, len(images)))].image
+    originals = images[images.spread(number)].image
     rebuilt = model.reconstruct(originals)
     mse = (rebuilt.cpu() - originals.cpu()).square().mean().item()
     out = out or run / "reconstructions.png"

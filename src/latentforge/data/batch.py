@@ -47,6 +47,11 @@ class Images:
         image = image.float().div_(255) if image.dtype == torch.uint8 else image
         return Batch(image, None if self.labels is None else self.labels[index], index)
 
+    def spread(self, k: int) -> Tensor:
+        """Indices of at most k images spread evenly over the split, which may be sorted by class."""
+        n = len(self)
+        return torch.arange(n) if k >= n else torch.linspace(0, n - 1, k).long()
+
     def batches(self, size: int = 512) -> Iterator[Batch]:
         """Every example once, in order; the last batch may be short."""
         for index in torch.arange(len(self)).split(size):

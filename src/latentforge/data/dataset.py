@@ -157,7 +157,10 @@ def _find(
         return source, found
     if not str(source).strip():
         raise InputError(f"data '{shown(source)}': nothing given; name a set ({', '.join(named.SETS)}) or a folder")
-    path = Path(source).expanduser()
+    try:
+        path = Path(source).expanduser()
+    except RuntimeError:
+        raise InputError(f"{shown(source)}: no such user's home folder; give the whole path") from None
     try:
         if path.is_dir():
             return shown(path.resolve().name), read_folder(path, size, channels, skip_bad)

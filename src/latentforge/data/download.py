@@ -54,6 +54,7 @@ def download(
     target = Path(target)
     part = target.with_name(target.name + ".part")
     failures = []
+    new_folder = not target.parent.exists()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(part) as file:
@@ -74,6 +75,9 @@ def download(
                 return target
             if os.fstat(file.fileno()).st_size == 0:
                 part.unlink(missing_ok=True)
+        if new_folder:
+            with contextlib.suppress(OSError):  # not empty: a part is kept
+                target.parent.rmdir()
     except OSError as error:
         kept = f"; what has arrived is kept in {shown(part)}" if part.exists() else ""
         raise InputError(
@@ -188,7 +192,7 @@ def _continues(content_range: str | None, start: int) -> bool:
 def digest(path: Path, kind: str) -> str:
     """Checksum of a file; `kind` is sha256 or md5."""
     with path.open("rb") as file:
-        return hashlib.filedigest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
 def _why(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from latentforge.errors import InputError
 SUFFIXES = {".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"}
 SUFFIXES |= {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 # Only these decoders are tried, whatever the suffix says: others (EPS) start programs or read no pixels (PDF, HDF5).
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "TGA")
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "TGA")
 SMALLEST = 8  # pixels a side: below this no network of the package has anything to convolve
 KINDS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 WORDS = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGBA"}
@@ -134,11 +135,17 @@ class Probe(NamedTuple):
     cut: bool  # 16 bits per colour channel, of which Pillow reads 8
 
 
+@cache
+def _formats() -> list[str]:
+    Image.init()  # without it Pillow knows five formats only
+    return [name for name in FORMATS if name in Image.OPEN]  # a build of Pillow may lack AVIF
+
+
 def _open(item: Item) -> Image.Image:
     if item.data is None:
         raise Bad("a broken link, or not a regular file")
     try:
-        return Image.open(io.BytesIO(item.data) if isinstance(item.data, bytes) else item.data, formats=FORMATS)
+        return Image.open(io.BytesIO(item.data) if isinstance(item.data, bytes) else item.data, formats=_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Bad(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels (a decompression bomb?)") from None
     except Image.UnidentifiedImageError:

@@ -29,6 +29,9 @@ CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 OBJECTS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
+CIFAR_COUNTS = (50_000, 10_000)  # train, test
+
+
 class Remote(NamedTuple):
     """One file of a set as its mirrors serve it."""
 
@@ -296,7 +299,7 @@ def _cifar10(folder: Path) -> Found:
     known = SETS["cifar10"]
     notes = []
     if all((folder / file).is_file() for file in known.local):
-        train, test = (_cifar_parquet(folder / file, n) for file, n in zip(known.local, (50_000, 10_000), strict=True))
+        train, test = (_cifar_parquet(folder / file, n) for file, n in zip(known.local, CIFAR_COUNTS, strict=True))
         blobs, _, _ = columns(folder / known.local[1], shown(folder / known.local[1]))
         lossy = (blobs[0] or b"").startswith(b"\xff\xd8")
         source = f"cifar10 (parquet{', JPEG re-encoded' if lossy else ''}; {shown(folder.resolve())})"

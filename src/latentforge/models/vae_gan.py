@@ -11,8 +11,8 @@ x_p = G(z_p), z_p ~ p(z), and the critic's features D_l:
 
 Departures: the decoder descends -log D by default instead of ascending the critic's loss (`adversarial=minimax` is the
 published form); a player sits out by running averages of the critic's costs instead of by the batch in hand (margin .35
-around ln 2, as released); by default images are also compared in pixels (`pixel`), which keeps reconstructions true
-on small sets; no batch norm in the critic unless `net=larsen`.
+around ln 2, as released); by default R also compares pixels (`pixel`, Bernoulli), which keeps reconstructions true on
+small sets; no batch norm unless `net=larsen`.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class VAEGAN(Game):
         fakes: what the critic is shown as fake: samples of the prior, reconstructions, or both
         adversarial: what the decoder descends, -log D or log(1 - D)
         beta: weight of the KL term
-        gamma: weight of the feature likeness R against the critic in the decoder's loss (larsen)
-        pixel: weight of the pixel likeness (Bernoulli, nats) beside R for encoder and decoder (larsen)
+        gamma: weight of likeness against the critic in the decoder's loss (larsen)
+        pixel: weight of the pixel likeness (Bernoulli, nats) added to R; 0 is the published form (larsen)
         weight: lambda, the weight of the critic's verdict beside L_VAE (sum, in-turn)
         margin: a player sits out when the critic's running cost leaves ln 2 by more than this; 0 for never (larsen)
     """
@@ -64,7 +64,7 @@ class VAEGAN(Game):
         fakes: Literal["both", "prior", "reconstructions"] = "both",
         adversarial: GeneratorLoss = "nonsaturating",
         beta: float = 1.0,
-        gamma: float = 0.01,
+        gamma: float = 0.02,
         pixel: float = 1.0,
         weight: float = 10.0,
         margin: float = 0.35,
@@ -105,15 +105,15 @@ class VAEGAN(Game):
         verdict, features = self.critic.features(torch.cat([x, torch.sigmoid(logits), prior]))
         real, rebuilt, sampled = verdict.split(n)
         likeness = 0.5 * (features[:n] - features[n : 2 * n]).float().square().flatten(1).sum(1).mean()
-        pixels = self.pixel * bernoulli_nll(logits, x).mean()
+        alike = likeness + self.pixel * bernoulli_nll(logits, x).mean()
         shown = {"both": torch.cat([rebuilt, sampled]), "prior": sampled, "reconstructions": rebuilt}[self.fakes]
         real_cost, fake_cost = critic_loss(real, shown)
         kl = q.kl_per_dimension().sum(1).mean()
         fool = generator_loss(shown, self.adversarial).mean()
         self.report(t, kl_nats=kl, likeness=likeness, critic_real=real_cost, critic_fake=fake_cost, fool=fool)
         move = {
-            "encoder": self.beta * kl + likeness + pixels,
-            "decoder": self.gamma * likeness + pixels + fool,
+            "encoder": self.beta * kl + alike,
+            "decoder": self.gamma * alike + fool,
             "critic": real_cost.mean() + fake_cost.mean(),
         }
         out = self.sitting_out()

@@ -29,11 +29,11 @@ class GaussianMixture(nn.Module):
 
     @classmethod
     def fit(cls, codes: Tensor, components: int | None = None, limit: int = 20_000) -> GaussianMixture:
-        """Maximum likelihood on the first `limit` codes (N, Z); by default a component per 100 codes, from 1 to 50."""
+        """Maximum likelihood on at most `limit` codes (N, Z) spread over the data; by default a component per 100 codes, from 1 to 50."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture as EM
 
-        codes = codes[:limit].double()
+        codes = codes[:: -(-len(codes) // limit)].double()
         k = components or max(1, min(50, len(codes) // 100))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # EM still improving by 1e-3 nats is no fault here

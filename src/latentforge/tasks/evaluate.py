@@ -21,14 +21,14 @@ FIT = 20_000  # training images a PCA is fitted on
 SAMPLES = 10_000
 
 
-def first(images: Images, n: int) -> Tensor:
-    return images[torch.arange(min(n, len(images)))].image.cpu()
+def some(images: Images, n: int) -> Tensor:
+    return images[images.spread(n)].image.cpu()
 
 
 def evaluate(model: Game, data: Dataset, split: str = "test", seed: int = 0) -> list[dict[str, Any]]:
     """Rows of measure, value, better (lower or higher), baseline and its name, reference and its name."""
     held: Images = getattr(data, split)
-    train, real = first(data.train, FIT), first(held, SAMPLES)
+    train, real = some(data.train, FIT), some(held, SAMPLES)
     rows = []
     for name, value in mean_measures(model, held, seed).items():
         row = {"measure": name, "value": value, "better": "" if "logit" in name or name == "kl_nats" else "lower"}
@@ -56,9 +56,10 @@ def sample_rows(model: Game, train: Tensor, real: Tensor, seed: int) -> list[dic
     """Samples against held-out images in the space of 50 principal components of the training images."""
     n = min(len(real), len(train))
     pca = PCA(train, 50)
+    again = train[torch.linspace(0, len(train) - 1, n).long()]
     k = len(pca.variances)
     features, fake = pca(real[:n]), pca(model.sample(n, seed=seed).cpu())
-    gauss, others = pca.gaussian_scores(n, seed), pca(train[:n])
+    gauss, others = pca.gaussian_scores(n, seed), pca(again)
     neighbours = min(5, n - 1)
     dense, floor, trivial = (density_coverage(features, f, neighbours) for f in (fake, others, gauss))
     tail = {"which": "one Gaussian", "is": "training images", "images": n}

@@ -1,0 +1,34 @@
+# Two commands set up everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint wheel-check presets clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[test,lint]'
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/latentforge train vae-gan --preset mnist-5k/vae-gan
+	@echo "open the report in a browser; more: $(BIN)/latentforge --help"
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest -q --durations=10
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+# the wheel, installed in an empty environment outside the repository, trains and samples
+wheel-check:
+	PYTHON=$(PYTHON) bash .ci/wheel-check
+
+# train every preset whose result is not kept yet, and keep it in benchmarks/results/presets
+presets: $(VENV)/.ready
+	$(BIN)/python benchmarks/presets.py
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info

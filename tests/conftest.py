@@ -1,0 +1,25 @@
+"""Shared by all tests: two threads, so that results do not depend on the machine's size, and tiny data."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from latentforge.data import Dataset, Images
+from latentforge.data.synthetic import blobs
+
+torch.set_num_threads(2)
+
+
+def tiny_data(shape=(1, 28, 28), n: int = 80, seed: int = 0) -> Dataset:
+    """A set of soft ellipses with labels: 60 % train, the rest validation and test."""
+    pixels, labels = blobs(n, shape, seed)
+    pixels, labels = torch.as_tensor(pixels), torch.as_tensor(labels)
+    a, b = int(0.6 * n), int(0.8 * n)
+    parts = [Images(pixels[s], labels[s]) for s in (slice(0, a), slice(a, b), slice(b, n))]
+    return Dataset("blobs", "synthetic ellipses", *parts)
+
+
+@pytest.fixture
+def data() -> Dataset:
+    return tiny_data()

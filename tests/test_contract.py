@@ -1,0 +1,226 @@
+"""The contract suite: what must hold for every registered model. A new family adds a model file, not a test file."""
+
+from __future__ import annotations
+
+import copy
+from itertools import islice
+
+import pytest
+import torch
+from conftest import tiny_data
+from latentforge.clock import Clock
+from latentforge.data.stream import Stream
+from latentforge.errors import InputError
+from latentforge.game import frozen, own_parameters
+from latentforge.run import Run
+from latentforge.train import Trainer
+
+import latentforge as lf
+
+SHAPES = [(1, 28, 28), (3, 32, 32), (1, 30, 46)]
+VARIANTS = {
+    "autoencoder": [{"net": "mlp", "hidden": (24,)}, {"net": "conv", "width": 4}],
+    "vae": [
+        {"net": "mlp", "hidden": (24,)},
+        {"net": "conv", "width": 4, "likelihood": "pixel-gaussian"},
+        {"net": "mlp", "hidden": (24,), "posterior": "full", "prior_mean": (0.5,), "prior_scale": (2.0,)},
+        {"net": "mlp", "hidden": (24,), "prior": "uniform", "likelihood": "learned-gaussian", "kl_warmup": 100},
+        {"net": "mlp", "hidden": (24,), "free_bits": 0.1, "likelihood": "gaussian"},
+        {"net": "article-004"},
+    ],
+    "gan": [{"hidden": (24,), "critic_hidden": (24,)}, {"hidden": (24,), "critic_hidden": (24,), "noise": "normal"}],
+    "dcgan": [{"width": 4}, {"net": "article-004"}, {"net": "article-003"}],
+    "vae-gan": [
+        {"net": "conv", "width": 4},
+        {"net": "mlp", "hidden": (24,), "objective": "sum"},
+        {"net": "mlp", "hidden": (24,), "objective": "in-turn"},
+        {"net": "larsen"},
+    ],
+}
+CASES = [pytest.param(name, args, id=f"{name}-{i}") for name, rows in VARIANTS.items() for i, args in enumerate(rows)]
+FIRST = [pytest.param(name, rows[0], id=name) for name, rows in VARIANTS.items()]
+
+
+def build(name, args, shape=(1, 28, 28), seed=0):
+    torch.manual_seed(seed)
+    return lf.create(name, image_shape=shape, latent_dim=4, **args)
+
+
+def weights(model):
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def same(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a) and a.keys() == b.keys()
+
+
+def test_every_registered_model_is_here():
+    assert set(VARIANTS) == set(lf.list_models())
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_players_cover_all_parameters(name, args):
+    model = build(name, args)
+    owned = [id(p) for ps in own_parameters(model).values() for p in ps]
+    assert sorted(owned) == sorted({id(p) for p in model.parameters() if p.requires_grad})
+    assert set(model.seats()) == set(model.players())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_shapes_and_ranges(name, args, shape):
+    model = build(name, args, shape).eval()
+    x = torch.rand(3, *shape)
+    images = model.sample(5, seed=1)
+    assert images.shape == (5, *shape)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert torch.equal(images, model.sample(5, seed=1))
+    assert not torch.equal(images, model.sample(5, seed=2))
+    if model.has_encoder:
+        q = model.encode(x)
+        assert q.mean.shape == q.stddev.shape == q.sample().shape == (3, 4)
+        assert model.reconstruct(x).shape == x.shape
+        with torch.no_grad():
+            assert torch.equal(model.encode(x).mean, q.mean)  # deterministic
+    with torch.no_grad():
+        measures = model.evaluate(tiny_data(shape).test[torch.arange(3)])
+    assert measures
+    assert all(v.shape == (3,) and v.isfinite().all() for v in measures.values())
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_each_gradient_is_its_own_loss_alone_and_nothing_else_moves(name, args):
+    """A twin plays the same round by hand: a plain backward of each player's loss alone. The trainer's gradients must
+    be the twin's on the player's own parameters, and a move must change its own players and nobody else."""
+    data = tiny_data()
+    model = build(name, args)
+    trainer = Trainer(model, data, epochs=1, batch_size=8, ema=0, quiet=True)
+    twin = copy.deepcopy(model)
+    t, stream = Clock(), Stream(data.train, 8)
+    trainer.clocks[0].start_round(), t.start_round()
+    trainer.plays = [model.play(trainer.streams[0], trainer.clocks[0])]
+    play = twin.play(stream, t)
+    for number in range(100):
+        torch.manual_seed(number)
+        gradients = trainer.next_move()
+        torch.manual_seed(number)
+        move = next(play, None)
+        assert (gradients is None) == (move is None)
+        if gradients is None:
+            break
+        before = weights(model)
+        for player, loss in move.items():
+            twin.zero_grad()
+            loss.backward(retain_graph=True)
+            for got, p in zip(gradients[player], own_parameters(twin)[player], strict=True):
+                torch.testing.assert_close(got, p.grad, rtol=1e-5, atol=1e-7)
+        for player, grads in gradients.items():
+            trainer.step(player, grads)
+        moved = {k for k, p in model.named_parameters() if not torch.equal(before[k], p)}
+        for player in model.players():
+            names = names_of(model, player)
+            assert (moved & names != set()) == (player in gradients), f"move {number} of {list(gradients)}: {player}"
+        twin.load_state_dict(model.state_dict())
+    assert number
+
+
+def names_of(model, player):
+    ids = {id(p) for p in own_parameters(model)[player]}
+    return {k for k, p in model.named_parameters() if id(p) in ids}
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_losses_finite_in_bf16(name, args):
+    trainer = Trainer(build(name, args), tiny_data(), examples=24, batch_size=8, precision="bf16", quiet=True)
+    model = trainer.fit()
+    assert trainer.bad_steps == 0
+    assert all(v.isfinite().all() for v in model.state_dict().values())
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_two_halves_equal_one_whole(name, args):
+    """Accumulated halves step as the whole batch does, but for float rounding, unless examples are declared coupled."""
+    model = build(name, args)
+    if model.batch_coupled:
+        assert has_coupling_layers(model), "declared coupled, but nothing in it couples examples"
+        return
+    after = []
+    for accumulate in (1, 2):
+        trainer = Trainer(build(name, args), tiny_data(), examples=16, batch_size=8, accumulate=accumulate, ema=0,
+                          optimizer="sgd", lr=1e-3, quiet=True)  # fmt: skip
+        after.append(weights(trainer.fit()))
+    start = weights(model)
+    for key, value in after[0].items():
+        if key.startswith("sampler"):
+            continue
+        torch.testing.assert_close(after[1][key], value, rtol=1e-4, atol=1e-6)
+    assert not same({k: start[k] for k in start}, {k: after[0][k] for k in start})
+
+
+def has_coupling_layers(model):
+    kinds = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.Dropout)
+    return any(isinstance(m, kinds) for m in model.modules())
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_undeclared_coupling_is_absent(name, args):
+    model = build(name, args)
+    assert model.batch_coupled == has_coupling_layers(model)
+
+
+@pytest.mark.parametrize(("name", "args"), FIRST)
+def test_save_load_and_continue_is_exact(name, args, tmp_path):
+    """Stopped and resumed in the middle, the weights and averages end bit-identical to an uninterrupted run."""
+    data = tiny_data()
+    whole = weights(Trainer(build(name, args), data, examples=80, batch_size=8, quiet=True).fit())
+    run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
+    half = Trainer(build(name, args), data, examples=80, batch_size=8, quiet=True, run=run)
+    half.started = half.base_seconds = 0.0
+    for _ in range(5):
+        half.round()
+    half.checkpoint()
+    again = Trainer(build(name, args, seed=99), data, examples=80, batch_size=8, quiet=True, run=run)
+    tensors, state, damaged = run.load_checkpoint()
+    assert not damaged
+    again.restore(tensors, state)
+    assert same(whole, weights(again.fit()))
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_saved_model_samples_the_same(name, args, tmp_path):
+    model = Trainer(build(name, args), tiny_data(), examples=16, batch_size=8, quiet=True).fit()
+    model.save_pretrained(tmp_path / "model")
+    loaded = lf.load(tmp_path / "model")
+    assert torch.equal(loaded.sample(4, seed=3), model.sample(4, seed=3))
+    assert loaded.args == model.args
+    assert type(loaded).from_pretrained(str(tmp_path / "model")).args == model.args
+
+
+@pytest.mark.parametrize(("name", "args"), FIRST)
+def test_one_seed_agrees_another_differs(name, args):
+    runs = [
+        weights(lf.fit(name, tiny_data(), examples=32, batch_size=8, seed=s, quiet=True,
+                       model_options={"latent_dim": 4, **args}))
+        for s in (0, 0, 1)
+    ]  # fmt: skip
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+@pytest.mark.parametrize(("name", "args"), FIRST)
+def test_a_frozen_player_passes_gradients_and_keeps_its_state(name, args):
+    model = build(name, args)
+    for modules in model.players().values():
+        for module in modules:
+            assert frozen(module)
+    stream, t = Stream(tiny_data().train, 8), Clock()
+    t.start_round()
+    assert len(list(islice(model.play(stream, t), 10))) >= 1
+
+
+def test_misspelt_names_are_suggested():
+    with pytest.raises(InputError, match="Did you mean 'vae-gan'"):
+        lf.create("vaegan", image_shape=(1, 28, 28))
+    with pytest.raises(InputError, match="Did you mean 'latent_dim'"):
+        lf.create("vae", image_shape=(1, 28, 28), latentdim=3)
