@@ -7,6 +7,8 @@ from itertools import islice
 
 import pytest
 import torch
+
+import latentforge as lf
 from conftest import tiny_data
 from latentforge.clock import Clock
 from latentforge.data.stream import Stream
@@ -14,8 +16,6 @@ from latentforge.errors import InputError
 from latentforge.game import frozen, own_parameters
 from latentforge.run import Run
 from latentforge.train import Trainer
-
-import latentforge as lf
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 30, 46)]
 VARIANTS = {

@@ -74,7 +74,7 @@ def fit(
     if out is not None:
         trainer.run = Run.create(out, config_of(trainer, model, data, dataset, known | options, data_options, preset))
     for note in dataset.notes:
-        trainer.display.note(note)
+        trainer.journal.display.note(note)
     return trainer.fit()
 
 
@@ -103,7 +103,7 @@ def config_of(trainer, model: Game, source: Any, dataset: Dataset, options, data
 
 def data_of(run: Run, data: Any = None) -> Dataset:
     """The data set a run was trained on; `data` where it was given from memory."""
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in run.config["data"].items()}
+    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in run.config["data"].items()}
     source = options.pop("source")
     if source == "memory" and data is None:
         raise InputError(f"{run.path} was trained on arrays in memory; pass them again as data.")
@@ -124,7 +124,7 @@ def resume(path: str | Path, data: Any = None, *, quiet: bool = False, **budget:
     if found is not None:
         tensors, state, damaged = found
         for name in damaged:
-            trainer.display.warn(f"checkpoint {name} cannot be read; going back to round {state['round']}")
+            trainer.journal.display.warn(f"checkpoint {name} cannot be read; going back to round {state['round']}")
         trainer.restore(tensors, state)
         run.forget_after(state["round"])
     else:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-
 UMASK = os.umask(0)
 os.umask(UMASK)
 

@@ -53,7 +53,8 @@ def leave_out(move: Move, *names: str) -> Move:
 def own_parameters(model: Game) -> dict[str, list[nn.Parameter]]:
     """Each player's trainable parameters. Every one belongs to one player, or is declared shared."""
     names = {id(p): k for k, p in model.named_parameters() if p.requires_grad}
-    out, owner = {}, {}
+    out: dict[str, list[nn.Parameter]] = {}
+    owner: dict[int, str] = {}
     for player, modules in model.players().items():
         own = {id(p): p for m in modules for p in m.parameters() if p.requires_grad}
         for key in own:
@@ -79,7 +80,9 @@ class Game(nn.Module):
     image_shape: tuple[int, int, int]
     latent_dim: int
     num_classes: int = 0
-    sampler: nn.Module | None = None  # a density over codes fitted in `finish`; None means the prior
+    name: ClassVar[str]  # under which the model is registered
+    trained_on: str | None = None
+    sampler: Any = None  # a density over codes fitted in `finish`; None means the prior
     sampler_kind: str = "prior"
 
     # -- what a family writes ------------------------------------------------------------------------------------

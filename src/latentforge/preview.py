@@ -8,8 +8,8 @@ import torch
 
 from latentforge.clock import mix
 from latentforge.data.dataset import Dataset
-from latentforge.measures import mean_measures
 from latentforge.game import Game
+from latentforge.measures import mean_measures
 from latentforge.report.grid import grid, save
 
 LIMIT = 1000  # validation images measured per preview

@@ -31,7 +31,9 @@ class Run:
         """A new run directory holding `config.yaml`. InputError where one exists or nothing can be written."""
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(f"{path} already exists; continue it with 'latentforge resume {path}' or choose another --out.")
+            raise InputError(
+                f"{path} already exists; continue it with 'latentforge resume {path}' or choose another --out."
+            )
         try:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
             (path / "previews").mkdir(exist_ok=True)
@@ -103,7 +105,7 @@ class Run:
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
         """(tensors, state, damaged) of the newest checkpoint that can be read, None where there is none. `damaged`
         names newer ones that could not be read."""
-        damaged = []
+        damaged: list[str] = []
         for file in sorted((self.path / "checkpoints").glob("round-*.safetensors"), reverse=True):
             try:
                 with safetensors.safe_open(file, "pt") as f:

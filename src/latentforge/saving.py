@@ -45,7 +45,7 @@ def model_config(model: Game) -> dict[str, Any]:
     sampler = model.sampler.config if model.sampler is not None else None
     return {
         "latentforge": __version__, "format": FORMAT, "model": model.name, "arguments": plain(model.args),
-        "sampler": sampler, "trained_on": getattr(model, "trained_on", None),
+        "sampler": sampler, "trained_on": model.trained_on,
     }  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def card(model: Game) -> str:
     row = registry.entry(model.name)
     c, h, w = model.image_shape
     rows = "\n".join(f"| `{k}` | {v} |" for k, v in plain(model.args).items())
-    data = getattr(model, "trained_on", None) or "not recorded"
+    data = model.trained_on or "not recorded"
     return CARD.format(name=model.name, kind=row.kind, summary=row.summary, paper=row.paper, rows=rows, c=c, h=h, w=w,
                        version=__version__, data=data)  # fmt: skip
 
@@ -104,7 +104,9 @@ def load_directory(path: Path) -> Game:
     except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
         raise InputError(f"{path}: config.json or model.safetensors is damaged; export the model again.") from None
     if version > FORMAT:
-        raise InputError(f"{path} was written by a newer Latentforge ({config.get('latentforge')}); upgrade to load it.")
+        raise InputError(
+            f"{path} was written by a newer Latentforge ({config.get('latentforge')}); upgrade to load it."
+        )
     model = rebuild(name, arguments, config.get("sampler"), tensors, str(path))
     model.trained_on = config.get("trained_on")
     return model
@@ -143,7 +145,9 @@ def load_pretrained(name: str, cls: type[Game]) -> Game:
         except InputError:
             raise
         except Exception as error:  # the hub client raises many kinds; each means the same to the user
-            raise InputError(f"'{name}' is neither a directory here nor a hub repository that can be read: {error}") from None
+            raise InputError(
+                f"'{name}' is neither a directory here nor a hub repository that can be read: {error}"
+            ) from None
     if not isinstance(model, cls):
         raise InputError(f"{name} holds a {model.name}, not a {cls.__name__}; load it with lf.load.")
     return model

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from latentforge.errors import InputError
+
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -18,3 +20,20 @@ def decay(kind: Schedule, progress: float) -> float:
     if kind == "constant":
         return 1.0
     return 1.0 - progress if kind == "linear" else 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def budget(
+    n: int, epochs: float | None, examples: int | None, minutes: float | None
+) -> tuple[int | None, float | None]:
+    """(examples, minutes), one of them None, for a training set of n images; 5 minutes where nothing is given."""
+    given = {k: v for k, v in (("epochs", epochs), ("examples", examples), ("minutes", minutes)) if v is not None}
+    if len(given) > 1:
+        raise InputError(f"give one budget, not {len(given)}: {', '.join('--' + k for k in given)}.")
+    for name, value in given.items():
+        if not (value > 0 and math.isfinite(value)):
+            raise InputError(f"--{name} {value:g} is no budget; give a number above 0.")
+    if epochs is not None:
+        return math.ceil(epochs * n), None
+    if examples is not None:
+        return examples, None
+    return None, minutes if minutes is not None else 5.0

@@ -12,10 +12,8 @@ from __future__ import annotations
 import copy
 import json
 import math
-import signal
-import threading
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -23,19 +21,21 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from latentforge import distributed
+from latentforge.allocator import keep_freed_memory
+from latentforge.averages import update_average
 from latentforge.clock import Clock, mix
 from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
-from latentforge.allocator import keep_freed_memory
-from latentforge.display import Display
 from latentforge.errors import InputError, RunError
+from latentforge.files import atomic, write_text
 from latentforge.game import Game, Move, own_parameters
+from latentforge.journal import Journal
 from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, pack, seat_with, unpack
-from latentforge.preview import write_previews
 from latentforge.run import Run
 from latentforge.samplers import Sampler
 from latentforge.saving import pick_device, save_model
-from latentforge.schedules import Schedule, decay, ramp
+from latentforge.schedules import Schedule, budget, decay, ramp
+from latentforge.stopping import StopSignal
 
 BAD_LIMIT = 20  # moves in a row with a non-finite gradient before the run is given up
 CHECKPOINT_SECONDS = 60.0
@@ -107,7 +107,9 @@ class Trainer:
         self.examples, self.minutes = budget(len(data.train), epochs, examples, minutes)
         parts = accumulate * self.world
         if batch_size < 1 or batch_size % parts:
-            raise InputError(f"batch size {batch_size} cannot be cut into {parts} equal parts; choose a multiple of {parts}.")
+            raise InputError(
+                f"batch size {batch_size} cannot be cut into {parts} equal parts; choose a multiple of {parts}."
+            )
         if sampler is not None:
             if sampler != "prior" and not model.has_encoder:
                 raise InputError(f"{model.name} has no encoder to fit a sampler on; leave out --sampler {sampler}.")
@@ -133,12 +135,9 @@ class Trainer:
         self.clocks = [Clock(seed, self.device, i, parts) for i in mine]
         self.seconds = 0.0  # spent in rounds, previews and checkpoints, over all sessions
         self.bad_steps = self.bad_in_a_row = 0
-        self.sums: dict[str, list[Tensor]] = {}
-        self.stop: int | None = None
-        self.preview_progress, self.previewed = 0.0, -1
-        self.display = Display(quiet or self.rank > 0)
-        self.tensorboard = tensorboard
-        self.board: Any = None
+        self.preview_progress = 0.0
+        self.journal, self.tensorboard = Journal(quiet or self.rank > 0), tensorboard
+        self.stop = StopSignal()
 
     # -- one round -----------------------------------------------------------------------------------------------
     def round(self) -> None:
@@ -158,9 +157,9 @@ class Trainer:
             for c in self.clocks:
                 c.seen = seen
             self.model.settle(t)
-            self.update_average()
-        for k, v in seen.items():
-            self.sums.setdefault(k, []).append(v)
+        if self.average is not self.model:
+            update_average(self.average, self.model, self.seats, self.batch_size, self.streams[0].drawn)
+        self.journal.note(seen)
         for c, s in zip(self.clocks, self.streams, strict=True):
             c.round, c.examples = c.round + 1, s.drawn
             if self.examples:
@@ -224,36 +223,14 @@ class Trainer:
         # fused optimisers do not bump versions: without this a graph reused across the step gives wrong gradients
         increment_version(self.parameters[name])
 
-    def update_average(self) -> None:
-        """Move the averaged weights and buffers of every player towards the present ones."""
-        if self.average is self.model:
-            return
-        seen = self.streams[0].drawn
-        source, target = self.model.players(), self.average.players()
-        for name, modules in source.items():
-            half_life = min(self.seats[name].ema or 0.0, 0.1 * seen)  # short at first, while weights still move far
-            share = 1.0 - 0.5 ** (self.batch_size / half_life) if half_life else 1.0
-            for module, averaged in zip(modules, target[name], strict=True):
-                new, old = [*module.parameters(), *module.buffers()], [*averaged.parameters(), *averaged.buffers()]
-                pairs = [(o, n.detach()) for o, n in zip(old, new, strict=True)]
-                floats = [(o, n) for o, n in pairs if o.is_floating_point()]
-                if floats:
-                    torch._foreach_lerp_([o for o, _ in floats], [n for _, n in floats], share)
-                for o, n in pairs:
-                    if not o.is_floating_point():
-                        o.copy_(n)
-        for old_b, new_b in zip(self.average.buffers(recurse=False), self.model.buffers(recurse=False), strict=True):
-            old_b.copy_(new_b)
-
     # -- the run -------------------------------------------------------------------------------------------------
     def fit(self) -> Game:
         """Train to the end of the budget, fit the sampler, save. Returns the model with its averaged weights."""
-        with torch.random.fork_rng(devices=[]), keep_freed_memory(), self.signals(), self.display:
+        with torch.random.fork_rng(devices=[]), keep_freed_memory(), self.stop, self.journal.display:
             self.started = self.logged_at = self.saved_at = time.monotonic()
             self.base_seconds = self.seconds
             self.saved_examples = self.clocks[0].examples
-            if self.tensorboard and self.run and self.rank == 0:
-                self.board = tensorboard_writer(self.run)
+            self.journal.open(self.run if self.rank == 0 else None, self.tensorboard)
             if self.clocks[0].round == 0:
                 self.preview()
             while not self.done():
@@ -278,15 +255,13 @@ class Trainer:
     def after_round(self) -> None:
         """Whatever is due between two rounds."""
         t, now = self.clocks[0], time.monotonic()
-        if distributed.agree(self.stop is not None, self.world):
+        if distributed.agree(self.stop.asked, self.world):
             self.checkpoint()
             raise Interrupted(f"stopped at round {t.round}")
         every = self.examples // 200 if self.examples else None
         crossed = every and t.examples // every > (t.examples - self.batch_size) // every
         if crossed or (not every and distributed.agree(now - self.logged_at > 1.0, self.world)):
             self.log()
-            if math.floor(t.progress * PREVIEWS) > math.floor(self.preview_progress * PREVIEWS):
-                self.preview()
         if self.checkpoint_every:
             due = t.examples - self.saved_examples >= self.checkpoint_every
         else:
@@ -294,49 +269,29 @@ class Trainer:
         if due:
             self.checkpoint()
 
-    def log(self) -> None:
-        """A line of statistics: means since the last one."""
+    def where(self) -> dict[str, Any]:
+        """How far the run is; reads the clock of a `--minutes` budget."""
         t = self.clocks[0]
         self.seconds = self.elapsed()
         if self.minutes:
             for c in self.clocks:
                 c.progress = min(1.0, self.seconds / (60 * self.minutes))
-        self.logged_at = time.monotonic()
-        if not self.sums:
-            return
-        row: dict[str, Any] = {
+        return {
             "round": t.round, "examples": t.examples, "epoch": round(t.examples / len(self.data.train), 4),
             "progress": round(t.progress, 5), "seconds": round(self.seconds, 3), "bad_steps": self.bad_steps,
-            **{k: float(torch.stack(v).mean()) for k, v in self.sums.items()},
         }  # fmt: skip
-        self.sums = {}
-        self.write_row(row)
-        self.display.update(row, self.examples, self.minutes)
 
-    def write_row(self, row: dict[str, Any]) -> None:
-        if self.board:
-            for k, v in row.items():
-                self.board.add_scalar(k, v, row["examples"])
-        if self.run and self.rank == 0:
-            try:
-                self.run.append(row)
-            except OSError as error:
-                self.display.warn(f"statistics could not be written ({error.strerror}); training goes on")
+    def log(self) -> None:
+        """A row of statistics, and previews about every tenth of the budget."""
+        self.journal.log(self.where(), self.examples, self.minutes)
+        self.logged_at = time.monotonic()
+        progress = self.clocks[0].progress
+        if math.floor(progress * PREVIEWS) > math.floor(self.preview_progress * PREVIEWS):
+            self.preview()
 
     def preview(self) -> None:
-        """Pictures of fixed codes and fixed validation images, and the validation measures."""
-        t = self.clocks[0]
-        self.preview_progress = t.progress
-        if self.run is None or self.rank or self.previewed == t.round:
-            return
-        self.previewed = t.round
-        try:
-            row = write_previews(self.average, self.data, self.run.path / "previews", t.round, self.seed)
-        except OSError as error:
-            self.display.warn(f"previews could not be written ({error.strerror}); training goes on")
-            return
-        self.seconds = self.elapsed()
-        self.write_row({"round": t.round, "examples": t.examples, "seconds": round(self.seconds, 3), **row})
+        self.preview_progress = self.clocks[0].progress
+        self.journal.preview(self.where(), self.average, self.data, self.seed)
 
     def checkpoint(self) -> None:
         """Everything that evolves, written between rounds. A full disk costs this checkpoint, not the run."""
@@ -353,15 +308,16 @@ class Trainer:
             "round": t.round, "examples": t.examples, "progress": t.progress, "seconds": self.seconds,
             "bad_steps": self.bad_steps, "optimizers": scalars, "fingerprint": self.data.fingerprint,
         }  # fmt: skip
-        try:
-            self.run.save_checkpoint({k: v.contiguous().cpu() for k, v in (tensors | packed).items()}, state)
-        except OSError as error:
-            self.display.warn(f"checkpoint not written ({error}); the run goes on, the last good one is kept")
+        saved = {k: v.contiguous().cpu() for k, v in (tensors | packed).items()}
+        run = self.run
+        self.journal.guard("checkpoint", lambda: run.save_checkpoint(saved, state))
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up a checkpoint: weights, averages, optimisers, clock and data position."""
         if state["fingerprint"] != self.data.fingerprint:
-            raise InputError(f"{self.data.source}: the images are not those this run began with; restore them or train anew.")
+            raise InputError(
+                f"{self.data.source}: the images are not those this run began with; restore them or train anew."
+            )
         for prefix, module in (("model/", self.model), ("ema/", self.average)):
             part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             if part:
@@ -389,57 +345,12 @@ class Trainer:
                 "rounds": t.round, "examples": t.examples, "training_seconds": round(self.seconds, 2),
                 "finish_seconds": round(time.monotonic() - began, 2), "bad_steps": self.bad_steps,
             }  # fmt: skip
-            from latentforge.files import atomic, write_text
-
             write_text(self.run.path / "metrics.json", json.dumps({"training": numbers}, indent=2) + "\n")
             with atomic(self.run.path / "model") as part:
                 save_model(self.model, part)
-        if self.board:
-            self.board.close()
+        self.journal.close()
         return self.model
-
-    @contextmanager
-    def signals(self):
-        """SIGINT and SIGTERM ask for a stop after the round; a second one stops at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number, frame):
-            if self.stop is not None:
-                raise KeyboardInterrupt
-            self.stop = number
-
-        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for s, handler in before.items():
-                signal.signal(s, handler)
 
 
 def add(a: list[Tensor | None], b: list[Tensor | None]) -> list[Tensor | None]:
     return [y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True)]
-
-
-def budget(n: int, epochs: float | None, examples: int | None, minutes: float | None) -> tuple[int | None, float | None]:
-    """(examples, minutes), one of them None."""
-    given = {k: v for k, v in (("epochs", epochs), ("examples", examples), ("minutes", minutes)) if v is not None}
-    if len(given) > 1:
-        raise InputError(f"give one budget, not {len(given)}: {', '.join('--' + k for k in given)}.")
-    for name, value in given.items():
-        if not value > 0:
-            raise InputError(f"--{name} {value:g} is no budget; give a number above 0.")
-    if epochs is not None or examples is not None:
-        return examples or math.ceil(epochs * n), None  # type: ignore[operator]
-    return None, minutes if minutes is not None else 5.0
-
-
-def tensorboard_writer(run: Run):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise InputError("--tensorboard needs the extra: pip install 'latentforge[tensorboard]'.") from None
-    return SummaryWriter(str(run.path / "tensorboard"))
-
-

@@ -15,7 +15,9 @@ from latentforge.cli.tables import print_table
 @click.option("--image-size", help="crop and resize: 64 or 30x46")
 @click.option("--channels", type=click.IntRange(1, 4), help="force the channels")
 @click.option("--skip-bad", is_flag=True, help="go on without images that cannot be read")
-@click.option("--preview", type=click.Path(path_type=Path), help="write the first 25 images with their labels to this PNG")
+@click.option(
+    "--preview", type=click.Path(path_type=Path), help="write the first 25 images with their labels to this PNG"
+)
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(source: str | None, data_dir: str | None, image_size: str | None, channels: int | None, skip_bad: bool,
             preview: Path | None, as_json: bool) -> None:  # fmt: skip
@@ -40,8 +42,8 @@ def command(source: str | None, data_dir: str | None, image_size: str | None, ch
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
     if preview is not None:
-        from latentforge.report.labelled import labelled_grid
         from latentforge.report.grid import save
+        from latentforge.report.labelled import labelled_grid
         from latentforge.tasks.output import writing
 
         with writing(preview):

@@ -30,7 +30,9 @@ class Numbers(click.ParamType):
 def option(name: str, annotation: Any, default: Any, text: str, section: str) -> click.Option:
     """The click option of one parameter. Its click default is None, so that what was typed can be told apart."""
     kinds = [a for a in typing.get_args(annotation) if a is not type(None)]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType) and len(kinds) < len(typing.get_args(annotation)):
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType) and len(kinds) < len(
+        typing.get_args(annotation)
+    ):
         annotation = kinds[0]
     shown = f"  [{','.join(map(str, default)) if isinstance(default, tuple) else default}]"
     text += shown if default is not None and default is not False and str(default) not in text.split() else ""

@@ -45,5 +45,5 @@ def open_images(run: Path, model: Any, data: str | None, data_dir: str | None, i
     if split != "all":
         return getattr(dataset, split)
     parts = [dataset.train, dataset.validation, dataset.test]
-    labels = None if parts[0].labels is None else torch.cat([p.labels for p in parts])
-    return Images(torch.cat([p.pixels for p in parts]), labels)
+    labels = [p.labels for p in parts if p.labels is not None]
+    return Images(torch.cat([p.pixels for p in parts]), torch.cat(labels) if len(labels) == len(parts) else None)

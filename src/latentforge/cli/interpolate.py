@@ -13,7 +13,9 @@ from latentforge.cli.inputs import image_source, open_images
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-n", "--number", default=8, type=click.IntRange(1), help="how many walks  [8]")
 @click.option("--steps", default=10, type=click.IntRange(2), help="images per walk, both ends included  [10]")
-@click.option("--path", type=click.Choice(["line", "sphere"]), default="line", help="way through the code space  [line]")
+@click.option(
+    "--path", type=click.Choice(["line", "sphere"]), default="line", help="way through the code space  [line]"
+)
 @click.option("--seed", default=0, help="seed of the choice of ends  [0]")
 @click.option("--out", type=click.Path(path_type=Path), help="walks.png, images.npz or a directory")
 @image_source

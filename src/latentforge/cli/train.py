@@ -69,7 +69,9 @@ def train_command(name: str) -> click.Command:
         given = {k: v for k, v in typed.items() if v is not None}
         start = presets.load(given["preset"], given.get("small", False)) if "preset" in given else {}
         if start and start["model"] != name:
-            raise InputError(f"preset {given['preset']} is for {start['model']}: latentforge train {start['model']} ...")
+            raise InputError(
+                f"preset {given['preset']} is for {start['model']}: latentforge train {start['model']} ..."
+            )
 
         def pick(rows: list[click.Option], base: dict[str, Any]) -> dict[str, Any]:
             return {**base, **{o.name: given[o.name] for o in rows if o.name in given}}  # type: ignore[index]
@@ -97,7 +99,7 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
     from latentforge.run import Run
 
     if given.get("dry_run"):
-        dry_run(name, source, data, arguments, settings)
+        dry_run(name, source, data, arguments, settings, given.get("preset"))
         return
     out = Path(given["out"]) if "out" in given else free_directory(name)
     fit(name, source, out=out, data_options=data, model_options=arguments, preset=given.get("preset"),
@@ -107,7 +109,7 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
     print(f"next      latentforge sample {out} -n 64 --out samples.png", file=sys.stderr)
 
 
-def dry_run(name: str, source: str, data: dict, arguments: dict, settings: dict) -> None:
+def dry_run(name: str, source: str, data: dict, arguments: dict, settings: dict, preset: str | None) -> None:
     """Print the config a run would have."""
     import yaml
 
@@ -118,7 +120,7 @@ def dry_run(name: str, source: str, data: dict, arguments: dict, settings: dict)
     dataset = open_data(source, **data)
     model = create_for(name, dataset, settings.get("seed", 0), arguments)
     trainer = Trainer(model, dataset, quiet=True, **settings)
-    config = config_of(trainer, model, source, dataset, trainer_options() | settings, data, None)
+    config = config_of(trainer, model, source, dataset, trainer_options() | settings, data, preset)
     size = {k: sum(p.numel() for m in ms for p in m.parameters()) for k, ms in model.players().items()}
     print(yaml.safe_dump(config | {"parameters": size}, sort_keys=False), end="")
 

@@ -49,6 +49,9 @@ class VAE(Game):
         posterior: diagonal or full covariance
     """
 
+    prior_mean: Tensor
+    prior_scale: Tensor
+
     def __init__(
         self,
         image_shape: tuple[int, int, int],
@@ -75,6 +78,8 @@ class VAE(Game):
         self.register_buffer("prior_mean", fill(prior_mean, z, "prior_mean"))
         self.register_buffer("prior_scale", cholesky_factor(prior_scale, z))
         self.standard = prior == "uniform" or (set(prior_mean) == {0.0} and set(prior_scale) == {1.0})
+        if free_bits and not (self.standard and posterior == "diagonal"):
+            raise ValueError("free_bits needs the diagonal posterior and a standard prior")
         numbers = 2 * z if posterior == "diagonal" else z + z * (z + 1) // 2
         c, h, w = image_shape
         out_shape = (2 * c, h, w) if likelihood == "pixel-gaussian" else image_shape
@@ -97,7 +102,7 @@ class VAE(Game):
         z = self.code(q, t.randn(len(x), self.latent_dim))
         nll, kl = self.reconstruction_nll(z, x).mean(), self.kl(q)
         cost = kl.mean()
-        if self.free_bits:
+        if self.free_bits and isinstance(q, Diagonal):
             cost = q.kl_per_dimension().mean(0).clamp(min=self.free_bits).sum()
         loss = nll + self.beta * ramp(t.examples, self.kl_warmup) * cost
         t.log("loss", loss)

@@ -17,7 +17,7 @@ small sets; no batch norm unless `net=larsen`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -52,6 +52,9 @@ class VAEGAN(Game):
         weight: lambda, the weight of the critic's verdict beside L_VAE (sum, in-turn)
         margin: a player sits out when the critic's running cost leaves ln 2 by more than this; 0 for never (larsen)
     """
+
+    critic_cost: Tensor
+    critic: Any
 
     def __init__(
         self,

@@ -15,7 +15,8 @@ def halvings(height: int, width: int, kernel: int) -> list[tuple[int, int]]:
     """Sizes from the image down: [(H, W), ..., smallest]."""
     sizes = [(height, width)]
     while min(sizes[-1]) > 7:
-        sizes.append(tuple((s + 2 * _pad(kernel) - kernel) // 2 + 1 for s in sizes[-1]))
+        h, w = ((s + 2 * _pad(kernel) - kernel) // 2 + 1 for s in sizes[-1])
+        sizes.append((h, w))
     return sizes
 
 

@@ -106,9 +106,9 @@ class Squashed:
         """By Gauss-Hermite quadrature with 64 nodes."""
         import numpy as np
 
-        node, weight = np.polynomial.hermite_e.hermegauss(64)
-        weight = torch.tensor(weight / weight.sum()).to(self.base.mean)
-        u = self.base.mean[..., None] + self.base.stddev[..., None] * torch.tensor(node).to(self.base.mean)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(64)
+        weight = torch.tensor(weights / weights.sum()).to(self.base.mean)
+        u = self.base.mean[..., None] + self.base.stddev[..., None] * torch.tensor(nodes).to(self.base.mean)
         value = self.squash(u)
         mean = (value * weight).sum(-1)
         return ((value.square() * weight).sum(-1) - mean.square()).clamp(min=0).sqrt()

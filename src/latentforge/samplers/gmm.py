@@ -29,7 +29,8 @@ class GaussianMixture(nn.Module):
 
     @classmethod
     def fit(cls, codes: Tensor, components: int | None = None, limit: int = 20_000) -> GaussianMixture:
-        """Maximum likelihood on at most `limit` codes (N, Z) spread over the data; by default a component per 100 codes, from 1 to 50."""
+        """Maximum likelihood on at most `limit` codes (N, Z) spread over the data; by default one component per 100
+        codes, from 1 to 50."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture as EM
 

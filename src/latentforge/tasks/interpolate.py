@@ -16,7 +16,9 @@ def slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
     cosine = torch.cosine_similarity(a, b, dim=1).clamp(-1, 1)[:, None, None]
     angle = torch.acos(cosine)
     line = a[:, None] * (1 - s) + b[:, None] * s
-    arc = (torch.sin((1 - s) * angle) * a[:, None] + torch.sin(s * angle) * b[:, None]) / torch.sin(angle).clamp(min=1e-6)
+    arc = (torch.sin((1 - s) * angle) * a[:, None] + torch.sin(s * angle) * b[:, None]) / torch.sin(angle).clamp(
+        min=1e-6
+    )
     return torch.where(angle.sin().abs() < 1e-3, line, arc)
 
 

@@ -1,0 +1,24 @@
+"""What a kept number must say about where it came from."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from importlib.metadata import version
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, versions and date."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as f:
+            model = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), model)
+    except OSError:
+        pass
+    packages = {p: version(p) for p in ("latentforge", "torch", "numpy", "scikit-learn")}
+    return {
+        "processor": model, "cores": os.cpu_count(), "python": platform.python_version(), **packages,
+        "date": datetime.date.today().isoformat(),
+    }  # fmt: skip

@@ -1,0 +1,94 @@
+"""Train every preset whose result is not kept yet, evaluate it on the test set once, and keep the numbers.
+
+    python benchmarks/presets.py [NAME ...] [--data-dir DIR]
+
+Results lie in benchmarks/results/presets/; delete a file to measure it anew. `--table` prints the table of
+docs/presets.md and writes the expected result into each preset's file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+from machine import machine
+
+from latentforge import presets
+
+RESULTS = Path(__file__).parent / "results" / "presets"
+FILES = Path(presets.__file__).parent
+SHOWN = ("loss_nats", "reconstruction_mse", "coverage", "density", "frechet")
+
+
+def measure(name: str, data_dir: str | None) -> None:
+    """Train, evaluate, keep."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        command = ["train", "--preset", name, "--quiet", "--out", str(run)]
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-m", "latentforge", *command, *(["--data-dir", data_dir] if data_dir else [])],
+                       check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+        seconds = time.monotonic() - began
+        subprocess.run(
+            [sys.executable, "-m", "latentforge", "evaluate", str(run)], check=True, stdout=subprocess.DEVNULL
+        )
+        metrics = json.loads((run / "metrics.json").read_text())
+    result = {
+        "preset": name, "command": "latentforge " + " ".join(command[:3]), "seed": 0,
+        "seconds": round(seconds, 1), "training": metrics["training"], "test": metrics["test"], "machine": machine(),
+    }  # fmt: skip
+    file = RESULTS / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(result, indent=2) + "\n")
+    print(name, f"{seconds:.0f} s", {k: round(v["value"], 4) for k, v in metrics["test"].items()}, flush=True)
+
+
+def table() -> str:
+    """The kept results as a Markdown table; each preset's file gets its expected result."""
+    lines = [
+        "| preset | what it is | minutes | " + " | ".join(SHOWN) + " |",
+        "| --- | --- |" + " ---: |" * (len(SHOWN) + 1),
+    ]
+    for name in presets.list_presets():
+        file = RESULTS / f"{name}.json"
+        if not file.exists():
+            continue
+        result = json.loads(file.read_text())
+        about = presets.load(name)
+        values = {s: next((v["value"] for k, v in result["test"].items() if k.startswith(s)), None) for s in SHOWN}
+        cells = ["" if v is None else f"{v:.4g}" for v in values.values()]
+        lines.append(f"| `{name}` | {about['about']} | {result['seconds'] / 60:.1f} | " + " | ".join(cells) + " |")
+        expect(name, result, values)
+    return "\n".join(lines)
+
+
+def expect(name: str, result: dict, values: dict) -> None:
+    """Write command, hardware, minutes and expected test numbers at the end of the preset's file."""
+    path = FILES / f"{name}.yaml"
+    text = path.read_text().split("expected:")[0].rstrip()
+    hardware = f"{result['machine']['cores']} cores of an {result['machine']['processor']}"
+    expected = {
+        "command": result["command"], "hardware": hardware, "minutes": round(result["seconds"] / 60, 1),
+        **{k: float(f"{v:.4g}") for k, v in values.items() if v is not None},
+    }  # fmt: skip
+    path.write_text(text + "\n" + yaml.safe_dump({"expected": expected}, sort_keys=False))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    if options.table:
+        print(table())
+    else:
+        for preset in options.names or presets.list_presets():
+            if not (RESULTS / f"{preset}.json").exists():
+                measure(preset, options.data_dir)

@@ -1,0 +1,53 @@
+"""Write the generated parts of the documentation: the README's table of models, docs/results.md and docs/presets.md.
+
+python benchmarks/readme.py          # write
+python benchmarks/readme.py --check  # exit 1 where something is out of date
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import presets as preset_results
+import reference
+
+from latentforge.registry import MODELS
+
+ROOT = Path(__file__).parent.parent
+
+
+def models_table() -> str:
+    lines = ["| model | kind | what it is | paper |", "| --- | --- | --- | --- |"]
+    lines += [f"| [`{k}`](docs/models/{k}.md) | {v.kind} | {v.summary} | {v.paper} |" for k, v in MODELS.items()]
+    return "\n".join(lines)
+
+
+def fill(path: Path, name: str, content: str) -> str:
+    """The file's text with the block between `<!-- name` and `<!-- /name` replaced."""
+    text = path.read_text()
+    pattern = rf"(<!-- {name}:.*?-->\n).*?(<!-- /{name} -->)"
+    return re.sub(pattern, lambda m: m[1] + content + "\n" + m[2], text, flags=re.DOTALL)
+
+
+def main() -> int:
+    stale = []
+    blocks = (
+        ("README.md", "models", models_table()),
+        ("docs/results.md", "reference", reference.table()),
+        ("docs/presets.md", "presets", preset_results.table()),
+    )
+    for file, name, content in blocks:
+        path = ROOT / file
+        text = fill(path, name, content)
+        if text != path.read_text():
+            stale.append(file)
+            if "--check" not in sys.argv:
+                path.write_text(text)
+    print("out of date: " + ", ".join(stale) if stale else "up to date")
+    return int(bool(stale) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""The moving average of a model's weights and buffers, which is what samples and is saved."""
+
+from __future__ import annotations
+
+import torch
+
+from latentforge.game import Game, Seat
+
+
+@torch.no_grad()
+def update_average(average: Game, model: Game, seats: dict[str, Seat], batch_size: int, seen: int) -> None:
+    """Move `average` towards `model` after a round, player by player with the seat's half-life in examples; parameters
+    and buffers alike. The half-life is at most a tenth of the examples seen: early weights are soon forgotten."""
+    target = average.players()
+    for name, modules in model.players().items():
+        half_life = min(seats[name].ema or 0.0, 0.1 * seen)
+        share = 1.0 - 0.5 ** (batch_size / half_life) if half_life else 1.0
+        for module, averaged in zip(modules, target[name], strict=True):
+            new = [*module.parameters(), *module.buffers()]
+            old = [*averaged.parameters(), *averaged.buffers()]
+            floats = [(o, n.detach()) for o, n in zip(old, new, strict=True) if o.is_floating_point()]
+            if floats:
+                torch._foreach_lerp_([o for o, _ in floats], [n for _, n in floats], share)
+            for o, n in zip(old, new, strict=True):
+                if not o.is_floating_point():  # BatchNorm's count of batches
+                    o.copy_(n)
+    for old_buffer, new_buffer in zip(average.buffers(recurse=False), model.buffers(recurse=False), strict=True):
+        old_buffer.copy_(new_buffer)  # gates and the like belong to no player

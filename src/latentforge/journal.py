@@ -1,0 +1,85 @@
+"""What a run tells about itself: statistics, previews, TensorBoard, progress. A disk that cannot be written is a
+warning here; training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentforge.data.dataset import Dataset
+from latentforge.display import Display
+from latentforge.errors import InputError
+from latentforge.game import Game
+from latentforge.preview import write_previews
+from latentforge.run import Run
+
+
+class Journal:
+    """Collects what rounds log and writes a row of means when asked. Writes nothing without a run."""
+
+    def __init__(self, quiet: bool):
+        self.display = Display(quiet)
+        self.run: Run | None = None
+        self.board: Any = None
+        self.values: dict[str, list[Tensor]] = {}
+        self.previewed = -1  # round of the last preview
+
+    def open(self, run: Run | None, tensorboard: bool) -> None:
+        """Begin writing to `run`."""
+        self.run = run
+        if tensorboard and run is not None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise InputError("--tensorboard needs the extra: pip install 'latentforge[tensorboard]'.") from None
+            self.board = SummaryWriter(str(run.path / "tensorboard"))
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+    def note(self, seen: dict[str, Tensor]) -> None:
+        """What a round logged."""
+        for name, value in seen.items():
+            self.values.setdefault(name, []).append(value)
+
+    def log(self, where: dict[str, Any], examples: int | None, minutes: float | None) -> None:
+        """Write the means since the last row; `where` says how far the run is."""
+        if not self.values:
+            return
+        row = where | {k: float(torch.stack(v).mean()) for k, v in self.values.items()}
+        self.values = {}
+        self.write(row)
+        self.display.update(row, examples, minutes)
+
+    def preview(self, where: dict[str, Any], model: Game, data: Dataset, seed: int) -> None:
+        """Pictures of fixed codes and images, and the validation measures, once per round."""
+        run = self.run
+        if run is None or self.previewed == where["round"]:
+            return
+        self.previewed = where["round"]
+        measures: dict[str, float] = {}
+        self.guard(
+            "previews",
+            lambda: measures.update(write_previews(model, data, run.path / "previews", where["round"], seed)),
+        )
+        if measures:
+            self.write(where | measures)
+
+    def write(self, row: dict[str, Any]) -> None:
+        run = self.run
+        if run is not None:
+            self.guard("statistics", lambda: run.append(row))
+        if self.board is not None:
+            for name, value in row.items():
+                self.board.add_scalar(name, value, row["examples"])
+
+    def guard(self, what: str, action: Callable[[], Any]) -> None:
+        """Do it; a full disk costs this one, not the run."""
+        try:
+            action()
+        except OSError as error:
+            self.display.warn(f"{what} not written ({error.strerror or error}); training goes on")

@@ -1,0 +1,124 @@
+"""-log p(x | z) against torch.distributions and slow loops in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Bernoulli, Normal
+
+import latentforge as lf
+from datasets import FULL, needs_full
+from latentforge.parts.likelihood import bernoulli_floor, bernoulli_nll, gaussian_nll
+
+SHAPE = (3, 2, 4, 5)
+
+
+@pytest.fixture
+def g() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+def test_bernoulli_on_binary_pixels(g):
+    logits = 4 * torch.randn(SHAPE, generator=g)
+    x = torch.rand(SHAPE, generator=g).round()
+    expected = -Bernoulli(logits=logits.double()).log_prob(x.double()).flatten(1).sum(1)
+    torch.testing.assert_close(bernoulli_nll(logits, x).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bernoulli_on_grey_pixels_by_a_loop(g):
+    logits, x = torch.randn(SHAPE, generator=g), torch.rand(SHAPE, generator=g)
+    expected = []
+    for a, b in zip(logits.flatten(1).tolist(), x.flatten(1).tolist(), strict=True):
+        total = 0.0
+        for logit, value in zip(a, b, strict=True):
+            p = 1 / (1 + math.exp(-logit))
+            total -= value * math.log(p) + (1 - value) * math.log(1 - p)
+        expected.append(total)
+    expected = torch.tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(bernoulli_nll(logits, x).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bernoulli_of_sure_and_wrong_is_the_logit():
+    logits = torch.full((1, 1, 1, 1), 80.0)
+    assert bernoulli_nll(logits, torch.zeros(1, 1, 1, 1)) == 80
+    assert bernoulli_nll(logits, torch.ones(1, 1, 1, 1)) < 1e-30
+
+
+@pytest.mark.parametrize("form", ["number", "scalar", "one per pixel"])
+def test_gaussian(g, form):
+    mean, x = torch.rand(SHAPE, generator=g), torch.rand(SHAPE, generator=g)
+    log_sigma = {"number": -0.7, "scalar": torch.tensor(0.4), "one per pixel": torch.randn(SHAPE, generator=g)}[form]
+    sigma = torch.as_tensor(log_sigma, dtype=torch.float64).exp()
+    expected = -Normal(mean.double(), sigma.expand(SHAPE)).log_prob(x.double()).flatten(1).sum(1)
+    torch.testing.assert_close(gaussian_nll(mean, x, log_sigma).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gaussian_learns_its_sigma(g):
+    """The scalar sigma at which the loss is least is the root mean squared error (Rybkin et al. 2021, equation 5)."""
+    mean, x = torch.rand(SHAPE, generator=g), torch.rand(SHAPE, generator=g)
+    best = (x - mean).square().mean().sqrt().log().requires_grad_()
+    gaussian_nll(mean, x, best).sum().backward()
+    torch.testing.assert_close(best.grad, torch.tensor(0.0), atol=1e-3, rtol=0)
+    with torch.no_grad():
+        least = gaussian_nll(mean, x, best).sum()
+        assert gaussian_nll(mean, x, best + 0.1).sum() > least
+        assert gaussian_nll(mean, x, best - 0.1).sum() > least
+
+
+@pytest.mark.parametrize("nll", [bernoulli_nll, lambda a, b: gaussian_nll(a, b, 0.0)])
+def test_densities_are_float32_under_half_precision(g, nll):
+    out, x = torch.randn(SHAPE, generator=g).bfloat16(), torch.rand(SHAPE, generator=g)
+    assert nll(out, x).dtype == torch.float32
+    assert nll(out, x).shape == (3,)
+    torch.testing.assert_close(nll(out, x), nll(out.float(), x))
+
+
+# -- the floor -------------------------------------------------------------------------------------------------------
+def test_floor_by_a_loop(g):
+    x = torch.rand(SHAPE, generator=g)
+    rows = x.flatten(1).double().tolist()
+    expected = [-sum(v * math.log(v) + (1 - v) * math.log(1 - v) for v in row) for row in rows]
+    torch.testing.assert_close(bernoulli_floor(x), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_floor_of_black_and_white_is_zero():
+    assert bernoulli_floor(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)).eq(0).all()
+    assert bernoulli_floor(torch.full((1, 1, 1, 1), 0.5)).item() == pytest.approx(math.log(2))
+
+
+def test_floor_is_the_least_value(g):
+    x = 0.02 + 0.96 * torch.rand(SHAPE, generator=g)
+    best = torch.logit(x.double()).float()
+    floor = bernoulli_floor(x)
+    torch.testing.assert_close(bernoulli_nll(best, x).double(), floor, rtol=1e-5, atol=1e-5)
+    for size in (0.1, 1.0, 5.0):
+        for _ in range(20):
+            moved = best + size * torch.randn(SHAPE, generator=g)
+            assert (bernoulli_nll(moved, x) > floor).all()
+    for pixel in range(SHAPE[1] * SHAPE[2] * SHAPE[3]):
+        step = torch.zeros(SHAPE).flatten(1)
+        step[:, pixel] = 0.3
+        for sign in (1, -1):
+            assert (bernoulli_nll(best + sign * step.view(SHAPE), x).double() > floor + 1e-4).all()
+
+
+@needs_full
+def test_floor_of_mnist():
+    """45.53 nats: no grey-scale Bernoulli loss on the MNIST test set can be lower."""
+    test = lf.open_data("mnist", data_dir=FULL).test
+    floors, losses = [], []
+    for batch in test.batches(2000):
+        floors.append(bernoulli_floor(batch.image))
+        losses.append(bernoulli_nll(torch.logit(batch.image.double()).clamp(-30, 30).float(), batch.image))
+    floor, least = torch.cat(floors), torch.cat(losses).double()
+    assert len(floor) == 10_000
+    assert float(floor.mean()) == pytest.approx(45.53, abs=0.01)
+    assert (least > floor - 1e-3).all()
+    assert float(least.mean()) == pytest.approx(float(floor.mean()), abs=1e-3)
+    grey = np.arange(1, 255) / 255  # only 256 values occur: the floor again, by counting them
+    entropy = -(grey * np.log(grey) + (1 - grey) * np.log1p(-grey))
+    counts = np.bincount(test.pixels.numpy().ravel(), minlength=256)[1:255]
+    assert float(counts @ entropy) / 10_000 == pytest.approx(float(floor.mean()), abs=1e-4)
