@@ -198,6 +198,23 @@ def test_saved_model_samples_the_same(name, args, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "args"), FIRST)
+def test_a_fitted_sampler_is_used_and_saved(name, args, tmp_path):
+    model = build(name, args)
+    if not model.has_encoder:
+        with pytest.raises(InputError, match="no encoder"):
+            Trainer(model, tiny_data(), examples=16, batch_size=8, sampler="gmm", quiet=True)
+        return
+    model = Trainer(model, tiny_data(), examples=16, batch_size=8, sampler="gmm", quiet=True).fit()
+    torch.manual_seed(0)
+    data = tiny_data().train
+    drawn, encoded = model.draw_codes(2000, seed=0), model.encode(data[torch.arange(len(data))].image).sample()
+    assert ((drawn.mean(0) - encoded.mean(0)).abs() < encoded.std(0)).all()
+    model.save_pretrained(tmp_path / "model")
+    assert torch.equal(lf.load(tmp_path / "model").draw_codes(9, seed=1), model.draw_codes(9, seed=1))
+    assert not torch.equal(model.draw_codes(9, seed=1), build(name, args).draw_codes(9, seed=1))
+
+
+@pytest.mark.parametrize(("name", "args"), FIRST)
 def test_one_seed_agrees_another_differs(name, args):
     runs = [
         weights(lf.fit(name, tiny_data(), examples=32, batch_size=8, seed=s, quiet=True,

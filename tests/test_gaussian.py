@@ -204,10 +204,13 @@ def test_squashed_mean_and_stddev(g, kind):
     check_mean((z - z.mean(0)).square(), q.stddev.square().double())
 
 
-@pytest.mark.parametrize("stddev", [0.01, 0.1, 1.0, 5.0, 50.0])
-def test_squashed_moments_by_fine_integration(stddev):
-    """Narrow and wide posteriors, far from and near to the ends of [-1, 1], against a sum over a fine grid."""
-    means = torch.tensor([[-6.0], [-1.5], [0.0], [0.7], [4.0]])
+@pytest.mark.parametrize(
+    ("stddev", "rtol"), [(0.01, 1e-3), (0.1, 1e-3), (1.0, 1e-3), (2.0, 1e-3), (5.0, 0.01), (50.0, 0.02)]
+)
+def test_squashed_moments_by_fine_integration(stddev, rtol):
+    """Narrow and wide posteriors, far from and near to the ends of [-1, 1], against a sum over a fine grid. The 64
+    nodes are too few for posteriors much wider than the prior, which do not occur."""
+    means = torch.tensor([[-4.0], [-1.5], [0.0], [0.7], [4.0]])
     q = Squashed(Diagonal(means, torch.full((5, 1), 2 * math.log(stddev))))
     nodes = torch.linspace(-9, 9, 20_001, dtype=torch.float64)
     weight = (-nodes.square() / 2).exp()
@@ -215,8 +218,8 @@ def test_squashed_moments_by_fine_integration(stddev):
     value = 2 * torch.special.ndtr(means.double() + stddev * nodes) - 1
     mean = (value * weight).sum(1, keepdim=True)
     spread = ((value - mean).square() * weight).sum(1, keepdim=True).sqrt()
-    torch.testing.assert_close(q.mean.double(), mean, atol=1e-5, rtol=0)
-    torch.testing.assert_close(q.stddev.double(), spread, atol=0.02, rtol=0.01)
+    torch.testing.assert_close(q.mean.double(), mean, atol=1e-6, rtol=0)
+    torch.testing.assert_close(q.stddev.double(), spread, atol=1e-6, rtol=rtol)
 
 
 def test_squashed_prior_is_uniform(g):

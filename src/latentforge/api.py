@@ -10,9 +10,11 @@ import torch
 
 from latentforge import registry
 from latentforge.clock import mix
-from latentforge.data import Dataset, open_data
-from latentforge.errors import InputError, suggest
+from latentforge.data import Dataset, named, open_data
+from latentforge.data.folder import reason
+from latentforge.errors import InputError
 from latentforge.game import Game
+from latentforge.limits import check
 from latentforge.run import Run
 from latentforge.saving import plain
 from latentforge.train import Trainer
@@ -30,14 +32,42 @@ def create_for(name: str, dataset: Dataset, seed: int, arguments: dict[str, Any]
     """A model for the images of a data set, its weights drawn from the seed."""
     if "image_shape" in arguments:
         raise InputError("image_shape follows from the data; use image_size to resize the images.")
+    check(registry.model_class(name), arguments, f"{name}: ")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, 0x1217))
         try:
             return registry.create(name, image_shape=dataset.image_shape, **arguments)
         except InputError:
             raise
-        except (ValueError, RuntimeError) as error:
-            raise InputError(f"{name} cannot be built for images of shape {dataset.image_shape}: {error}.") from None
+        except (ValueError, RuntimeError) as error:  # the family's own limits, and weights larger than the memory
+            raise InputError(
+                f"{name} cannot be built for images of shape {dataset.image_shape}: {reason(error)}."
+            ) from None
+
+
+def prepare(
+    model: Game | str,
+    data: Any,
+    data_options: dict[str, Any],
+    model_options: dict[str, Any],
+    preset: str | None,
+    options: dict[str, Any],
+    quiet: bool = False,
+) -> tuple[Trainer, dict[str, Any]]:
+    """A trainer that has written nothing yet, and the config its run will have."""
+    check(Trainer, options)
+    dataset = open_data(data, **data_options)
+    if isinstance(model, str):
+        model = create_for(model, dataset, options.get("seed", 0), model_options)
+    elif model_options:
+        raise InputError("model_options are for a model given by name; this one is built already.")
+    if tuple(model.image_shape) != dataset.image_shape:
+        raise InputError(
+            f"the model is for images {tuple(model.image_shape)}, the data has {dataset.image_shape} (C, H, W); "
+            "create the model with the data's image_shape, or resize the data with image_size."
+        )
+    trainer = Trainer(model, dataset, quiet=quiet, **options)
+    return trainer, config_of(trainer, model, data, dataset, trainer_options() | options, data_options, preset)
 
 
 def fit(
@@ -58,22 +88,10 @@ def fit(
     out: run directory to write; without it nothing is written.
     options: those of `Trainer`, for example `minutes=5` or `epochs=10, lr=1e-4`.
     """
-    known = trainer_options()
-    for key in options:
-        if key not in known:
-            raise InputError(f"fit has no option '{key}'.{suggest(key, known)}")
-    dataset = open_data(data, **(data_options or {}))
-    if isinstance(model, str):
-        model = create_for(model, dataset, options.get("seed", 0), model_options or {})
-    if tuple(model.image_shape) != dataset.image_shape:
-        raise InputError(
-            f"the model is for images {tuple(model.image_shape)}, the data has {dataset.image_shape} (C, H, W); "
-            "create the model with the data's image_shape, or resize the data with image_size."
-        )
-    trainer = Trainer(model, dataset, quiet=quiet, **options)
-    if out is not None:
-        trainer.run = Run.create(out, config_of(trainer, model, data, dataset, known | options, data_options, preset))
-    for note in dataset.notes:
+    trainer, config = prepare(model, data, data_options or {}, model_options or {}, preset, options, quiet)
+    if out is not None and trainer.rank == 0:
+        trainer.run = Run.create(out, config)
+    for note in trainer.data.notes:
         trainer.journal.display.note(note)
     return trainer.fit()
 
@@ -82,12 +100,17 @@ def config_of(trainer, model: Game, source: Any, dataset: Dataset, options, data
     """The resolved configuration: what `auto` came to is written down and reused by `resume`."""
     resolved = options | {"device": trainer.device.type, "precision": trainer.precision}
     resolved |= {"examples": trainer.examples, "minutes": trainer.minutes, "epochs": None}
-    path = isinstance(source, str | Path) and Path(source).exists()
-    where = str(Path(source).resolve()) if path else source if isinstance(source, str) else "memory"
+    if isinstance(source, str) and source in named.SETS:  # a folder of that name here changes nothing
+        where = source
+    elif isinstance(source, str | Path):
+        where = str(Path(source).expanduser().resolve())
+    else:
+        where = "memory"
+    read = {k: str(Path(v).expanduser().resolve()) if k == "data_dir" and v else v for k, v in data_options.items()}
     return {
         "preset": preset,
         "model": {"name": model.name, **plain(model.args)},
-        "data": {"source": where, **plain({k: str(v) if isinstance(v, Path) else v for k, v in (data_options or {}).items()})},
+        "data": {"source": where, **plain(read)},
         "images": {
             "from": dataset.source, "shape": list(dataset.image_shape), "classes": dataset.classes,
             "train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test),
@@ -102,22 +125,34 @@ def config_of(trainer, model: Game, source: Any, dataset: Dataset, options, data
 
 
 def data_of(run: Run, data: Any = None) -> Dataset:
-    """The data set a run was trained on; `data` where it was given from memory."""
+    """The data set a run was trained on; `data` where it was given from memory. InputError where the images have
+    changed: their splits would mix what was trained on with what was held out."""
     options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in run.config["data"].items()}
     source = options.pop("source")
     if source == "memory" and data is None:
         raise InputError(f"{run.path} was trained on arrays in memory; pass them again as data.")
-    return open_data(source if data is None else data, **options)
+    check(open_data, options, f"{run.path / 'config.yaml'}, data: ")
+    dataset = open_data(source if data is None else data, **options)
+    if dataset.fingerprint != (run.config.get("images") or {}).get("fingerprint", dataset.fingerprint):
+        raise InputError(
+            f"{dataset.source}: the images are not those that {run.path} was trained on; restore them or train anew."
+        )
+    return dataset
 
 
 def resume(path: str | Path, data: Any = None, *, quiet: bool = False, **budget: Any) -> Game:
     """Continue a run from its latest checkpoint to its budget; `epochs`, `examples` or `minutes` set a new total."""
     run = Run.open(path)
-    dataset = data_of(run, data)
+    file = run.path / "config.yaml"
+    for name in budget:
+        if name not in BUDGET:
+            raise InputError(f"resume changes the budget alone, not '{name}'; give one of {', '.join(BUDGET)}.")
     settings = {k: v for k, v in run.config["model"].items() if k not in ("name", "image_shape")}
-    options = dict(run.config["train"])
-    if any(budget.get(k) is not None for k in BUDGET):
+    options = trainer_options() | run.config["train"]
+    if any(v is not None for v in budget.values()):
         options |= dict.fromkeys(BUDGET) | budget
+    check(Trainer, options, f"{file}, train: ")
+    dataset = data_of(run, data)
     model = create_for(run.config["model"]["name"], dataset, options["seed"], settings)
     trainer = Trainer(model, dataset, run=run, quiet=quiet, **options)
     found = run.load_checkpoint()
@@ -125,8 +160,25 @@ def resume(path: str | Path, data: Any = None, *, quiet: bool = False, **budget:
         tensors, state, damaged = found
         for name in damaged:
             trainer.journal.display.warn(f"checkpoint {name} cannot be read; going back to round {state['round']}")
-        trainer.restore(tensors, state)
-        run.forget_after(state["round"])
-    else:
-        run.forget_after(-1)
+        try:
+            trainer.restore(tensors, state)
+        except (RuntimeError, KeyError) as error:
+            raise InputError(f"{path}: the checkpoint does not fit {file} ({reason(error)}); restore that.") from None
+    if budget:
+        extend(trainer, run)
+    if trainer.rank == 0:
+        trainer.journal.previewed = run.tidy(trainer.clocks[0].round if found else -1)
     return trainer.fit()
+
+
+def extend(trainer: Trainer, run: Run) -> None:
+    """Make the new total the run's own, so that the next `resume` goes on to it. A finished run is unfinished again."""
+    t = trainer.clocks[0]
+    spent = t.examples >= trainer.examples if trainer.examples else trainer.seconds >= 60 * (trainer.minutes or 0)
+    if spent:
+        raise InputError(
+            f"{run.path} has {t.examples:,} examples and {trainer.seconds / 60:.1f} minutes behind it already; "
+            "a budget given to resume is a new total, give a larger one."
+        )
+    if trainer.rank == 0:
+        run.reopen({"epochs": None, "examples": trainer.examples, "minutes": trainer.minutes})

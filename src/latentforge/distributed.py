@@ -16,6 +16,11 @@ from torch import Tensor
 from latentforge.errors import RunError
 
 
+def rank() -> int:
+    """This process's number under `torchrun`, 0 where it runs alone."""
+    return int(os.environ.get("RANK", 0))
+
+
 def start() -> tuple[int, int]:
     """(rank, number of processes), joining the group that `torchrun` announces."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
@@ -44,13 +49,17 @@ def average_gradients(moves, parameters, world: int):
         return None
     out = {}
     for name, grads in moves.items():
-        flat = torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1)
-                          for g, p in zip(grads, parameters[name], strict=True)])  # fmt: skip
+        own = parameters[name]
+        present = torch.tensor([float(g is not None) for g in grads], device=own[0].device)
+        pieces = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, own, strict=True)]
+        flat = torch.cat([piece.reshape(-1) for piece in pieces] + [present])
         dist.all_reduce(flat)
-        flat /= world
-        pieces = flat.split([p.numel() for p in parameters[name]])
-        out[name] = [None if g is None else piece.view_as(p)
-                     for g, piece, p in zip(grads, pieces, parameters[name], strict=True)]  # fmt: skip
+        *sums, present = flat.split([p.numel() for p in own] + [len(own)])
+        # a parameter without a gradient anywhere is left alone; one that any process has a gradient for moves in all
+        out[name] = [
+            (total / world).view_as(p) if anywhere else None
+            for total, p, anywhere in zip(sums, own, present.tolist(), strict=True)
+        ]
     return out
 
 

@@ -14,6 +14,10 @@ class RunError(RuntimeError):
     """The run failed in spite of good input. The command line prints the one line and exits with 1."""
 
 
+class Interrupted(Exception):
+    """A signal asked the run to stop; a checkpoint has been written. The command line exits with 130."""
+
+
 def suggest(word: str, choices: Iterable[str]) -> str:
     """' Did you mean X?' for the nearest of `choices`, else the list of them; ready to append to a message."""
     names = sorted(choices)

@@ -82,8 +82,11 @@ class Game(nn.Module):
     num_classes: int = 0
     name: ClassVar[str]  # under which the model is registered
     trained_on: str | None = None
-    sampler: Any = None  # a density over codes fitted in `finish`; None means the prior
     sampler_kind: str = "prior"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("sampler", None)  # a density over codes fitted in `finish`; None means the prior
 
     # -- what a family writes ------------------------------------------------------------------------------------
     def players(self) -> dict[str, list[nn.Module]]:

@@ -3,8 +3,10 @@ temporary name and renamed."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,15 @@ class Run:
             raise InputError(
                 f"{path} already exists; continue it with 'latentforge resume {path}' or choose another --out."
             )
+        new = next((p for p in [*reversed(path.parents), path] if not p.exists()), None)
         try:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
             (path / "previews").mkdir(exist_ok=True)
             run = cls(path, {"latentforge": __version__, "format": FORMAT, **config})
             write_text(path / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
         except OSError as error:
+            if new is not None:
+                shutil.rmtree(new, ignore_errors=True)
             raise InputError(f"{path} cannot be written ({error.strerror}); choose another place with --out.") from None
         return run
 
@@ -49,13 +54,16 @@ class Run:
         path = Path(path)
         file = path / "config.yaml"
         if not file.is_file():
-            what = "has no config.yaml, so it is not a run" if path.is_dir() else "does not exist"
+            kind = "is a file" if path.exists() else "does not exist"
+            what = "has no config.yaml, so it is not a run" if path.is_dir() else kind
             raise InputError(f"{path} {what}; give the directory that 'latentforge train' printed.")
         try:
             config = yaml.safe_load(file.read_text(encoding="utf-8"))
             version = int(config["format"])
-            config["model"]["name"], config["data"]["source"], config["train"]
-        except (yaml.YAMLError, KeyError, TypeError, ValueError, UnicodeDecodeError):
+            if not all(isinstance(config[k], dict) for k in ("model", "data", "train")):
+                raise TypeError
+            config["model"]["name"], config["data"]["source"]
+        except (yaml.YAMLError, KeyError, TypeError, ValueError, OSError):
             raise InputError(f"{file} is damaged; restore it, or load the model from {path / 'model'}.") from None
         if version > FORMAT:
             raise InputError(
@@ -64,27 +72,48 @@ class Run:
             )
         return cls(path, config)
 
+    def reopen(self, budget: dict[str, Any]) -> None:
+        """Give the run a new budget: it is unfinished again, and its model goes until the new one is written. In this
+        order, a crash in between leaves a run that `resume` can finish."""
+        if (self.path / "model").is_dir():
+            shutil.rmtree(self.path / "model")
+        self.config["train"] |= budget
+        write_text(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+
     # -- statistics ----------------------------------------------------------------------------------------------
     def append(self, row: dict[str, Any]) -> None:
-        """One line of `stats.jsonl`."""
-        with open(self.path / "stats.jsonl", "a", encoding="utf-8") as f:
-            f.write(json.dumps(row) + "\n")
+        """One line of `stats.jsonl`, or none where the disk is full."""
+        with open(self.path / "stats.jsonl", "ab", buffering=0) as f:
+            start = f.tell()
+            try:
+                line = (json.dumps(row) + "\n").encode()
+                if f.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                f.truncate(start)
+                raise
 
     def stats(self) -> list[dict[str, Any]]:
         """The lines of `stats.jsonl`; one cut short by a crash is left out."""
         file = self.path / "stats.jsonl"
         rows = []
-        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []:
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except json.JSONDecodeError:
                 continue
+            if isinstance(row, dict) and "round" in row:
+                rows.append(row)
         return rows
 
-    def forget_after(self, round_: int) -> None:
-        """Drop statistics of rounds that a resumed run is about to play again."""
-        kept = [json.dumps(r) + "\n" for r in self.stats() if r["round"] <= round_]
-        write_text(self.path / "stats.jsonl", "".join(kept))
+    def tidy(self, round_: int) -> int:
+        """Before a run goes on from `round_`: drop the statistics of the rounds it will play again, and what a killed
+        process was writing. Returns the last round with validation measures, -1 where there is none."""
+        kept = [r for r in self.stats() if r["round"] <= round_]
+        write_text(self.path / "stats.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
+        for rest in [*self.path.glob(".*.part"), *self.path.glob(".*.old"), *self.path.glob("*/.*.part")]:
+            shutil.rmtree(rest) if rest.is_dir() else rest.unlink(missing_ok=True)
+        return max((r["round"] for r in kept if any(k.startswith("validation/") for k in r)), default=-1)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
     def save_checkpoint(self, tensors: dict[str, Tensor], state: dict[str, Any], keep: int = 2) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from latentforge import registry, samplers
 from latentforge._version import __version__
+from latentforge.data.folder import reason
 from latentforge.errors import InputError
 from latentforge.files import atomic, write_text
 from latentforge.game import Game
+from latentforge.limits import check
 from latentforge.run import FORMAT, Run
 
 CARD = """---
@@ -61,6 +64,7 @@ def save_model(model: Game, directory: str | Path) -> None:
     directory = Path(directory)
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory} is a file; give a directory to write the model to.")
+    fresh = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with atomic(directory / "model.safetensors") as part:
@@ -68,7 +72,9 @@ def save_model(model: Game, directory: str | Path) -> None:
         write_text(directory / "config.json", json.dumps(model_config(model), indent=2) + "\n")
         write_text(directory / "README.md", card(model))
     except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{directory} cannot be written ({error}); choose another place.") from None
+        if fresh:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise InputError(f"{directory} cannot be written ({reason(error)}); choose another place.") from None
 
 
 def card(model: Game) -> str:
@@ -82,39 +88,39 @@ def card(model: Game) -> str:
 
 def rebuild(name: str, arguments: dict[str, Any], sampler: dict[str, Any] | None, tensors: dict, where: str) -> Game:
     """A model in eval mode from its config and tensors."""
-    model = registry.create(name, **arguments)
-    if sampler is not None:
-        model.sampler = samplers.build(sampler)
+    check(registry.model_class(name), arguments, f"{where}: ")
     try:
+        model = registry.create(name, **arguments)
+        if sampler is not None:
+            model.sampler = samplers.build(sampler)
         model.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{where}: the weights do not fit the config ({reason}).") from None
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{where}: the weights do not fit the config ({reason(error)}).") from None
     return model.eval().to(memory_format=torch.channels_last)  # the layout it was trained in: bit-identical samples
 
 
-def load_directory(path: Path) -> Game:
+def load_directory(path: Path, remedy: str = "export the model again") -> Game:
     """A model from a directory written by `save_model`."""
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         tensors = load_file(path / "model.safetensors")
-        name, arguments, version = config["model"], config["arguments"], int(config["format"])
+        name, arguments, version = config["model"], dict(config["arguments"]), int(config["format"])
     except FileNotFoundError as error:
         raise InputError(f"{path} is not a saved model: it has no {Path(error.filename).name}.") from None
-    except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
-        raise InputError(f"{path}: config.json or model.safetensors is damaged; export the model again.") from None
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError):
+        raise InputError(f"{path}: config.json or model.safetensors is damaged; {remedy}.") from None
     if version > FORMAT:
-        raise InputError(
-            f"{path} was written by a newer Latentforge ({config.get('latentforge')}); upgrade to load it."
-        )
+        raise InputError(f"{path} was written by a newer Latentforge ({config.get('latentforge')}); upgrade to load it.")
     model = rebuild(name, arguments, config.get("sampler"), tensors, str(path))
     model.trained_on = config.get("trained_on")
     return model
 
 
 def load(path: str | Path) -> Game:
-    """A trained model, in eval mode, from a run directory, an exported directory, or a hub repository 'owner/name'.
-    An unfinished run is loaded from its latest checkpoint, with the averaged weights."""
+    """A trained model, in eval mode, from a run directory or an exported one. An unfinished run is loaded from its latest
+    checkpoint, with the averaged weights."""
     path = Path(path)
     if (path / "config.json").is_file():
         return load_directory(path)
@@ -122,7 +128,7 @@ def load(path: str | Path) -> Game:
         raise InputError(f"{path} does not exist; give a run directory or an exported model.")
     run = Run.open(path)
     if run.finished:
-        return load_directory(path / "model")
+        return load_directory(path / "model", f"delete it, and 'latentforge resume {path}' writes it anew")
     found = run.load_checkpoint()
     if found is None:
         raise InputError(f"{path} has neither a model nor a checkpoint yet; train on with 'latentforge resume {path}'.")
@@ -146,7 +152,7 @@ def load_pretrained(name: str, cls: type[Game]) -> Game:
             raise
         except Exception as error:  # the hub client raises many kinds; each means the same to the user
             raise InputError(
-                f"'{name}' is neither a directory here nor a hub repository that can be read: {error}"
+                f"'{name}' is neither a directory here nor a hub repository that can be read: {reason(error)}"
             ) from None
     if not isinstance(model, cls):
         raise InputError(f"{name} holds a {model.name}, not a {cls.__name__}; load it with lf.load.")
@@ -171,7 +177,9 @@ def pick_device(name: str) -> torch.device:
     have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(k for k, ok in have.items() if ok))
-    if name.split(":")[0] not in have or not have[name.split(":")[0]]:
+    kind, colon, index = name.partition(":")
+    most = torch.cuda.device_count() if kind == "cuda" else 1
+    if not have.get(kind) or (colon and not (index.isdecimal() and int(index) < most)):
         here = ", ".join(k for k, ok in have.items() if ok)
         raise InputError(f"device '{name}' is not available here; use one of: auto, {here}.")
     return torch.device(name)

@@ -26,7 +26,7 @@ from latentforge.averages import update_average
 from latentforge.clock import Clock, mix
 from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
-from latentforge.errors import InputError, RunError
+from latentforge.errors import InputError, Interrupted, RunError
 from latentforge.files import atomic, write_text
 from latentforge.game import Game, Move, own_parameters
 from latentforge.journal import Journal
@@ -40,10 +40,6 @@ from latentforge.stopping import StopSignal
 BAD_LIMIT = 20  # moves in a row with a non-finite gradient before the run is given up
 CHECKPOINT_SECONDS = 60.0
 PREVIEWS = 10  # per run
-
-
-class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived; a checkpoint has been written."""
 
 
 class Trainer:

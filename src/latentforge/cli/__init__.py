@@ -11,7 +11,7 @@ from importlib import import_module
 import click
 
 from latentforge._version import __version__
-from latentforge.errors import InputError, RunError, suggest
+from latentforge.errors import InputError, Interrupted, RunError, suggest
 
 VERBS = {
     "models": "List the models, or show one with its arguments",
@@ -64,7 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(error.format_message(), file=sys.stderr)
         return 2
     except click.ClickException as error:
-        where = f" (see '{error.ctx.command_path} --help')" if getattr(error, "ctx", None) else ""
+        ctx = getattr(error, "ctx", None)
+        where = f" (see '{ctx.command_path} --help')" if ctx else ""
         return fail(" ".join(error.format_message().split()) + where, 2)
     except InputError as error:
         return fail(str(error), 2)
@@ -75,10 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    except Exception as error:
-        if type(error).__name__ == "Interrupted":
-            return fail(str(error), 130)
-        raise
+    except OSError as error:  # a full disk where nothing else took care of it
+        return fail(f"{error.filename or 'the disk'}: {error.strerror or error}", 1)
+    except Interrupted as error:
+        return fail(str(error), 130)
 
 
 def fail(text: str, code: int) -> int:

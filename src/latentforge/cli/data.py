@@ -25,7 +25,13 @@ def command(source: str | None, data_dir: str | None, image_size: str | None, ch
     if source is None:
         from latentforge.data.named import available
 
-        print_table(available(data_dir), as_json)
+        print_table(
+            [
+                {"set": r.name, "what it is": r.what, "images": r.images, "shape (C, H, W)": by(r.shape), "where": r.found}
+                for r in available(data_dir)
+            ],
+            as_json,
+        )
         return
     from latentforge.data import open_data
     from latentforge.errors import InputError
@@ -33,10 +39,9 @@ def command(source: str | None, data_dir: str | None, image_size: str | None, ch
     if preview is not None and preview.suffix.lower() != ".png":
         raise InputError(f"--preview {preview}: give a name that ends in .png.")
     found = open_data(source, data_dir=data_dir, image_size=image_size, channels=channels, skip_bad=skip_bad)
-    c, h, w = found.image_shape
     row = {
         "set": found.name, "images": f"{len(found.train)} + {len(found.validation)} + {len(found.test)}",
-        "shape (C, H, W)": f"{c} x {h} x {w}", "classes": found.num_classes or "none", "from": found.source,
+        "shape (C, H, W)": by(found.image_shape), "classes": found.num_classes or "none", "from": found.source,
     }  # fmt: skip
     print_table([row], as_json)
     for note in found.notes:
@@ -49,3 +54,7 @@ def command(source: str | None, data_dir: str | None, image_size: str | None, ch
         with writing(preview):
             save(labelled_grid(found.train, found.classes), preview)
         click.echo(f"{preview}: the first {min(25, len(found.train))} training images", err=True)
+
+
+def by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

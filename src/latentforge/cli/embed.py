@@ -16,12 +16,16 @@ from latentforge.cli.inputs import image_source, open_images
 def command(run: Path, out: Path | None, **source: str | None) -> None:
     """Write the codes of images: `mean` and `stddev` (N, Z) float32, and `labels` where there are any."""
     import latentforge as lf
-    from latentforge.tasks.output import write_arrays
+    from latentforge.tasks.encode import need_encoder
+    from latentforge.tasks.output import check_place, write_arrays
 
+    out = out or run / "codes.npz"
+    check_place(out, ".npz")
     model = lf.load(run)
-    lf_images = open_images(run, model, **source)  # type: ignore[arg-type]
-    mean, stddev = lf.embed(model, lf_images)
+    need_encoder(model)
+    images = open_images(run, model, **source)  # type: ignore[arg-type]
+    mean, stddev = lf.embed(model, images)
     arrays = {"mean": mean.numpy(), "stddev": stddev.numpy()}
-    if lf_images.labels is not None:
-        arrays["labels"] = lf_images.labels.numpy()
-    print(write_arrays(out or run / "codes.npz", **arrays))
+    if images.labels is not None:
+        arrays["labels"] = images.labels.numpy()
+    print(write_arrays(out, **arrays))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -21,13 +20,13 @@ def command(run: Path, split: str, seed: int, as_json: bool) -> None:
     import latentforge as lf
     from latentforge.api import data_of
     from latentforge.files import write_text
+    from latentforge.report.page import read_metrics
     from latentforge.run import Run
 
     opened = Run.open(run)
     rows = lf.evaluate(lf.load(run), data_of(opened), split, seed)
-    file = run / "metrics.json"
-    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    kept = read_metrics(opened)
     kept[split] = {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
-    write_text(file, json.dumps(kept, indent=2) + "\n")
+    write_text(run / "metrics.json", json.dumps(kept, indent=2) + "\n")
     columns = ("measure", "value", "better", "baseline", "which", "reference", "is", "images")
     print_table([{c: r.get(c) for c in columns} for r in rows], as_json)

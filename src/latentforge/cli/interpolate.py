@@ -24,8 +24,10 @@ def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path 
     import torch
 
     import latentforge as lf
-    from latentforge.tasks.output import write_images
+    from latentforge.tasks.output import check_place, write_images
 
+    out = out or run / "interpolations.png"
+    check_place(out, ".png", ".npz", "")
     model = lf.load(run)
     if model.has_encoder:
         images = open_images(run, model, **source)  # type: ignore[arg-type]
@@ -34,4 +36,4 @@ def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path 
     else:
         codes = model.draw_codes(2 * number, seed)
     walks = lf.interpolate(model, codes[:number], codes[number:], steps, path)
-    print(write_images(walks.flatten(0, 1), out or run / "interpolations.png", columns=steps))
+    print(write_images(walks.flatten(0, 1), out, columns=steps))

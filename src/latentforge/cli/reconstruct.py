@@ -21,15 +21,16 @@ def command(run: Path, number: int, out: Path | None, **source: str | None) -> N
     import latentforge as lf
     from latentforge.report.grid import to_uint8
     from latentforge.tasks.encode import need_encoder
-    from latentforge.tasks.output import write_arrays, write_images
+    from latentforge.tasks.output import check_place, write_arrays, write_images
 
+    out = out or run / "reconstructions.png"
+    check_place(out, ".png", ".npz", "")
     model = lf.load(run)
     need_encoder(model)
     images = open_images(run, model, **source)  # type: ignore[arg-type]
     originals = images[images.spread(number)].image
     rebuilt = model.reconstruct(originals)
     mse = (rebuilt.cpu() - originals.cpu()).square().mean().item()
-    out = out or run / "reconstructions.png"
     if out.suffix.lower() == ".npz":
         text = write_arrays(out, images=to_uint8(originals), reconstructions=to_uint8(rebuilt))
     elif out.suffix.lower() == ".png":

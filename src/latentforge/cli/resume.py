@@ -16,6 +16,7 @@ import click
 def command(run: Path, epochs: float | None, examples: int | None, minutes: float | None, quiet: bool) -> None:
     """Continue a run from its last checkpoint to its budget, or to a new total."""
     from latentforge.api import resume
+    from latentforge.distributed import rank
     from latentforge.report.page import write_report
     from latentforge.run import Run
 
@@ -24,4 +25,6 @@ def command(run: Path, epochs: float | None, examples: int | None, minutes: floa
         print(f"{run} is finished; give a larger total with --epochs, --examples or --minutes to train on.")
         return
     resume(run, quiet=quiet, **budget)
+    if rank() > 0:
+        return
     print(f"model     {run / 'model'}\nreport    {write_report(Run.open(run))}")

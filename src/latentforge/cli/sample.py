@@ -15,8 +15,9 @@ import click
 def command(run: Path, number: int, out: Path | None, seed: int) -> None:
     """Draw new images from a trained model."""
     import latentforge as lf
-    from latentforge.tasks.output import write_images
+    from latentforge.tasks.output import check_place, write_images
 
     out = out or run / "samples.png"
+    check_place(out, ".png", ".npz", "")
     model = lf.load(run)
     print(write_images(model.sample(number, seed=seed), out))

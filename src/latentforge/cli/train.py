@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import sys
 from pathlib import Path
@@ -17,12 +18,18 @@ HIDDEN = {"model", "data", "run", "quiet"}
 
 
 class Models(click.Group):
-    """`train` with the models as its commands; `train --preset NAME` finds the model itself."""
+    """`train` with the models as its commands; without a model, `--preset NAME` finds it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0].startswith("--preset"):
-            name = args[0].partition("=")[2] or (args[1] if len(args) > 1 else "")
-            args = [presets.load(name)["model"], *args]
+        if args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
+            named = [(a, b) for a, b in itertools.pairwise([*args, ""]) if a.partition("=")[0] == "--preset"]
+            if not named:
+                hint = " Did you mean --preset?" if difflib.get_close_matches(args[0], ["--preset"]) else ""
+                raise click.UsageError(
+                    f"name the model before its flags, as in 'latentforge train vae {args[0]} ...'.{hint}", ctx
+                )
+            flag, following = named[0]
+            args = [presets.load(flag.partition("=")[2] or following)["model"], *args]
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -33,8 +40,6 @@ class Models(click.Group):
             formatter.write_dl([(k, v.summary) for k, v in registry.MODELS.items()])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command:
-        if name.startswith("-"):
-            raise click.UsageError(f"name the model before its flags, as in 'latentforge train vae {name} ...'")
         return train_command(name)
 
 
@@ -67,6 +72,10 @@ def train_command(name: str) -> click.Command:
 
     def go(**typed: Any) -> None:
         given = {k: v for k, v in typed.items() if v is not None}
+        if "small" in given and "preset" not in given:
+            raise InputError("--small is a preset's small variant; name one with --preset.")
+        if not given.get("out", "runs").strip():
+            raise InputError("--out is empty; give the name of a directory.")
         start = presets.load(given["preset"], given.get("small", False)) if "preset" in given else {}
         if start and start["model"] != name:
             raise InputError(
@@ -95,6 +104,7 @@ def train_command(name: str) -> click.Command:
 def train(name: str, source: str, data: dict, arguments: dict, settings: dict, given: dict[str, Any]) -> None:
     """Train, write the run and its report, say where it is."""
     from latentforge.api import fit
+    from latentforge.distributed import rank
     from latentforge.report.page import write_report
     from latentforge.run import Run
 
@@ -104,6 +114,8 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
     out = Path(given["out"]) if "out" in given else free_directory(name)
     fit(name, source, out=out, data_options=data, model_options=arguments, preset=given.get("preset"),
         quiet=given.get("quiet", False), **settings)  # fmt: skip
+    if rank() > 0:
+        return
     page = write_report(Run.open(out))
     print(f"model     {out / 'model'}\npictures  {out / 'previews'}\nreport    {page}")
     print(f"next      latentforge sample {out} -n 64 --out samples.png", file=sys.stderr)
@@ -113,15 +125,10 @@ def dry_run(name: str, source: str, data: dict, arguments: dict, settings: dict,
     """Print the config a run would have."""
     import yaml
 
-    from latentforge.api import config_of, create_for, trainer_options
-    from latentforge.data import open_data
-    from latentforge.train import Trainer
+    from latentforge.api import prepare
 
-    dataset = open_data(source, **data)
-    model = create_for(name, dataset, settings.get("seed", 0), arguments)
-    trainer = Trainer(model, dataset, quiet=True, **settings)
-    config = config_of(trainer, model, source, dataset, trainer_options() | settings, data, preset)
-    size = {k: sum(p.numel() for m in ms for p in m.parameters()) for k, ms in model.players().items()}
+    trainer, config = prepare(name, source, data, arguments, preset, settings, quiet=True)
+    size = {k: sum(p.numel() for m in ms for p in m.parameters()) for k, ms in trainer.model.players().items()}
     print(yaml.safe_dump(config | {"parameters": size}, sort_keys=False), end="")
 
 
@@ -133,6 +140,7 @@ def free_directory(name: str) -> Path:
 
 command = Models(
     "train",
+    subcommand_metavar="MODEL [FLAGS]...",
     help="Train a model on images: latentforge train MODEL --data FOLDER --minutes 10. Every model has its own flags: "
     "latentforge train MODEL --help.",
 )

@@ -78,6 +78,8 @@ class VAE(Game):
         self.register_buffer("prior_mean", fill(prior_mean, z, "prior_mean"))
         self.register_buffer("prior_scale", cholesky_factor(prior_scale, z))
         self.standard = prior == "uniform" or (set(prior_mean) == {0.0} and set(prior_scale) == {1.0})
+        if prior == "uniform" and (set(prior_mean) != {0.0} or set(prior_scale) != {1.0}):
+            raise ValueError("the uniform prior takes no prior_mean or prior_scale")
         if free_bits and not (self.standard and posterior == "diagonal"):
             raise ValueError("free_bits needs the diagonal posterior and a standard prior")
         numbers = 2 * z if posterior == "diagonal" else z + z * (z + 1) // 2

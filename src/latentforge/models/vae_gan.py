@@ -11,8 +11,9 @@ x_p = G(z_p), z_p ~ p(z), and the critic's features D_l:
 
 Departures: the decoder descends -log D by default instead of ascending the critic's loss (`adversarial=minimax` is the
 published form); a player sits out by running averages of the critic's costs instead of by the batch in hand (margin .35
-around ln 2, as released); by default R also compares pixels (`pixel`, Bernoulli), which keeps reconstructions true on
-small sets; no batch norm unless `net=larsen`.
+around ln 2, as released); by default likeness is mostly that of pixels (`pixel`, Bernoulli) and a little that of features
+(`feature`; 0 and 1 are the published form), which keeps reconstructions true and the KL moderate; codes to sample from
+come from a Gaussian mixture fitted after training (`--sampler prior` for N(0, I)); no batch norm unless `net=larsen`.
 """
 
 from __future__ import annotations
@@ -48,11 +49,13 @@ class VAEGAN(Game):
         adversarial: what the decoder descends, -log D or log(1 - D)
         beta: weight of the KL term
         gamma: weight of likeness against the critic in the decoder's loss (larsen)
-        pixel: weight of the pixel likeness (Bernoulli, nats) added to R; 0 is the published form (larsen)
+        feature: weight of R, the likeness in the critic's features; 1 is the published form (larsen)
+        pixel: weight of the likeness in pixels (Bernoulli, nats); 0 is the published form (larsen)
         weight: lambda, the weight of the critic's verdict beside L_VAE (sum, in-turn)
         margin: a player sits out when the critic's running cost leaves ln 2 by more than this; 0 for never (larsen)
     """
 
+    sampler_kind = "gmm"
     critic_cost: Tensor
     critic: Any
 
@@ -67,7 +70,8 @@ class VAEGAN(Game):
         fakes: Literal["both", "prior", "reconstructions"] = "both",
         adversarial: GeneratorLoss = "nonsaturating",
         beta: float = 1.0,
-        gamma: float = 0.02,
+        gamma: float = 0.1,
+        feature: float = 0.1,
         pixel: float = 1.0,
         weight: float = 10.0,
         margin: float = 0.35,
@@ -75,7 +79,7 @@ class VAEGAN(Game):
         super().__init__()
         self.image_shape, self.latent_dim, self.objective = image_shape, latent_dim, objective
         self.fakes, self.adversarial, self.margin = fakes, adversarial, margin
-        self.beta, self.gamma, self.pixel, self.weight = beta, gamma, pixel, weight
+        self.beta, self.gamma, self.feature, self.pixel, self.weight = beta, gamma, feature, pixel, weight
         self.batch_coupled = net == "larsen"
         if net == "larsen":
             self.encoder = published.larsen_encoder(image_shape, 2 * latent_dim)
@@ -108,16 +112,17 @@ class VAEGAN(Game):
         verdict, features = self.critic.features(torch.cat([x, torch.sigmoid(logits), prior]))
         real, rebuilt, sampled = verdict.split(n)
         likeness = 0.5 * (features[:n] - features[n : 2 * n]).float().square().flatten(1).sum(1).mean()
-        alike = likeness + self.pixel * bernoulli_nll(logits, x).mean()
-        shown = {"both": torch.cat([rebuilt, sampled]), "prior": sampled, "reconstructions": rebuilt}[self.fakes]
+        alike = self.feature * likeness + self.pixel * bernoulli_nll(logits, x).mean()
+        kinds = {"both": [rebuilt, sampled], "prior": [sampled], "reconstructions": [rebuilt]}[self.fakes]
+        shown = torch.stack(kinds)  # (kinds of fakes, B)
         real_cost, fake_cost = critic_loss(real, shown)
         kl = q.kl_per_dimension().sum(1).mean()
-        fool = generator_loss(shown, self.adversarial).mean()
+        fool = generator_loss(shown, self.adversarial).sum(0).mean()
         self.report(t, kl_nats=kl, likeness=likeness, critic_real=real_cost, critic_fake=fake_cost, fool=fool)
         move = {
             "encoder": self.beta * kl + alike,
             "decoder": self.gamma * alike + fool,
-            "critic": real_cost.mean() + fake_cost.mean(),
+            "critic": real_cost.mean() + fake_cost.sum(0).mean(),
         }
         out = self.sitting_out()
         t.log("critic_sits_out", "critic" in out)
@@ -173,7 +178,8 @@ class VAEGAN(Game):
 
     def settle(self, t):
         now = torch.stack([t.seen["critic_real"], t.seen["critic_fake"]])
-        self.critic_cost.lerp_(now, 1 - MEMORY)
+        if now.isfinite().all():  # a bad step must not blind the gates for good
+            self.critic_cost.lerp_(now, 1 - MEMORY)
 
     def encode(self, image: Tensor) -> Diagonal:
         mean, log_variance = self.encoder(image).chunk(2, 1)

@@ -95,6 +95,8 @@ class HeadedCritic(nn.Module):
 def article_003_critic(image_shape) -> nn.Module:
     """Article 003: unpadded 5x5 convolutions 32 and 64, each with 2x2 max pooling, dense 1024."""
     c, h, w = image_shape
+    if min(h, w) < 16:
+        raise ValueError("the critic of article 003 needs sides of at least 16 pixels")
     h, w = [((s - 4) // 2 - 4) // 2 for s in (h, w)]
     act = nn.LeakyReLU(0.2)
     return glorot_(
@@ -167,7 +169,8 @@ def larsen_decoder(in_dim: int, image_shape) -> nn.Module:
 
 def larsen_critic(image_shape) -> nn.Module:
     """Larsen et al. 2016, released code: 5x5 convolution 32, stride-2 128, 256, 256 with batch norm, dense 512. The
-    features are the raw output of the last stride-2 convolution."""
+    features are the raw output of the last stride-2 convolution; that is the released network for 64x64, for 32x32 the
+    release has one convolution less."""
     c, h, w = image_shape
     sizes = halvings(h, w, 5)[:4]
     outs = [128, 256, 256][: len(sizes) - 1]

@@ -110,8 +110,8 @@ class Squashed:
         weight = torch.tensor(weights / weights.sum()).to(self.base.mean)
         u = self.base.mean[..., None] + self.base.stddev[..., None] * torch.tensor(nodes).to(self.base.mean)
         value = self.squash(u)
-        mean = (value * weight).sum(-1)
-        return ((value.square() * weight).sum(-1) - mean.square()).clamp(min=0).sqrt()
+        gap = value - (value * weight).sum(-1, keepdim=True)
+        return (gap.square() * weight).sum(-1).sqrt()
 
     def sample(self, noise: Tensor | None = None) -> Tensor:
         return self.squash(self.base.sample(noise))

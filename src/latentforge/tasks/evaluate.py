@@ -53,8 +53,11 @@ def baseline(name: str, model: Game, train: Tensor, real: Tensor) -> dict[str, A
 
 
 def sample_rows(model: Game, train: Tensor, real: Tensor, seed: int) -> list[dict[str, Any]]:
-    """Samples against held-out images in the space of 50 principal components of the training images."""
+    """Samples against held-out images in the space of 50 principal components of the training images; none where fewer
+    than two images are held out."""
     n = min(len(real), len(train))
+    if n < 2:  # one image has no spread to compare
+        return []
     pca = PCA(train, 50)
     again = train[torch.linspace(0, len(train) - 1, n).long()]
     k = len(pca.variances)

@@ -13,9 +13,19 @@ from latentforge.files import atomic
 from latentforge.report.grid import grid, picture, save, to_uint8
 
 
+def check_place(out: Path, *suffixes: str) -> None:
+    """InputError where `out` can be nothing of `suffixes` ('' is a directory). Asked before the work, which may be long."""
+    if out.suffix.lower() not in suffixes:
+        names = [f"NAME{s}" if s else "a directory" for s in suffixes]
+        raise InputError(f"--out {out}: write to {' or '.join(names)}.")
+    if not out.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out} exists and is not an empty directory; choose another.")
+
+
 def write_images(images: Tensor, out: Path, columns: int | None = None) -> str:
     """Write images (N, C, H, W) in [0, 1] to `out`: NAME.png is one grid, NAME.npz holds `images` uint8
     (N, H, W, C), anything without a suffix is a directory of PNG files. Returns what was written, in words."""
+    check_place(out, ".png", ".npz", "")
     with writing(out):
         if out.suffix.lower() == ".png":
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -23,10 +33,6 @@ def write_images(images: Tensor, out: Path, columns: int | None = None) -> str:
             return f"{out}: a grid of {len(images)} images"
         if out.suffix.lower() == ".npz":
             return write_arrays(out, images=to_uint8(images))
-        if out.suffix:
-            raise InputError(f"--out {out}: images are written as NAME.png, NAME.npz or a directory.")
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"--out {out} exists and is not an empty directory; choose another.")
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic(out) as part:
             part.mkdir()
@@ -37,8 +43,7 @@ def write_images(images: Tensor, out: Path, columns: int | None = None) -> str:
 
 def write_arrays(out: Path, **arrays: Any) -> str:
     """Write arrays to NAME.npz."""
-    if out.suffix.lower() != ".npz":
-        raise InputError(f"--out {out}: arrays are written as NAME.npz.")
+    check_place(out, ".npz")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic(out) as part, open(part, "wb") as f:

@@ -1,0 +1,71 @@
+"""Values held against the typed parameters they are meant for: a wrong one is one line here, and not a traceback from
+deep inside torch."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from numbers import Integral, Real
+from typing import Any
+
+from latentforge.errors import InputError, suggest
+from latentforge.registry import arguments
+
+# Names mean the same in all families, so their limits do too. Every other number is 0 or more.
+COUNTS = {"image_shape", "latent_dim", "hidden", "critic_hidden", "width", "kernel", "batch_size", "accumulate",
+          "checkpoint_every"}  # fmt: skip
+POSITIVE = {"sigma", "clip"}
+SIGNED = {"seed", "prior_mean"}
+BUDGET = {"epochs", "examples", "minutes"}  # `schedules.budget` has its own words
+
+
+def check(function: Any, values: dict[str, Any], where: str = "") -> None:
+    """InputError where a value has no parameter, is not of its type, or is out of range. `where` begins the message."""
+    known = arguments(function)
+    for name, value in values.items():
+        if name not in known:
+            raise InputError(f"{where}there is no setting '{name}'.{suggest(name, known)}")
+        wrong = fault(name, known[name].annotation, value)
+        if wrong:
+            raise InputError(f"{where}--{name.replace('_', '-')} {shown(value)}: {wrong}.")
+
+
+def fault(name: str, annotation: Any, value: Any) -> str:
+    """What to give instead of `value`; '' where it will do."""
+    kinds = [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        kinds = list(typing.get_args(annotation))
+    if value is None:
+        return "" if type(None) in kinds else "a value is needed"
+    found = [one_fault(name, kind, value) for kind in kinds if kind is not type(None)]
+    return "" if "" in found else found[0]
+
+
+def one_fault(name: str, kind: Any, value: Any) -> str:
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return "" if value in inner else f"not possible.{suggest(str(value), map(str, inner))}".removesuffix(".")
+    if typing.get_origin(kind) is tuple:
+        some = ... in inner
+        if not isinstance(value, tuple | list) or not value or (not some and len(value) != len(inner)):
+            return f"give {'numbers' if some else f'{len(inner)} numbers'}, as in 512,256"
+        return next((w for v in value if (w := one_fault(name, inner[0], v))), "")
+    if kind is int and (not isinstance(value, Integral) or isinstance(value, bool)):
+        return "give a whole number"
+    if kind is float and (not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value)):
+        return "" if name in BUDGET and isinstance(value, Real) else "give a number"
+    if kind in (bool, str) and not isinstance(value, kind):
+        return "give true or false" if kind is bool else "give text"
+    if kind not in (int, float) or name in BUDGET or name in SIGNED:
+        return ""
+    if name in COUNTS:
+        return "" if value >= 1 else "give 1 or more"
+    if name in POSITIVE:
+        return "" if value > 0 else "give a number above 0"
+    return "" if value >= 0 else "give 0 or more"
+
+
+def shown(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return " ".join(text.split())[:80]
