@@ -220,7 +220,7 @@ LOW, EVEN, HIGH = LN2 - 0.36, LN2, LN2 + 0.36
     ],
 )
 def test_who_sits_out(real, fake, out):
-    model, t = build(margin=0.35), clock()
+    model, t = build(margin=0.35, fakes="prior"), clock()
     model.critic_cost.copy_(torch.tensor([real, fake]))
     (move,) = start(model, t)
     assert set(move) == {"encoder", "decoder", "critic"} - set(out)
@@ -239,10 +239,20 @@ def test_margin_zero_never_sits_out():
         assert set(move) == {"encoder", "decoder", "critic"}
 
 
-def test_a_new_model_lets_everyone_play():
-    model = build()
-    torch.testing.assert_close(model.critic_cost, torch.tensor([LN2, LN2]))
+@pytest.mark.parametrize(
+    ("fakes", "even"),
+    [("prior", [LN2, LN2]), ("reconstructions", [LN2, LN2]), ("both", [math.log(3), math.log(1.5)])],
+)
+def test_an_even_game_lets_everyone_play_and_is_where_a_model_begins(fakes, even):
+    """Two kinds of fakes face each real image: the best critic of an even game says D = 1/3, not 1/2."""
+    model = build(margin=0.35, fakes=fakes)
+    torch.testing.assert_close(model.critic_cost, torch.tensor(even))
     assert "critic_cost" in model.state_dict()
+    (move,) = start(model)
+    assert set(move) == {"encoder", "decoder", "critic"}
+    model.critic_cost[0] -= 0.36
+    (move,) = start(model)
+    assert set(move) == {"encoder", "decoder"}
 
 
 @pytest.mark.parametrize("objective", ["larsen", "sum", "in-turn"])
@@ -250,7 +260,7 @@ def test_settle_keeps_a_running_average(objective):
     """9/10 of the old and 1/10 of what was seen, real and fake apart; `play` itself leaves it alone."""
     model, t = build(objective=objective), clock()
     list(start(model, t))
-    torch.testing.assert_close(model.critic_cost, torch.tensor([LN2, LN2]))
+    torch.testing.assert_close(model.critic_cost, model.even_cost)
     model.critic_cost.copy_(torch.tensor([0.5, 1.0]))
     expected = [0.5, 1.0]
     for real, fake in ((0.1, 2.0), (0.3, 0.0), (1.5, 0.7)):

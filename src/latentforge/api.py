@@ -14,6 +14,7 @@ from latentforge.data import Dataset, named, open_data
 from latentforge.data.folder import reason
 from latentforge.errors import InputError
 from latentforge.game import Game
+from latentforge.journal import summary_writer
 from latentforge.limits import check
 from latentforge.run import Run
 from latentforge.saving import plain
@@ -56,6 +57,8 @@ def prepare(
 ) -> tuple[Trainer, dict[str, Any]]:
     """A trainer that has written nothing yet, and the config its run will have."""
     check(Trainer, options)
+    if options.get("tensorboard"):
+        summary_writer()  # before anything is written
     dataset = open_data(data, **data_options)
     if isinstance(model, str):
         model = create_for(model, dataset, options.get("seed", 0), model_options)

@@ -17,6 +17,15 @@ from latentforge.preview import write_previews
 from latentforge.run import Run
 
 
+def summary_writer() -> Any:
+    """TensorBoard's writer; InputError where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError("--tensorboard needs the extra: pip install 'latentforge[tensorboard]'.") from None
+    return SummaryWriter
+
+
 class Journal:
     """Collects what rounds log and writes a row of means when asked. Writes nothing without a run."""
 
@@ -31,11 +40,7 @@ class Journal:
         """Begin writing to `run`."""
         self.run = run
         if tensorboard and run is not None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise InputError("--tensorboard needs the extra: pip install 'latentforge[tensorboard]'.") from None
-            self.board = SummaryWriter(str(run.path / "tensorboard"))
+            self.board = summary_writer()(str(run.path / "tensorboard"))
 
     def close(self) -> None:
         if self.board is not None:

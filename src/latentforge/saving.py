@@ -103,16 +103,19 @@ def rebuild(name: str, arguments: dict[str, Any], sampler: dict[str, Any] | None
 
 def load_directory(path: Path, remedy: str = "export the model again") -> Game:
     """A model from a directory written by `save_model`."""
+    missing = [name for name in ("config.json", "model.safetensors") if not (path / name).is_file()]
+    if missing:
+        raise InputError(f"{path} is not a saved model: it has no {' and no '.join(missing)}.")
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         tensors = load_file(path / "model.safetensors")
         name, arguments, version = config["model"], dict(config["arguments"]), int(config["format"])
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is not a saved model: it has no {Path(error.filename).name}.") from None
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError):
         raise InputError(f"{path}: config.json or model.safetensors is damaged; {remedy}.") from None
     if version > FORMAT:
-        raise InputError(f"{path} was written by a newer Latentforge ({config.get('latentforge')}); upgrade to load it.")
+        raise InputError(
+            f"{path} was written by a newer Latentforge ({config.get('latentforge')}); upgrade to load it."
+        )
     model = rebuild(name, arguments, config.get("sampler"), tensors, str(path))
     model.trained_on = config.get("trained_on")
     return model

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the run failed, 2 bad usage or bad input, 130 interrupted 
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -73,9 +74,6 @@ def main(arguments: list[str] | None = None) -> int:
         return fail(str(error), 1)
     except (KeyboardInterrupt, click.Abort):
         return fail("interrupted", 130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
     except OSError as error:  # a full disk where nothing else took care of it
         return fail(f"{error.filename or 'the disk'}: {error.strerror or error}", 1)
     except Interrupted as error:
@@ -88,4 +86,9 @@ def fail(text: str, code: int) -> int:
 
 
 def entry_point() -> None:
-    sys.exit(main())
+    code = main()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

@@ -27,7 +27,13 @@ def command(source: str | None, data_dir: str | None, image_size: str | None, ch
 
         print_table(
             [
-                {"set": r.name, "what it is": r.what, "images": r.images, "shape (C, H, W)": by(r.shape), "where": r.found}
+                {
+                    "set": r.name,
+                    "what it is": r.what,
+                    "images": r.images,
+                    "shape (C, H, W)": by(r.shape),
+                    "where": r.found,
+                }
                 for r in available(data_dir)
             ],
             as_json,
@@ -39,6 +45,14 @@ def command(source: str | None, data_dir: str | None, image_size: str | None, ch
     if preview is not None and preview.suffix.lower() != ".png":
         raise InputError(f"--preview {preview}: give a name that ends in .png.")
     found = open_data(source, data_dir=data_dir, image_size=image_size, channels=channels, skip_bad=skip_bad)
+    if preview is not None:
+        from latentforge.report.grid import save
+        from latentforge.report.labelled import labelled_grid
+        from latentforge.tasks.output import writing
+
+        with writing(preview):
+            preview.parent.mkdir(parents=True, exist_ok=True)
+            save(labelled_grid(found.train, found.classes), preview)
     row = {
         "set": found.name, "images": f"{len(found.train)} + {len(found.validation)} + {len(found.test)}",
         "shape (C, H, W)": by(found.image_shape), "classes": found.num_classes or "none", "from": found.source,
@@ -47,12 +61,6 @@ def command(source: str | None, data_dir: str | None, image_size: str | None, ch
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
     if preview is not None:
-        from latentforge.report.grid import save
-        from latentforge.report.labelled import labelled_grid
-        from latentforge.tasks.output import writing
-
-        with writing(preview):
-            save(labelled_grid(found.train, found.classes), preview)
         click.echo(f"{preview}: the first {min(25, len(found.train))} training images", err=True)
 
 

@@ -10,10 +10,11 @@ x_p = G(z_p), z_p ~ p(z), and the critic's features D_l:
 `objective=sum` is article 002's L_VAE + lambda L_GAN in one move, `in-turn` its order critic, generator, VAE.
 
 Departures: the decoder descends -log D by default instead of ascending the critic's loss (`adversarial=minimax` is the
-published form); a player sits out by running averages of the critic's costs instead of by the batch in hand (margin .35
-around ln 2, as released); by default likeness is mostly that of pixels (`pixel`, Bernoulli) and a little that of features
-(`feature`; 0 and 1 are the published form), which keeps reconstructions true and the KL moderate; codes to sample from
-come from a Gaussian mixture fitted after training (`--sampler prior` for N(0, I)); no batch norm unless `net=larsen`.
+published form); a player sits out by running averages of the critic's costs instead of by the batch in hand (the
+margin, .35 as released and .5 here, lies around the costs of an even game: ln 2 for one kind of fakes, ln 3 and ln 3/2
+for both); by default likeness is mostly that of pixels (`pixel`, Bernoulli) and a little that of features (`feature`;
+0 and 1 are the published form), which keeps reconstructions true and the KL moderate; codes to sample from come from a
+Gaussian mixture fitted after training (`--sampler prior` for N(0, I)); no batch norm unless `net=larsen`.
 """
 
 from __future__ import annotations
@@ -52,11 +53,12 @@ class VAEGAN(Game):
         feature: weight of R, the likeness in the critic's features; 1 is the published form (larsen)
         pixel: weight of the likeness in pixels (Bernoulli, nats); 0 is the published form (larsen)
         weight: lambda, the weight of the critic's verdict beside L_VAE (sum, in-turn)
-        margin: a player sits out when the critic's running cost leaves ln 2 by more than this; 0 for never (larsen)
+        margin: a player sits out when the critic's running cost leaves an even game's by more; 0 for never (larsen)
     """
 
     sampler_kind = "gmm"
     critic_cost: Tensor
+    even_cost: Tensor
     critic: Any
 
     def __init__(
@@ -74,7 +76,7 @@ class VAEGAN(Game):
         feature: float = 0.1,
         pixel: float = 1.0,
         weight: float = 10.0,
-        margin: float = 0.35,
+        margin: float = 0.5,
     ):
         super().__init__()
         self.image_shape, self.latent_dim, self.objective = image_shape, latent_dim, objective
@@ -90,8 +92,10 @@ class VAEGAN(Game):
             self.decoder = nets.decoder(net, latent_dim, image_shape, hidden, width, 4)
             dense = net == "mlp"
             self.critic = nets.MLPCritic(image_shape, hidden) if dense else nets.ConvCritic(image_shape, width)
-        # the critic's running cost on real and on fake images; ln 2 is an even game
-        self.register_buffer("critic_cost", torch.full((2,), 2.0).log())
+        # the critic's cost on real and on fake images in an even game: k kinds of fakes for each real image, D = 1/(1+k)
+        k = 2.0 if fakes == "both" and objective == "larsen" else 1.0
+        self.register_buffer("even_cost", torch.tensor([1 + k, (1 + k) / k]).log(), persistent=False)
+        self.register_buffer("critic_cost", self.even_cost.clone())  # its running average
 
     def players(self):
         return {"encoder": [self.encoder], "decoder": [self.decoder], "critic": [self.critic]}
@@ -171,9 +175,8 @@ class VAEGAN(Game):
         loses; nobody where both would."""
         if not self.margin:
             return []
-        even = 0.6931
-        critic = bool((self.critic_cost < even - self.margin).any())
-        decoder = bool((self.critic_cost > even + self.margin).any())
+        critic = bool((self.critic_cost < self.even_cost - self.margin).any())
+        decoder = bool((self.critic_cost > self.even_cost + self.margin).any())
         return [] if critic and decoder else ["critic"] * critic + ["decoder"] * decoder
 
     def settle(self, t):
