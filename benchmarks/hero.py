@@ -1,7 +1,7 @@
 """The README's picture from a run: samples left, test images and their reconstructions right.
 
-    latentforge train vae-gan --data mnist --minutes 5 --out runs/hero
-    python benchmarks/hero.py runs/hero
+latentforge train vae-gan --data mnist --minutes 5 --out runs/hero
+python benchmarks/hero.py runs/hero
 """
 
 from __future__ import annotations

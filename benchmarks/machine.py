@@ -8,6 +8,8 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
+import torch
+
 
 def machine() -> dict[str, Any]:
     """Processor, cores, versions and date."""
@@ -19,6 +21,6 @@ def machine() -> dict[str, Any]:
         pass
     packages = {p: version(p) for p in ("latentforge", "torch", "numpy", "scikit-learn")}
     return {
-        "processor": model, "cores": os.cpu_count(), "python": platform.python_version(), **packages,
+        "processor": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "python": platform.python_version(), **packages,
         "date": datetime.date.today().isoformat(),
     }  # fmt: skip

@@ -72,7 +72,7 @@ def expect(name: str, result: dict, values: dict) -> None:
     """Write command, hardware, minutes and expected test numbers at the end of the preset's file."""
     path = FILES / f"{name}.yaml"
     text = path.read_text().split("expected:")[0].rstrip()
-    hardware = f"{result['machine']['cores']} cores of an {result['machine']['processor']}"
+    hardware = f"{result['machine']['threads']} thread(s) of an {result['machine']['processor']}"
     expected = {
         "command": result["command"], "hardware": hardware, "minutes": round(result["seconds"] / 60, 1),
         **{k: float(f"{v:.4g}") for k, v in values.items() if v is not None},

@@ -84,6 +84,8 @@ class Game(nn.Module):
     trained_on: str | None = None
     sampler_kind: str = "prior"
 
+    sampler: Any
+
     def __init__(self) -> None:
         super().__init__()
         self.register_module("sampler", None)  # a density over codes fitted in `finish`; None means the prior

@@ -118,8 +118,9 @@ class Trainer:
         self.seats = {k: seat_with(s, k, lr, optimizer, weight_decay, clip, ema) for k, s in model.seats().items()}
         self.parameters = own_parameters(model)
         self.optimizers = {k: make_optimizer(s, self.parameters[k]) for k, s in self.seats.items()}
-        averaged = any(s.ema for s in self.seats.values())
-        self.average: Game = copy.deepcopy(model).eval().requires_grad_(False) if averaged else model
+        self.average: Game = model
+        if any(s.ema for s in self.seats.values()):
+            self.average = copy.deepcopy(model).eval().requires_grad_(False)
         if compile == "on":
             for modules in model.players().values():
                 for m in modules:
@@ -130,7 +131,7 @@ class Trainer:
         self.streams = [Stream(images, batch_size, seed, i, parts) for i in mine]
         self.clocks = [Clock(seed, self.device, i, parts) for i in mine]
         self.seconds = 0.0  # spent in rounds, previews and checkpoints, over all sessions
-        self.bad_steps = self.bad_in_a_row = 0
+        self.bad_steps, self.bad_in_a_row = 0, dict.fromkeys(self.seats, 0)
         self.preview_progress = 0.0
         self.journal, self.tensorboard = Journal(quiet or self.rank > 0), tensorboard
         self.stop = StopSignal()
@@ -146,8 +147,7 @@ class Trainer:
             for name, grads in gradients.items():
                 self.step(name, grads)
         t = self.clocks[0]
-        names = t.logged
-        seen = {k: torch.stack([c.logged[k].to(self.device) for c in self.clocks]).mean() for k in names}
+        seen = {k: torch.stack([c.logged[k].to(self.device) for c in self.clocks]).mean() for k in t.logged}
         seen = distributed.mean(seen, self.world)
         with torch.no_grad():
             for c in self.clocks:
@@ -174,20 +174,18 @@ class Trainer:
                 raise RunError(f"{self.model.name}: the parts of one batch made different moves.")
             if move is None:
                 continue
+            last, share = len(move) - 1, 1 / len(self.plays)
             grads: dict[str, list[Tensor | None]] = {}
             for i, (name, loss) in enumerate(move.items()):
-                more = i < len(move) - 1
-                grads[name] = list(torch.autograd.grad(loss / len(self.plays), self.parameters[name],
-                                                       retain_graph=more, allow_unused=True))  # fmt: skip
+                own = torch.autograd.grad(loss * share, self.parameters[name], retain_graph=i < last, allow_unused=True)
+                grads[name] = list(own)
             total = grads if total is None else {k: add(total[k], grads[k]) for k in grads}
         if self.world > 1:
             total = distributed.average_gradients(total, self.parameters, self.world)
         return total
 
     def autocast(self):
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext() if self.precision == "fp32" else torch.autocast(self.device.type, torch.bfloat16)
 
     def step(self, name: str, grads: list[Tensor | None]) -> None:
         """Clip, set the learning rate and step one player, unless its gradient is not finite."""
@@ -197,14 +195,14 @@ class Trainer:
             return
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(present)).float())
         if not math.isfinite(float(norm)):
-            self.bad_steps, self.bad_in_a_row = self.bad_steps + 1, self.bad_in_a_row + 1
-            if self.bad_in_a_row >= BAD_LIMIT:
+            self.bad_steps, self.bad_in_a_row[name] = self.bad_steps + 1, self.bad_in_a_row[name] + 1
+            if self.bad_in_a_row[name] >= BAD_LIMIT:
                 raise RunError(
                     f"the gradient of the {name} was not finite {BAD_LIMIT} times in a row at round "
                     f"{self.clocks[0].round}; lower --lr, set --clip 1, or use --precision fp32."
                 )
             return
-        self.bad_in_a_row = 0
+        self.bad_in_a_row[name] = 0
         if seat.clip and norm > seat.clip:
             torch._foreach_mul_(present, float(seat.clip / norm))
         t = self.clocks[0]
@@ -302,7 +300,8 @@ class Trainer:
         t = self.clocks[0]
         state = {
             "round": t.round, "examples": t.examples, "progress": t.progress, "seconds": self.seconds,
-            "bad_steps": self.bad_steps, "optimizers": scalars, "fingerprint": self.data.fingerprint,
+            "bad_steps": self.bad_steps, "bad_in_a_row": self.bad_in_a_row, "optimizers": scalars,
+            "fingerprint": self.data.fingerprint,
         }  # fmt: skip
         saved = {k: v.contiguous().cpu() for k, v in (tensors | packed).items()}
         run = self.run
@@ -319,7 +318,7 @@ class Trainer:
             if part:
                 module.load_state_dict(part)
         unpack(self.optimizers, tensors, state["optimizers"])
-        self.seconds, self.bad_steps = state["seconds"], state["bad_steps"]
+        self.seconds, self.bad_steps, self.bad_in_a_row = state["seconds"], state["bad_steps"], state["bad_in_a_row"]
         for c, s in zip(self.clocks, self.streams, strict=True):
             c.round, c.examples, s.drawn = state["round"], state["examples"], state["examples"]
             c.progress = min(1.0, c.examples / self.examples) if self.examples else state["progress"]
