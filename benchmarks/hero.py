@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import latentforge as lf
 import torch
+from PIL import Image
+
+import latentforge as lf
 from latentforge.api import data_of
 from latentforge.report.grid import grid, save
 from latentforge.run import Run
-from PIL import Image
 
 run = Path(sys.argv[1])
 model, test = lf.load(run), data_of(Run.open(run)).test

@@ -21,6 +21,7 @@ def machine() -> dict[str, Any]:
         pass
     packages = {p: version(p) for p in ("latentforge", "torch", "numpy", "scikit-learn")}
     return {
-        "processor": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "python": platform.python_version(), **packages,
+        "processor": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "python": platform.python_version(), **packages,
         "date": datetime.date.today().isoformat(),
     }  # fmt: skip

@@ -16,7 +16,8 @@ from PIL import Image
 from datasets import FULL, needs_full, refused
 from latentforge.data import folder as module
 from latentforge.data import open_data
-from latentforge.data.folder import read_folder, resize, to_channels
+from latentforge.data.decode import resize, to_channels
+from latentforge.data.folder import read_folder
 from latentforge.data.synthetic import blobs
 
 

@@ -11,7 +11,7 @@ import torch
 from latentforge import registry
 from latentforge.clock import mix
 from latentforge.data import Dataset, named, open_data
-from latentforge.data.folder import reason
+from latentforge.data.decode import reason
 from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.journal import summary_writer

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from latentforge import registry, samplers
 from latentforge._version import __version__
-from latentforge.data.folder import reason
+from latentforge.data.decode import reason
 from latentforge.errors import InputError
 from latentforge.files import atomic, write_text
 from latentforge.game import Game

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from latentforge.data.folder import (
+from latentforge.data.decode import (
     SMALLEST,
     Found,
     Item,

@@ -16,7 +16,8 @@ from torch import Tensor
 from latentforge.data import named
 from latentforge.data.arrays import conform, parts_from_arrays, read_numpy, read_parquet
 from latentforge.data.batch import Images
-from latentforge.data.folder import SMALLEST, SUFFIXES, Found, Part, Size, read_folder, shown
+from latentforge.data.decode import SMALLEST, SUFFIXES, Found, Part, Size, shown
+from latentforge.data.folder import read_folder
 from latentforge.errors import InputError, suggest
 
 

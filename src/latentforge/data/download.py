@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from latentforge.data.folder import reason, shown
+from latentforge.data.decode import reason, shown
 from latentforge.errors import InputError
 
 Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all where known

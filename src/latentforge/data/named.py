@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from latentforge.data.arrays import columns, read_parquet
+from latentforge.data.decode import Found, Part, reason, shown
 from latentforge.data.download import digest, download
-from latentforge.data.folder import Found, Part, reason, shown
 from latentforge.errors import InputError, suggest
 
 DIGITS = [str(d) for d in range(10)]
