@@ -318,7 +318,7 @@ def test_zip_bomb(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", b"\0" * 10_000_000)
-    monkeypatch.setattr("latentforge.data.folder.available_memory", lambda: 1_000_000)
+    monkeypatch.setattr("latentforge.data.decode.available_memory", lambda: 1_000_000)
     refused(lambda: open_data(path), path, "memory")
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from datasets import FULL, needs_full, refused
-from latentforge.data import folder as module
+from latentforge.data import decode as module
 from latentforge.data import open_data
 from latentforge.data.decode import resize, to_channels
 from latentforge.data.folder import read_folder

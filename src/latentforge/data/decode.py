@@ -7,6 +7,7 @@ import contextlib
 import io
 import math
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
