@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parent / "results" / "reference"
 CELLS = {
     "vae-dense-20": "vae --net mlp --hidden 400 --latent-dim 20 --epochs 10",
     "vae-conv-2": "vae --net conv --latent-dim 2 --epochs 10",
-    "autoencoder-2-no-kl": "autoencoder --net article-004 --latent-dim 2 --epochs 10 --loss bernoulli",
+    "autoencoder-2-no-kl": "autoencoder --net article-004 --latent-dim 2 --epochs 10 --loss bernoulli --sampler prior",
     "autoencoder-2min": "autoencoder --minutes 2",
     "vae-2min": "vae --minutes 2",
     "vae-gmm-2min": "vae --minutes 2 --sampler gmm",

@@ -51,11 +51,10 @@ def prepare(
     data: Any,
     data_options: dict[str, Any],
     model_options: dict[str, Any],
-    preset: str | None,
     options: dict[str, Any],
     quiet: bool = False,
-) -> tuple[Trainer, dict[str, Any]]:
-    """A trainer that has written nothing yet, and the config its run will have."""
+) -> Trainer:
+    """A trainer that has written nothing yet."""
     check(Trainer, options)
     if options.get("tensorboard"):
         summary_writer()  # before anything is written
@@ -69,8 +68,7 @@ def prepare(
             f"the model is for images {tuple(model.image_shape)}, the data has {dataset.image_shape} (C, H, W); "
             "create the model with the data's image_shape, or resize the data with image_size."
         )
-    trainer = Trainer(model, dataset, quiet=quiet, **options)
-    return trainer, config_of(trainer, model, data, dataset, trainer_options() | options, data_options, preset)
+    return Trainer(model, dataset, quiet=quiet, **options)
 
 
 def fit(
@@ -91,17 +89,25 @@ def fit(
     out: run directory to write; without it nothing is written.
     options: those of `Trainer`, for example `minutes=5` or `epochs=10, lr=1e-4`.
     """
-    trainer, config = prepare(model, data, data_options or {}, model_options or {}, preset, options, quiet)
+    trainer = prepare(model, data, data_options or {}, model_options or {}, options, quiet)
     if out is not None and trainer.rank == 0:
-        trainer.run = Run.create(out, config)
+        trainer.run = Run.create(out, config_of(trainer, data, data_options or {}, options, preset))
     for note in trainer.data.notes:
         trainer.journal.display.note(note)
     return trainer.fit()
 
 
-def config_of(trainer, model: Game, source: Any, dataset: Dataset, options, data_options, preset) -> dict[str, Any]:
+def config_of(
+    trainer: Trainer, source: Any, data_options: dict[str, Any], options: dict[str, Any], preset: str | None
+) -> dict[str, Any]:
     """The resolved configuration: what `auto` came to is written down and reused by `resume`."""
-    resolved = options | {"device": trainer.device.type, "precision": trainer.precision}
+    model, dataset = trainer.model, trainer.data
+    if getattr(model, "name", None) not in registry.MODELS:
+        raise InputError(
+            f"{type(model).__name__} has no name in latentforge.registry.MODELS, so its run could not be opened again; "
+            "add it there, or leave out the run directory."
+        )
+    resolved = trainer_options() | options | {"device": trainer.device.type, "precision": trainer.precision}
     resolved |= {"examples": trainer.examples, "minutes": trainer.minutes, "epochs": None}
     if isinstance(source, str) and source in named.SETS:  # a folder of that name here changes nothing
         where = source

@@ -32,16 +32,16 @@ class Run:
     def create(cls, path: str | Path, config: dict[str, Any]) -> Run:
         """A new run directory holding `config.yaml`. InputError where one exists or nothing can be written."""
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(p.suffix != ".part" for p in path.iterdir())):
             raise InputError(
                 f"{path} already exists; continue it with 'latentforge resume {path}' or choose another --out."
             )
         new = next((p for p in [*reversed(path.parents), path] if not p.exists()), None)
+        run = cls(path, {"latentforge": __version__, "format": FORMAT, **config})
         try:
-            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            (path / "previews").mkdir(exist_ok=True)
-            run = cls(path, {"latentforge": __version__, "format": FORMAT, **config})
-            write_text(path / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
+            path.mkdir(parents=True, exist_ok=True)
+            write_text(path / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))  # first: what has it is a run
+            run.make_folders()
         except OSError as error:
             if new is not None:
                 shutil.rmtree(new, ignore_errors=True)
@@ -71,6 +71,10 @@ class Run:
                 "upgrade with 'pip install -U latentforge'."
             )
         return cls(path, config)
+
+    def make_folders(self) -> None:
+        for name in ("checkpoints", "previews"):
+            (self.path / name).mkdir(exist_ok=True)
 
     def reopen(self, budget: dict[str, Any]) -> None:
         """Give the run a new budget: it is unfinished again, and its model goes until the new one is written. In this
@@ -109,6 +113,7 @@ class Run:
     def tidy(self, round_: int) -> int:
         """Before a run goes on from `round_`: drop the statistics of the rounds it will play again, and what a killed
         process was writing. Returns the last round with validation measures, -1 where there is none."""
+        self.make_folders()
         kept = [r for r in self.stats() if r["round"] <= round_]
         write_text(self.path / "stats.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
         for rest in [*self.path.glob(".*.part"), *self.path.glob(".*.old"), *self.path.glob("*/.*.part")]:

@@ -125,9 +125,10 @@ def dry_run(name: str, source: str, data: dict, arguments: dict, settings: dict,
     """Print the config a run would have."""
     import yaml
 
-    from latentforge.api import prepare
+    from latentforge.api import config_of, prepare
 
-    trainer, config = prepare(name, source, data, arguments, preset, settings, quiet=True)
+    trainer = prepare(name, source, data, arguments, settings, quiet=True)
+    config = config_of(trainer, source, data, settings, preset)
     size = {k: sum(p.numel() for m in ms for p in m.parameters()) for k, ms in trainer.model.players().items()}
     print(yaml.safe_dump(config | {"parameters": size}, sort_keys=False), end="")
 

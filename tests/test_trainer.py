@@ -1,0 +1,634 @@
+"""The trainer's promises, each on the smallest game that could break it."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_data
+from PIL import Image
+from torch import nn
+
+import latentforge as lf
+from latentforge.averages import update_average
+from latentforge.clock import Clock
+from latentforge.data.stream import Stream
+from latentforge.data.synthetic import blobs
+from latentforge.errors import InputError, RunError
+from latentforge.game import Game, Seat, own_parameters
+from latentforge.optim import laid_out_like, make_optimizer, pack, unpack
+from latentforge.run import Run
+from latentforge.train import BAD_LIMIT, Trainer
+
+SHAPE = (1, 8, 8)
+
+
+class Tiny(Game):
+    """A linear autoencoder of two players with one loss."""
+
+    name = "tiny"
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.image_shape, self.latent_dim = SHAPE, 2
+        self.encoder, self.decoder = nn.Linear(64, 2), nn.Linear(2, 64)
+
+    def players(self):
+        return {"encoder": [self.encoder], "decoder": [self.decoder]}
+
+    def play(self, data, t):
+        x = next(data).image.flatten(1)
+        loss = (self.decoder(self.encoder(x)) - x).square().sum(1).mean()
+        t.log("loss", loss)
+        yield {"encoder": loss, "decoder": loss}
+
+    def generate(self, z, y=None):
+        return torch.sigmoid(self.decoder(z)).unflatten(1, SHAPE)
+
+    def evaluate(self, batch):
+        x = batch.image.flatten(1)
+        return {"mse": (self.decoder(self.encoder(x)) - x).square().mean(1)}
+
+
+def trainer_of(game: Game, **options) -> Trainer:
+    options = {"examples": 160, "batch_size": 16, "ema": 0, "quiet": True} | options
+    return Trainer(game, tiny_data(SHAPE), **options)
+
+
+def copies(parameters) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in parameters]
+
+
+# ---- learning rate, clipping, averages -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0, 48])
+def test_learning_rate_follows_the_schedule(schedule, warmup):
+    trainer = trainer_of(Tiny(), schedule=schedule, warmup=warmup, lr="encoder=0.01,decoder=0.002")
+    for r in range(10):
+        trainer.round()
+        progress = r * 16 / 160  # at the start of the round
+        factor = {"constant": 1, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[schedule]
+        if warmup:
+            factor *= min(1, (r + 1) * 16 / 48)
+        for player, rate in (("encoder", 0.01), ("decoder", 0.002)):
+            assert trainer.optimizers[player].param_groups[0]["lr"] == pytest.approx(rate * factor)
+
+
+@pytest.mark.parametrize(("clip", "cut"), [(0.5, True), (1e9, False)])
+def test_clipping_by_the_norm_of_the_player(clip, cut):
+    game = Tiny()
+    trainer = trainer_of(game, optimizer="sgd", lr=1.0, clip=clip)
+    before = {k: copies(ps) for k, ps in own_parameters(game).items()}
+    x = trainer.data.train[next(Stream(trainer.data.train, 16)).index].image.flatten(1)
+    loss = (game.decoder(game.encoder(x)) - x).square().sum(1).mean()
+    full = {k: torch.autograd.grad(loss, ps, retain_graph=True) for k, ps in own_parameters(game).items()}
+    trainer.round()
+    for player, parameters in own_parameters(game).items():
+        moved = torch.cat([(b - p).flatten() for b, p in zip(before[player], parameters, strict=True)])
+        wanted = torch.cat([g.flatten() for g in full[player]])
+        if cut:
+            assert float(moved.norm()) == pytest.approx(0.5, rel=1e-4)
+            wanted = wanted * 0.5 / wanted.norm()
+        torch.testing.assert_close(moved, wanted, rtol=1e-3, atol=1e-5)
+
+
+class Normed(Tiny):
+    """With batch norm in the encoder, a half-life per player, and a gate of the game's own."""
+
+    batch_coupled = True
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(64, 2), nn.BatchNorm1d(2))
+        self.register_buffer("gate", torch.zeros(1))
+
+    def seats(self):
+        return {"encoder": Seat(lr=0.05, ema=100), "decoder": Seat(lr=0.05, ema=None)}
+
+    def settle(self, t):
+        self.gate += 1
+
+
+def test_averages_against_a_slow_loop():
+    game = Normed()
+    trainer = Trainer(game, tiny_data(SHAPE), examples=160, batch_size=16, quiet=True)
+    slow = {k: v.clone() for k, v in game.state_dict().items()}
+    seen = 0
+    for _ in range(10):
+        trainer.round()
+        seen += 16
+        for name, value in game.state_dict().items():
+            half_life = min(100, seen / 10) if name.startswith("encoder") else 0
+            keep = 0.5 ** (16 / half_life) if half_life else 0.0
+            slow[name] = keep * slow[name] + (1 - keep) * value if value.is_floating_point() else value.clone()
+    averaged = trainer.average.state_dict()
+    assert averaged.keys() == slow.keys()
+    for name in slow:
+        torch.testing.assert_close(averaged[name], slow[name], rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(averaged["encoder.1.running_mean"], game.state_dict()["encoder.1.running_mean"])
+    assert int(averaged["encoder.1.num_batches_tracked"]) == 10
+    assert float(averaged["gate"]) == 10
+    assert not trainer.average.training
+    final = {k: v.clone() for k, v in averaged.items()}
+    trained = trainer.fit()  # the budget is spent: only the averages are handed over
+    assert all(torch.equal(v, final[k]) for k, v in trained.state_dict().items())
+
+
+def test_an_average_with_a_long_half_life_forgets_the_start():
+    """After ten thousand images the weights of the first hundred count next to nothing, whatever the half-life."""
+    model, average = Tiny(), Tiny()
+    seats = dict.fromkeys(("encoder", "decoder"), Seat(ema=1e9))
+    with torch.no_grad():
+        for p in average.parameters():
+            p.fill_(1000.0)
+        for p in model.parameters():
+            p.zero_()
+    for seen in range(100, 10_001, 100):
+        update_average(average, model, seats, 100, seen)
+    assert max(float(p.abs().max()) for p in average.parameters()) < 1e-6
+
+
+# ---- gradients that are not finite ---------------------------------------------------------------------------------
+
+
+class Broken(Tiny):
+    """The decoder's loss is NaN in the rounds of `bad`."""
+
+    def __init__(self, bad):
+        super().__init__()
+        self.bad = bad
+
+    def play(self, data, t):
+        x = next(data).image.flatten(1)
+        loss = (self.decoder(self.encoder(x)) - x).square().sum(1).mean()
+        yield {"encoder": loss, "decoder": loss * (float("nan") if t.round in self.bad else 1.0)}
+
+
+def test_a_player_with_a_bad_gradient_sits_out_alone():
+    game = Broken(bad={1, 3})
+    trainer = trainer_of(game)
+    for r in range(5):
+        before = {k: copies(ps) for k, ps in own_parameters(game).items()}
+        trainer.round()
+        for player, parameters in own_parameters(game).items():
+            moved = any(not torch.equal(b, p) for b, p in zip(before[player], parameters, strict=True))
+            assert moved == (player == "encoder" or r not in (1, 3))
+    assert trainer.bad_steps == 2
+
+
+def test_bad_gradients_are_counted_in_the_statistics(tmp_path):
+    run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
+    trainer = trainer_of(Broken(bad={2, 4}), examples=1600, run=run, batch_size=16)
+    Trainer.conclude = Trainer.conclude
+    with pytest.raises(AttributeError):  # an unregistered game cannot be saved
+        trainer.fit()
+    assert run.stats()[-1]["bad_steps"] == 2
+
+
+def test_endless_bad_gradients_end_the_run_with_advice():
+    """Of one player only: the other's good steps do not hide them."""
+    trainer = trainer_of(Broken(bad=range(1000)), examples=16_000)
+    with pytest.raises(RunError) as caught:
+        trainer.fit()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "decoder" in message
+    assert "--lr" in message
+    assert "--clip" in message
+    assert trainer.bad_steps == BAD_LIMIT
+    assert trainer.clocks[0].round == BAD_LIMIT - 1
+
+
+def test_weights_that_are_not_finite_are_no_result(tmp_path):
+    """Too few rounds to reach the limit, but the weights are gone: the run must not end as if all were well."""
+    with pytest.raises(RunError, match="--lr"):
+        lf.fit("vae", blobs(40, SHAPE), examples=64, batch_size=16, lr=1e38, optimizer="sgd", quiet=True,
+               model_options={"net": "mlp", "hidden": (4,)}, out=tmp_path / "run")  # fmt: skip
+    assert not (tmp_path / "run" / "model").exists()
+
+
+# ---- parts, players, graphs ------------------------------------------------------------------------------------------
+
+
+class Noisy(Tiny):
+    """Draws noise twice a round, and logs it."""
+
+    def play(self, data, t):
+        x = next(data).image.flatten(1)
+        noisy = x + t.randn(len(x), 64) + t.rand(len(x), 1)
+        loss = (self.decoder(self.encoder(noisy)) - x).square().sum(1).mean()
+        t.log("noisy", noisy)
+        yield {"encoder": loss, "decoder": loss}
+
+    def settle(self, t):
+        self.seen = dict(t.seen)
+
+
+def test_parts_see_the_noise_and_the_images_of_the_whole():
+    ends = []
+    for accumulate in (1, 2, 4):
+        game = Noisy()
+        trainer = trainer_of(game, accumulate=accumulate, optimizer="sgd", lr=1e-3)
+        seen = []
+        for _ in range(10):
+            trainer.round()
+            seen.append(float(game.seen["noisy"]))
+        ends.append((copies(game.parameters()), seen))
+    for parameters, seen in ends[1:]:
+        assert seen == pytest.approx(ends[0][1], rel=1e-5)
+        for a, b in zip(parameters, ends[0][0], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+class Moody(Tiny):
+    def play(self, data, t):
+        x = next(data).image.flatten(1)
+        loss = (self.decoder(self.encoder(x)) - x).square().mean()
+        yield {"encoder" if t.part else "decoder": loss}
+
+
+def test_parts_that_make_different_moves_are_an_error():
+    with pytest.raises(RunError, match="different moves"):
+        trainer_of(Moody(), accumulate=2).round()
+    trainer_of(Moody()).round()
+
+
+class Shared(Tiny):
+    """Both players own the encoder."""
+
+    def players(self):
+        return {"first": [self.encoder, self.decoder], "second": [self.encoder]}
+
+    def play(self, data, t):
+        x = next(data).image.flatten(1)
+        code = self.encoder(x)
+        yield {"first": (self.decoder(code) - x).square().mean(), "second": code.square().mean()}
+
+
+def test_a_parameter_of_two_players_must_be_declared():
+    with pytest.raises(RunError, match=r"encoder\.weight belongs to both first and second"):
+        trainer_of(Shared())
+
+
+def test_a_declared_one_is_moved_by_both():
+    class Declared(Shared):
+        shared = {"encoder"}  # noqa: RUF012
+
+    def after(names):
+        game = Declared()
+        trainer = trainer_of(game, optimizer="sgd", lr=0.1)
+        trainer.clocks[0].start_round()
+        trainer.plays = [game.play(trainer.streams[0], trainer.clocks[0])]
+        gradients = trainer.next_move()
+        for name in names:
+            trainer.step(name, gradients[name])
+        return game.encoder.weight.detach().clone()
+
+    start, one, other, both = after([]), after(["first"]), after(["second"]), after(["first", "second"])
+    torch.testing.assert_close(both - start, (one - start) + (other - start), rtol=1e-4, atol=1e-7)
+    assert not torch.equal(one, start)
+    assert not torch.equal(other, start)
+
+
+def test_a_parameter_of_nobody_is_an_error():
+    class Lost(Tiny):
+        def players(self):
+            return {"encoder": [self.encoder]}
+
+    with pytest.raises(RunError, match=r"no player owns decoder\.weight, decoder\.bias"):
+        trainer_of(Lost())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"])
+def test_a_graph_used_across_a_step_is_an_error(optimizer):
+    """With stale weights in the graph its gradient would be silently wrong: fused optimisers do not tell autograd."""
+
+    class Stale(Tiny):
+        def play(self, data, t):
+            x = next(data).image.flatten(1)
+            now, later = self.decoder(self.encoder(x)), self.decoder(self.encoder(x))
+            yield {"decoder": (now - x).square().mean()}
+            yield {"encoder": (later - x).square().mean()}
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        trainer_of(Stale(), optimizer=optimizer).round()
+
+
+def test_a_move_sees_the_weights_of_the_moves_before():
+    class InTurn(Tiny):
+        def play(self, data, t):
+            x = next(data).image.flatten(1)
+            before = self.decoder.bias.detach().clone()
+            yield {"decoder": (self.decoder(self.encoder(x)) - x).square().mean()}
+            self.changed = not torch.equal(before, self.decoder.bias)
+            yield {"encoder": (self.decoder(self.encoder(x)) - x).square().mean()}
+
+    game = InTurn()
+    trainer_of(game).round()
+    assert game.changed
+
+
+# ---- optimisers --------------------------------------------------------------------------------------------------------
+
+PLAIN = {
+    "sgd": lambda ps: torch.optim.SGD(ps, lr=1e-3, foreach=False),
+    "momentum": lambda ps: torch.optim.SGD(ps, lr=1e-3, momentum=0.9, foreach=False),
+    "adagrad": lambda ps: torch.optim.Adagrad(ps, lr=1e-3, foreach=False),
+    "rmsprop": lambda ps: torch.optim.RMSprop(ps, lr=1e-3, alpha=0.9, foreach=False),
+    "adam": lambda ps: torch.optim.Adam(ps, lr=1e-3, foreach=False),
+    "adamw": lambda ps: torch.optim.AdamW(ps, lr=1e-3, weight_decay=0.0, foreach=False),
+}
+
+
+@pytest.mark.parametrize("optimizer", PLAIN)
+def test_every_optimizer_trains_channels_last_like_the_plain_one(optimizer):
+    """A convolutional model, which the trainer lays out channels_last and steps with fused kernels, against a
+    contiguous twin with the plain optimiser; in the middle the state goes through a checkpoint."""
+
+    def build():
+        torch.manual_seed(1)
+        return lf.create("autoencoder", image_shape=(3, 12, 12), latent_dim=3, width=6)
+
+    data = tiny_data((3, 12, 12))
+    model, twin = build(), build()
+    trainer = Trainer(model, data, examples=96, batch_size=16, ema=0, lr=1e-3, optimizer=optimizer, quiet=True)
+    plain = PLAIN[optimizer](list(twin.parameters()))
+    stream, t = Stream(data.train, 16), Clock()
+    for number in range(6):
+        trainer.round()
+        t.start_round()
+        (move,) = list(twin.play(stream, t))
+        plain.zero_grad()
+        move["autoencoder"].backward()
+        plain.step()
+        t.round += 1
+        if number == 2:
+            tensors, scalars = pack(trainer.optimizers)
+            fresh = {k: make_optimizer(s, trainer.parameters[k]) for k, s in trainer.seats.items()}
+            unpack(fresh, {k: v.contiguous().clone() for k, v in tensors.items()}, scalars)
+            trainer.optimizers = fresh
+    assert any(p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous() for p in model.parameters())
+    for (name, p), q in zip(model.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-3, atol=2e-5, msg=lambda m, name=name: f"{name}: {m}")
+    start = build()
+    assert all(not torch.equal(p, q) for p, q in zip(model.parameters(), start.parameters(), strict=True))
+
+
+def test_laid_out_like():
+    parameter = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    value = torch.randn(4, 3, 2, 2, dtype=torch.bfloat16)
+    out = laid_out_like(parameter, value)
+    assert out.stride() == parameter.stride() != value.stride()
+    assert out.dtype == value.dtype
+    assert torch.equal(out, value)
+    assert laid_out_like(parameter, out) is out
+
+
+# ---- precision, randomness, budget -------------------------------------------------------------------------------------
+
+
+class Watched(Tiny):
+    """Notes whether autocast is on, and what the first layer gives."""
+
+    def play(self, data, t):
+        x = next(data).image.flatten(1)
+        code = self.encoder(x)
+        self.inside = [torch.is_autocast_enabled("cpu"), code.dtype]
+        yield {"encoder": (self.decoder(code) - x).float().square().mean()}
+        self.inside.append(torch.is_autocast_enabled("cpu"))
+        yield {"decoder": (self.decoder(self.encoder(x)) - x).float().square().mean()}
+
+    def settle(self, t):
+        self.outside = torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(("precision", "on", "dtype"), [("bf16", True, torch.bfloat16), ("fp32", False, torch.float32)])
+def test_precision(precision, on, dtype):
+    game = Watched()
+    trainer = trainer_of(game, precision=precision)
+    trainer.step = lambda *a, step=trainer.step: (  # type: ignore[method-assign]
+        step(*a) if not torch.is_autocast_enabled("cpu") else pytest.fail("autocast is open across a step")
+    )
+    trainer.round()
+    assert game.inside == [on, dtype, on]
+    assert not game.outside
+    assert all(p.dtype == torch.float32 for p in game.parameters())
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "gan"])
+def test_global_randomness_is_left_alone(name, tmp_path):
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    random.seed(5)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    lf.fit(name, blobs(40, SHAPE), examples=32, batch_size=16, quiet=True, out=tmp_path / "run")
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert before[2] == random.getstate()
+
+
+def test_global_randomness_does_not_matter():
+    ends = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = lf.fit("vae", blobs(40, SHAPE), examples=32, batch_size=16, quiet=True, seed=7)
+        ends.append(copies(model.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+def test_minutes_include_the_sampler(tmp_path):
+    images, _ = blobs(1500, SHAPE)
+    began = time.monotonic()
+    model = lf.fit("autoencoder", images, minutes=0.05, batch_size=32, quiet=True, out=tmp_path / "run",
+                   model_options={"net": "mlp", "hidden": (8,), "latent_dim": 4})  # fmt: skip
+    seconds = time.monotonic() - began
+    assert model.sampler is not None
+    assert 2.5 < seconds < 3 + 2.5  # opening the data and building the model come on top
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]
+    assert told["training_seconds"] + told["finish_seconds"] < 3.6
+    last = Run.open(tmp_path / "run").stats()[-1]
+    assert 0.8 < last["progress"] <= 1
+
+
+def test_epochs_and_examples_are_exact():
+    data = tiny_data(SHAPE)  # 48 training images
+    for options, rounds in (({"epochs": 1.5}, 5), ({"examples": 65}, 5), ({"epochs": 1}, 3)):
+        trainer = Trainer(Tiny(), data, batch_size=16, quiet=True, **options)
+        trainer.fit()
+        assert trainer.clocks[0].round == rounds
+
+
+def test_a_batch_larger_than_the_data():
+    trainer = Trainer(Tiny(), tiny_data(SHAPE), epochs=5, batch_size=100, quiet=True)
+    trainer.fit()
+    assert trainer.clocks[0].examples == 300
+
+
+def test_in_a_thread():
+    """Signals can be heard in the main thread only; training elsewhere goes without."""
+    done: list[Game] = []
+    thread = threading.Thread(target=lambda: done.append(trainer_of(Tiny()).fit()))
+    thread.start()
+    thread.join(60)
+    assert done
+
+
+# ---- what a run tells ----------------------------------------------------------------------------------------------
+
+
+def test_previews_at_every_tenth_are_of_fixed_codes(tmp_path):
+    lf.fit("vae", blobs(40, SHAPE), examples=3200, batch_size=16, quiet=True, lr=1e-12, out=tmp_path / "run",
+           model_options={"net": "mlp", "hidden": (4,)})  # fmt: skip
+    for kind in ("samples", "reconstructions"):
+        files = sorted((tmp_path / "run" / "previews").glob(f"{kind}-*.png"))
+        rounds = [int(f.stem.split("-")[1]) for f in files]
+        assert rounds == list(range(0, 201, 20))
+        pixels = [np.asarray(Image.open(f)) for f in files]
+        assert pixels[0].std() > 5
+        assert all(np.abs(p.astype(int) - pixels[0]).max() <= 1 for p in pixels)  # the weights hardly moved
+    grid = np.asarray(Image.open(sorted((tmp_path / "run" / "previews").glob("samples-*"))[0]))
+    assert grid.shape == (8 * 10 + 2, 8 * 10 + 2)
+    assert len(np.unique(grid.reshape(82, 82)[3:10, 3::10], axis=1)) > 1
+
+
+def test_statistics(tmp_path):
+    lf.fit("vae-gan", blobs(100, SHAPE), examples=1600, batch_size=16, quiet=True, out=tmp_path / "run",
+           model_options={"net": "mlp", "hidden": (4,)})  # fmt: skip
+    rows = Run.open(tmp_path / "run").stats()
+    train = [r for r in rows if "kl_nats" in r]
+    measured = [r for r in rows if "validation/kl_nats" in r]
+    assert len(train) == 100
+    assert [r["round"] for r in measured] == list(range(0, 101, 10))
+    for row in train:
+        assert row.keys() >= {
+            "round",
+            "examples",
+            "epoch",
+            "progress",
+            "seconds",
+            "bad_steps",
+            "likeness",
+            "critic_real",
+        }
+        assert row["examples"] == 16 * row["round"]
+        assert row["epoch"] == pytest.approx(row["examples"] / 80, abs=1e-4)
+        assert row["progress"] == pytest.approx(row["examples"] / 1600, abs=1e-5)
+        assert row["bad_steps"] == 0
+    seconds = [r["seconds"] for r in rows]
+    assert seconds == sorted(seconds)
+
+
+def test_rows_are_means_since_the_row_before(tmp_path):
+    class Counting(Tiny):
+        def play(self, data, t):
+            t.log("round", float(t.round))
+            yield from super().play(data, t)
+
+    class Logged(Counting):
+        def play(self, data, t):
+            x = next(data).image.flatten(1)
+            t.log("number", float(t.round))
+            yield {"decoder": (self.decoder(self.encoder(x)) - x).square().mean()}
+
+    run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
+    trainer = trainer_of(Logged(), examples=8000, batch_size=16, run=run)  # a row at every 40 images
+    with pytest.raises(AttributeError):
+        trainer.fit()
+    before = 0
+    for row in (r for r in run.stats() if "number" in r):
+        assert row["number"] == pytest.approx(sum(range(before, row["round"])) / (row["round"] - before))
+        before = row["round"]
+    assert before == 500
+
+
+def test_tensorboard(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    lf.fit("vae", blobs(40, SHAPE), examples=320, batch_size=16, quiet=True, tensorboard=True, out=tmp_path / "run",
+           model_options={"net": "mlp", "hidden": (4,)})  # fmt: skip
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert {"loss", "kl_nats", "validation/reconstruction_mse"} <= set(events.Tags()["scalars"])
+    rows = [r for r in Run.open(tmp_path / "run").stats() if "loss" in r]
+    points = events.Scalars("loss")
+    assert [p.step for p in points] == [r["examples"] for r in rows]
+    assert [p.value for p in points] == pytest.approx([r["loss"] for r in rows])
+    lf.fit("vae", blobs(40, SHAPE), examples=16, batch_size=16, quiet=True, out=tmp_path / "without",
+           model_options={"net": "mlp", "hidden": (4,)})  # fmt: skip
+    assert not (tmp_path / "without" / "tensorboard").exists()
+
+
+# ---- the Python face -----------------------------------------------------------------------------------------------
+
+QUICK = {"examples": 32, "batch_size": 16, "quiet": True, "model_options": {"net": "mlp", "hidden": (4,)}}
+
+
+def test_fit_on_arrays_tensors_and_pairs():
+    images, labels = blobs(40, SHAPE)
+    unit = images.astype(np.float32) / 255
+    ends = [
+        copies(lf.fit("vae", data, **QUICK).parameters())
+        for data in (images, unit, torch.from_numpy(unit), images.transpose(0, 2, 3, 1), (images, labels))
+    ]
+    for end in ends[1:]:
+        for a, b in zip(end, ends[0], strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_fit_a_model_of_ones_own():
+    game = Tiny()
+    start = copies(game.parameters())
+    out = lf.fit(game, tiny_data(SHAPE), examples=160, batch_size=16, quiet=True)
+    assert out is game
+    assert not out.training
+    assert all(not torch.equal(a, b) for a, b in zip(start, game.parameters(), strict=True))
+
+
+def test_a_model_that_could_not_be_loaded_again_gets_no_run(tmp_path):
+    with pytest.raises(InputError, match="Tiny"):
+        lf.fit(Tiny(), tiny_data(SHAPE), examples=16, batch_size=16, quiet=True, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_fit_says_what_does_not_fit(tmp_path):
+    data = tiny_data(SHAPE)
+    with pytest.raises(InputError, match="Did you mean 'batch_size'"):
+        lf.fit("vae", data, batchsize=3)
+    with pytest.raises(InputError, match=r"\(1, 9, 9\).*\(1, 8, 8\)"):
+        lf.fit(lf.create("vae", image_shape=(1, 9, 9)), data)
+    with pytest.raises(InputError, match="image_size"):
+        lf.fit("vae", data, model_options={"image_shape": (1, 8, 8)})
+    with pytest.raises(InputError, match="latent_dim"):
+        lf.fit("vae", data, model_options={"latentdim": 3})
+    with pytest.raises(InputError, match="--batch-size 8.5"):
+        lf.fit("vae", data, batch_size=8.5)
+    with pytest.raises(InputError, match="--schedule cosin"):
+        lf.fit("vae", data, schedule="cosin")
+    with pytest.raises(InputError, match="--tensorboard yes"):
+        lf.fit("vae", data, tensorboard="yes")
+    with pytest.raises(InputError, match="built already"):
+        lf.fit(Tiny(), data, model_options={"latent_dim": 3})
+
+
+def test_resume_of_a_run_on_arrays(tmp_path):
+    images, _ = blobs(40, SHAPE)
+    lf.fit("vae", images, **QUICK, out=tmp_path / "run")
+    with pytest.raises(InputError, match="memory"):
+        lf.resume(tmp_path / "run", examples=64)
+    with pytest.raises(InputError, match="not those"):
+        lf.resume(tmp_path / "run", images[::-1].copy(), examples=64)
+    with pytest.raises(InputError, match="batch_size"):
+        lf.resume(tmp_path / "run", images, batch_size=8)
+    model = lf.resume(tmp_path / "run", images, examples=64, quiet=True)
+    once = lf.fit("vae", images, **QUICK | {"examples": 64})
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), once.parameters(), strict=True))
