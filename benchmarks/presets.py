@@ -3,7 +3,7 @@
     python benchmarks/presets.py [NAME ...] [--data-dir DIR]
 
 Results lie in benchmarks/results/presets/; delete a file to measure it anew. `--table` prints the table of
-docs/presets.md and writes the expected result into each preset's file.
+docs/presets.md, `--expect` writes the expected result into each preset's file.
 """
 
 from __future__ import annotations
@@ -61,21 +61,24 @@ def table() -> str:
             continue
         result = json.loads(file.read_text())
         about = presets.load(name)
-        values = {s: next((v["value"] for k, v in result["test"].items() if k.startswith(s)), None) for s in SHOWN}
-        cells = ["" if v is None else f"{v:.4g}" for v in values.values()]
+        cells = ["" if v is None else f"{v:.4g}" for v in shown(result).values()]
         lines.append(f"| `{name}` | {about['about']} | {result['seconds'] / 60:.1f} | " + " | ".join(cells) + " |")
-        expect(name, result, values)
     return "\n".join(lines)
 
 
-def expect(name: str, result: dict, values: dict) -> None:
+def shown(result: dict) -> dict:
+    """The test numbers of the table by the beginnings of their names."""
+    return {s: next((v["value"] for k, v in result["test"].items() if k.startswith(s)), None) for s in SHOWN}
+
+
+def expect(name: str) -> None:
     """Write command, hardware, minutes and expected test numbers at the end of the preset's file."""
-    path = FILES / f"{name}.yaml"
+    path, result = FILES / f"{name}.yaml", json.loads((RESULTS / f"{name}.json").read_text())
     text = path.read_text().split("expected:")[0].rstrip()
     hardware = f"{result['machine']['threads']} thread(s) of an {result['machine']['processor']}"
     expected = {
         "command": result["command"], "hardware": hardware, "minutes": round(result["seconds"] / 60, 1),
-        **{k: float(f"{v:.4g}") for k, v in values.items() if v is not None},
+        **{k: float(f"{v:.4g}") for k, v in shown(result).items() if v is not None},
     }  # fmt: skip
     path.write_text(text + "\n" + yaml.safe_dump({"expected": expected}, sort_keys=False))
 
@@ -85,9 +88,14 @@ if __name__ == "__main__":
     parser.add_argument("names", nargs="*")
     parser.add_argument("--data-dir")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--expect", action="store_true")
     options = parser.parse_args()
     if options.table:
         print(table())
+    elif options.expect:
+        for preset in presets.list_presets():
+            if (RESULTS / f"{preset}.json").exists():
+                expect(preset)
     else:
         for preset in options.names or presets.list_presets():
             if not (RESULTS / f"{preset}.json").exists():

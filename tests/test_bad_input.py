@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from latentforge.cli import main
@@ -25,8 +26,17 @@ def write_pictures(folder: Path, n: int = 12) -> None:
         Image.fromarray(image[0]).save(folder / f"{i:02d}.png")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Two threads gain nothing on runs as small as these, and wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory) -> Path:
+def workshop(one_thread, tmp_path_factory) -> Path:
     """A folder with pictures, a finished VAE, a finished GAN and an exported VAE."""
     folder = tmp_path_factory.mktemp("workshop")
     write_pictures(folder / "pics")

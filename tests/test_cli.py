@@ -94,8 +94,17 @@ def done(*arguments: object) -> str:
     return out
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Two threads gain nothing on runs as small as these, and wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory) -> Path:
+def shop(one_thread, tmp_path_factory) -> Path:
     """One trained run per model, each on another kind of images."""
     folder = tmp_path_factory.mktemp("shop")
     for name in FLAGS:

@@ -11,11 +11,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_data
 from PIL import Image
 from torch import nn
 
 import latentforge as lf
+from conftest import tiny_data
 from latentforge.averages import update_average
 from latentforge.clock import Clock
 from latentforge.data.stream import Stream
@@ -27,6 +27,15 @@ from latentforge.run import Run
 from latentforge.train import BAD_LIMIT, Trainer
 
 SHAPE = (1, 8, 8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Two threads gain nothing on games as small as these, and wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Tiny(Game):
@@ -96,7 +105,7 @@ def test_clipping_by_the_norm_of_the_player(clip, cut):
         moved = torch.cat([(b - p).flatten() for b, p in zip(before[player], parameters, strict=True)])
         wanted = torch.cat([g.flatten() for g in full[player]])
         if cut:
-            assert float(moved.norm()) == pytest.approx(0.5, rel=1e-4)
+            assert float(moved.detach().norm()) == pytest.approx(0.5, rel=1e-4)
             wanted = wanted * 0.5 / wanted.norm()
         torch.testing.assert_close(moved, wanted, rtol=1e-3, atol=1e-5)
 
@@ -154,7 +163,7 @@ def test_an_average_with_a_long_half_life_forgets_the_start():
             p.zero_()
     for seen in range(100, 10_001, 100):
         update_average(average, model, seats, 100, seen)
-    assert max(float(p.abs().max()) for p in average.parameters()) < 1e-6
+    assert max(float(p.detach().abs().max()) for p in average.parameters()) < 1e-6
 
 
 # ---- gradients that are not finite ---------------------------------------------------------------------------------
@@ -187,11 +196,14 @@ def test_a_player_with_a_bad_gradient_sits_out_alone():
 
 def test_bad_gradients_are_counted_in_the_statistics(tmp_path):
     run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
-    trainer = trainer_of(Broken(bad={2, 4}), examples=1600, run=run, batch_size=16)
-    Trainer.conclude = Trainer.conclude
-    with pytest.raises(AttributeError):  # an unregistered game cannot be saved
-        trainer.fit()
-    assert run.stats()[-1]["bad_steps"] == 2
+    trainer = trainer_of(Broken(bad={2, 4}), examples=96)
+    trainer.journal.open(run, tensorboard=False)
+    trainer.started = trainer.base_seconds = 0.0
+    for _ in range(6):
+        trainer.round()
+    trainer.log()
+    (row,) = run.stats()
+    assert (row["bad_steps"], row["round"], row["examples"]) == (2, 6, 96)
 
 
 def test_endless_bad_gradients_end_the_run_with_advice():
@@ -208,11 +220,13 @@ def test_endless_bad_gradients_end_the_run_with_advice():
     assert trainer.clocks[0].round == BAD_LIMIT - 1
 
 
-def test_weights_that_are_not_finite_are_no_result(tmp_path):
-    """Too few rounds to reach the limit, but the weights are gone: the run must not end as if all were well."""
-    with pytest.raises(RunError, match="--lr"):
-        lf.fit("vae", blobs(40, SHAPE), examples=64, batch_size=16, lr=1e38, optimizer="sgd", quiet=True,
+@pytest.mark.parametrize(("model", "lr"), [("vae", 3e38), ("autoencoder", 1e37)])
+def test_weights_blown_up_are_no_result(tmp_path, model, lr):
+    """Too few rounds to reach the limit of bad steps; still the run must not end as if all were well."""
+    with pytest.raises(RunError, match="--lr") as caught:
+        lf.fit(model, blobs(40, SHAPE), examples=64, batch_size=16, lr=lr, optimizer="sgd", quiet=True,
                model_options={"net": "mlp", "hidden": (4,)}, out=tmp_path / "run")  # fmt: skip
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "model").exists()
 
 
@@ -426,6 +440,7 @@ def test_precision(precision, on, dtype):
 
 @pytest.mark.parametrize("name", ["autoencoder", "gan"])
 def test_global_randomness_is_left_alone(name, tmp_path):
+    pytest.importorskip("sklearn.mixture")  # importing it draws from `random`
     torch.manual_seed(5)
     np.random.seed(5)  # noqa: NPY002
     random.seed(5)
@@ -447,14 +462,12 @@ def test_global_randomness_does_not_matter():
 
 def test_minutes_include_the_sampler(tmp_path):
     images, _ = blobs(1500, SHAPE)
-    began = time.monotonic()
-    model = lf.fit("autoencoder", images, minutes=0.05, batch_size=32, quiet=True, out=tmp_path / "run",
-                   model_options={"net": "mlp", "hidden": (8,), "latent_dim": 4})  # fmt: skip
-    seconds = time.monotonic() - began
-    assert model.sampler is not None
-    assert 2.5 < seconds < 3 + 2.5  # opening the data and building the model come on top
+    lf.fit("autoencoder", images, minutes=0.05, batch_size=32, quiet=True, out=tmp_path / "run",
+           model_options={"net": "mlp", "hidden": (8,), "latent_dim": 4})  # fmt: skip
+    assert lf.load(tmp_path / "run").sampler is not None
     told = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]
-    assert told["training_seconds"] + told["finish_seconds"] < 3.6
+    assert 2.4 < told["training_seconds"] < 3.3
+    assert told["training_seconds"] + told["finish_seconds"] < 5  # 3, and what a busy machine adds to fitting
     last = Run.open(tmp_path / "run").stats()[-1]
     assert 0.8 < last["progress"] <= 1
 
@@ -486,12 +499,12 @@ def test_in_a_thread():
 
 
 def test_previews_at_every_tenth_are_of_fixed_codes(tmp_path):
-    lf.fit("vae", blobs(40, SHAPE), examples=3200, batch_size=16, quiet=True, lr=1e-12, out=tmp_path / "run",
+    lf.fit("vae", blobs(40, SHAPE), examples=1600, batch_size=16, quiet=True, lr=1e-12, out=tmp_path / "run",
            model_options={"net": "mlp", "hidden": (4,)})  # fmt: skip
     for kind in ("samples", "reconstructions"):
         files = sorted((tmp_path / "run" / "previews").glob(f"{kind}-*.png"))
         rounds = [int(f.stem.split("-")[1]) for f in files]
-        assert rounds == list(range(0, 201, 20))
+        assert rounds == list(range(0, 101, 10))
         pixels = [np.asarray(Image.open(f)) for f in files]
         assert pixels[0].std() > 5
         assert all(np.abs(p.astype(int) - pixels[0]).max() <= 1 for p in pixels)  # the weights hardly moved
@@ -501,13 +514,13 @@ def test_previews_at_every_tenth_are_of_fixed_codes(tmp_path):
 
 
 def test_statistics(tmp_path):
-    lf.fit("vae-gan", blobs(100, SHAPE), examples=1600, batch_size=16, quiet=True, out=tmp_path / "run",
+    lf.fit("vae-gan", blobs(100, SHAPE), examples=640, batch_size=16, quiet=True, out=tmp_path / "run",
            model_options={"net": "mlp", "hidden": (4,)})  # fmt: skip
     rows = Run.open(tmp_path / "run").stats()
     train = [r for r in rows if "kl_nats" in r]
     measured = [r for r in rows if "validation/kl_nats" in r]
-    assert len(train) == 100
-    assert [r["round"] for r in measured] == list(range(0, 101, 10))
+    assert len(train) == 40
+    assert [r["round"] for r in measured] == list(range(0, 41, 4))
     for row in train:
         assert row.keys() >= {
             "round",
@@ -521,33 +534,35 @@ def test_statistics(tmp_path):
         }
         assert row["examples"] == 16 * row["round"]
         assert row["epoch"] == pytest.approx(row["examples"] / 80, abs=1e-4)
-        assert row["progress"] == pytest.approx(row["examples"] / 1600, abs=1e-5)
+        assert row["progress"] == pytest.approx(row["examples"] / 640, abs=1e-5)
         assert row["bad_steps"] == 0
     seconds = [r["seconds"] for r in rows]
     assert seconds == sorted(seconds)
 
 
+class Counting(Tiny):
+    """Logs the number of the round."""
+
+    def play(self, data, t):
+        x = next(data).image.flatten(1)
+        t.log("number", float(t.round))
+        yield {"decoder": (self.decoder(self.encoder(x)) - x).square().mean()}
+
+
 def test_rows_are_means_since_the_row_before(tmp_path):
-    class Counting(Tiny):
-        def play(self, data, t):
-            t.log("round", float(t.round))
-            yield from super().play(data, t)
-
-    class Logged(Counting):
-        def play(self, data, t):
-            x = next(data).image.flatten(1)
-            t.log("number", float(t.round))
-            yield {"decoder": (self.decoder(self.encoder(x)) - x).square().mean()}
-
     run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
-    trainer = trainer_of(Logged(), examples=8000, batch_size=16, run=run)  # a row at every 40 images
-    with pytest.raises(AttributeError):
-        trainer.fit()
+    trainer = trainer_of(Counting(), examples=6400)  # a row at every 32 images
+    trainer.journal.open(run, tensorboard=False)
+    trainer.started = trainer.base_seconds = trainer.logged_at = trainer.saved_at = time.monotonic()
+    trainer.saved_examples = 0
+    for _ in range(100):
+        trainer.round()
+        trainer.after_round()
     before = 0
     for row in (r for r in run.stats() if "number" in r):
         assert row["number"] == pytest.approx(sum(range(before, row["round"])) / (row["round"] - before))
         before = row["round"]
-    assert before == 500
+    assert before == 100
 
 
 def test_tensorboard(tmp_path):
@@ -610,7 +625,7 @@ def test_fit_says_what_does_not_fit(tmp_path):
         lf.fit("vae", data, model_options={"image_shape": (1, 8, 8)})
     with pytest.raises(InputError, match="latent_dim"):
         lf.fit("vae", data, model_options={"latentdim": 3})
-    with pytest.raises(InputError, match="--batch-size 8.5"):
+    with pytest.raises(InputError, match=r"--batch-size 8\.5"):
         lf.fit("vae", data, batch_size=8.5)
     with pytest.raises(InputError, match="--schedule cosin"):
         lf.fit("vae", data, schedule="cosin")

@@ -79,3 +79,12 @@ def agree(yes: bool, world: int) -> bool:
     vote = torch.tensor(float(yes), device="cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(vote)
     return bool(vote > 0)
+
+
+def same(value: float, world: int) -> float:
+    """The first process's number, on every process."""
+    if world == 1:
+        return value
+    told = torch.tensor(value, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.broadcast(told, 0)
+    return float(told)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from latentforge.errors import RunError
 from latentforge.samplers.gmm import GaussianMixture
 
 Sampler = Literal["prior", "gmm"]
@@ -13,6 +14,8 @@ Sampler = Literal["prior", "gmm"]
 
 def fit(kind: str, codes: Tensor) -> nn.Module:
     """The sampler `kind` fitted to codes (N, Z)."""
+    if not codes.isfinite().all():
+        raise RunError("the encoder's codes are not finite, so no sampler can be fitted; lower --lr or set --clip 1.")
     return {"gmm": GaussianMixture}[kind].fit(codes)
 
 

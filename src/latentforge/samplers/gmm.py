@@ -33,10 +33,12 @@ class GaussianMixture(nn.Module):
         codes, from 1 to 50."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture as EM
+        from threadpoolctl import threadpool_limits
 
         codes = codes[:: -(-len(codes) // limit)].double()
         k = components or max(1, min(50, len(codes) // 100))
-        with warnings.catch_warnings():
+        # one thread: EM's products are so small that two threads on a busy machine took a hundred times as long
+        with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)  # EM still improving by 1e-3 nats is no fault here
             em = EM(k, covariance_type="full", reg_covar=1e-5, max_iter=100, random_state=0).fit(codes.numpy())
         out = cls(k, codes.shape[1])

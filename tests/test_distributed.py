@@ -1,0 +1,212 @@
+"""Two processes on one machine (gloo) train like one: the same weights as a single process, equal on both."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import latentforge as lf
+from conftest import tiny_data
+from latentforge.cli import main
+from latentforge.errors import RunError
+from latentforge.game import Game
+from latentforge.run import Run
+from latentforge.train import Trainer
+
+SHAPE = (1, 8, 8)
+MODELS = {
+    "vae": {"net": "mlp", "hidden": (8,), "latent_dim": 3},
+    "gan": {"hidden": (8,), "critic_hidden": (8,), "latent_dim": 3},
+    "vae-gan": {"net": "mlp", "hidden": (8,), "latent_dim": 3, "margin": 0.01},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# children are forked from a server that has imported torch
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["torch._dynamo", "sklearn.mixture", "latentforge.api", "pytest"])
+
+
+def rank_of(number: int, world: int, port: int, folder: str, work: Callable, arguments: tuple) -> None:
+    """One process of the group: does its work, and leaves what it returns or raises in a file."""
+    os.environ |= {
+        "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+    sys.stdout = sys.stderr = open(Path(folder) / f"log-{number}", "a", buffering=1)  # noqa: SIM115
+    torch.set_num_threads(1)
+    try:
+        result = work(*arguments)
+    except RunError as error:
+        result = {"RunError": str(error)}
+    torch.save(result, Path(folder) / f"result-{number}")
+
+
+def start(folder: Path, work: Callable, *arguments: object, world: int = 2) -> list:
+    """The processes of a fresh group at work."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    rest = (world, port, str(folder), work, arguments)
+    group = [processes.Process(target=rank_of, args=(i, *rest), daemon=True) for i in range(world)]
+    for process in group:
+        process.start()
+    return group
+
+
+def finish(folder: Path, group: list) -> list:
+    """What each process returned."""
+    for process in group:
+        process.join(60)
+    logs = [(folder / f"log-{i}").read_text() for i in range(len(group))]
+    assert [p.exitcode for p in group] == [0] * len(group), logs
+    return [torch.load(folder / f"result-{i}") for i in range(len(group))]
+
+
+def together(folder: Path, work: Callable, *arguments: object) -> list:
+    return finish(folder, start(folder, work, *arguments))
+
+
+def trained(names: list[str], **options) -> dict[str, dict[str, torch.Tensor]]:
+    """State of each model after a short run."""
+    options = {"examples": 160, "batch_size": 16, "optimizer": "sgd", "lr": 1e-3, "quiet": True} | options
+    return {
+        name: lf.fit(name, tiny_data(SHAPE), model_options=MODELS[name], **options).state_dict()  # type: ignore[arg-type]
+        for name in names
+    }
+
+
+def check_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_two_processes_end_like_one(tmp_path):
+    """Whole batches are cut in two; every model's weights, averages and gates come out as in one process."""
+    names = list(MODELS)
+    first, second = together(tmp_path, trained, names)
+    alone = trained(names)
+    start_of = {n: lf.fit(n, tiny_data(SHAPE), model_options=MODELS[n], examples=1, batch_size=2, lr=1e-30, quiet=True)
+                for n in names}  # fmt: skip
+    for name in names:
+        check_same(first[name], second[name])
+        for key, value in alone[name].items():
+            torch.testing.assert_close(first[name][key], value, rtol=1e-4, atol=1e-6, msg=lambda m, k=key: f"{k}: {m}")
+        before = start_of[name].state_dict()
+        moved = max(float((value - before[k]).abs().max()) for k, value in alone[name].items())
+        assert moved > 1e-3  # much more than the tolerance
+
+
+def test_accumulated_parts_on_each_process(tmp_path):
+    first, second = together(tmp_path, four_parts)
+    alone = trained(["vae"])["vae"]
+    check_same(first, second)
+    for key, value in alone.items():
+        torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-6)
+
+
+def four_parts() -> dict[str, torch.Tensor]:
+    return trained(["vae"], accumulate=2)["vae"]
+
+
+def against_the_clock() -> dict[str, torch.Tensor]:
+    return trained(["vae"], examples=None, minutes=0.04, schedule="linear", optimizer="adam")["vae"]
+
+
+def test_the_clock_of_a_minutes_budget_is_the_same_on_all(tmp_path):
+    """A learning rate that follows each process's own clock would let the weights drift apart."""
+    check_same(*together(tmp_path, against_the_clock))
+
+
+class Parts(Game):
+    """Two linear layers; which of them moves, or has a gradient at all, depends on the process."""
+
+    name = "parts"
+
+    def __init__(self, moody: bool):
+        super().__init__()
+        torch.manual_seed(0)
+        self.image_shape, self.latent_dim, self.moody = SHAPE, 2, moody
+        self.body, self.extra = torch.nn.Linear(64, 64), torch.nn.Linear(64, 64)
+
+    def players(self):
+        return {"body": [self.body], "extra": [self.extra]} if self.moody else {"both": [self.body, self.extra]}
+
+    def play(self, data, t):
+        x = next(data).image.flatten(1)
+        y = self.body(x)
+        if self.moody:
+            yield {"extra" if t.part else "body": (y + self.extra(x)).square().mean()}
+        else:
+            yield {"both": (y + (self.extra(x) if t.part else 0)).square().mean()}
+
+    def evaluate(self, batch):
+        return {"mean": batch.image.flatten(1).mean(1)}
+
+
+def played(moody: bool) -> dict[str, torch.Tensor]:
+    game = Parts(moody)
+    Trainer(game, tiny_data(SHAPE), examples=64, batch_size=16, quiet=True).fit()
+    return game.state_dict()
+
+
+def test_processes_that_make_different_moves_are_an_error(tmp_path):
+    for result in together(tmp_path, played, True):
+        assert "different moves" in result["RunError"]
+        assert "\n" not in result["RunError"]
+
+
+def test_a_parameter_with_a_gradient_on_one_process_moves_on_all(tmp_path):
+    first, second = together(tmp_path, played, False)
+    check_same(first, second)
+    assert not torch.equal(first["extra.weight"], Parts(False).extra.weight)
+
+
+def called(*arguments: str) -> int:
+    return main(list(arguments))
+
+
+def test_the_command_under_two_processes(tmp_path):
+    """One run directory, written by the first process; a signal to the other stops both after a checkpoint; `resume`
+    ends where one process would have."""
+    run = tmp_path / "run"
+    size = ["--net", "mlp", "--hidden", "8", "--latent-dim", "3", "--optimizer", "sgd", "--lr", "1e-4"]
+    budget = ["--examples", "19200", "--batch-size", "64", "--checkpoint-every", "640"]
+    train = ["train", "vae", "--data", "mnist-5k", *size, *budget]
+    group = start(tmp_path, called, *train, "--out", str(run))
+    limit = time.monotonic() + 60
+    while len(list(run.glob("checkpoints/round-*"))) < 2:
+        assert time.monotonic() < limit
+        assert all(p.is_alive() for p in group), (tmp_path / "log-0").read_text()
+        time.sleep(0.005)
+    os.kill(group[1].pid, signal.SIGTERM)
+    assert finish(tmp_path, group) == [130, 130]
+    assert not (run / "model").exists()
+    assert finish(tmp_path, start(tmp_path, called, "resume", str(run))) == [0, 0]
+    rounds = [(r["round"], "validation/nll_nats" in r) for r in Run.open(run).stats()]
+    assert rounds == sorted(set(rounds))
+    assert rounds[-1] == (300, True)
+    assert json.loads((run / "metrics.json").read_text())["training"]["examples"] == 19200
+    assert (tmp_path / "log-0").read_text().count("report ") == 1
+    assert "report" not in (tmp_path / "log-1").read_text()
+    assert main([*train, "--out", str(tmp_path / "alone"), "--quiet"]) == 0
+    a, b = lf.load(run).state_dict(), lf.load(tmp_path / "alone").state_dict()
+    for key, value in b.items():
+        torch.testing.assert_close(a[key], value, rtol=1e-3, atol=1e-5)
