@@ -204,7 +204,8 @@ def test_a_signal_writes_a_checkpoint(whole, tmp_path, number):
     child.send(number)
     assert child.end() == 130
     stopped = newest(run)
-    assert child.text() == f"latentforge: stopped at round {stopped}\n"
+    assert child.text().startswith(f"latentforge: stopped at round {stopped}")
+    assert child.text().count("\n") == 1
     assert 100 <= stopped < ROUNDS["vae"]
     assert not (run / "model").exists()
     again = Child(command, run, "resume", str(run), "--quiet")
@@ -239,10 +240,12 @@ class Disk:
             self.mounted = subprocess.run(mounting, capture_output=True).returncode == 0
         except OSError:
             self.mounted = False
+        if not self.mounted and not hasattr(resource, "prlimit"):
+            pytest.skip("neither mount nor prlimit")
 
     def fill(self, child: Child) -> None:
         if not self.mounted:
-            self.limit(child, 1000)
+            self.limit(child, 20_000)  # enough for the log, and for no checkpoint
             return
         block = bytes(4096)
         try:
@@ -313,6 +316,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_one_line(whole, disk):
     child, _ = fill_in_the_middle(disk, run)
     child.send(signal.SIGCONT)
     assert child.end() == 1, child.text()
+    assert child.text().count("checkpoint not written") == 1
     last = [line for line in child.text().splitlines() if not line.startswith("warning: ")]
     assert len(last) == 1, child.text()
     assert last[0].startswith("latentforge: ")

@@ -35,6 +35,7 @@ class Journal:
         self.board: Any = None
         self.values: dict[str, list[Tensor]] = {}
         self.previewed = -1  # round of the last preview
+        self.failing: set[str] = set()  # what could not be written the last time
 
     def open(self, run: Run | None, tensorboard: bool) -> None:
         """Begin writing to `run`."""
@@ -83,8 +84,11 @@ class Journal:
                 self.board.add_scalar(name, value, row["examples"])
 
     def guard(self, what: str, action: Callable[[], Any]) -> None:
-        """Do it; a full disk costs this one, not the run."""
+        """Do it; a full disk costs this one, not the run. Told once, until it works again."""
         try:
             action()
+            self.failing.discard(what)
         except OSError as error:
-            self.display.warn(f"{what} not written ({error.strerror or error}); training goes on")
+            if what not in self.failing:
+                self.display.warn(f"{what} not written ({error.strerror or error}); training goes on")
+            self.failing.add(what)
