@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 import latentforge as lf
 from latentforge import presets, registry
@@ -99,7 +100,8 @@ def one_thread():
     """Two threads gain nothing on runs as small as these, and wait for each other on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with threadpool_limits(1):
+        yield
     torch.set_num_threads(before)
 
 

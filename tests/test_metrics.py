@@ -11,6 +11,7 @@ import scipy.linalg
 import scipy.special
 import torch
 from sklearn.decomposition import PCA as SklearnPCA
+from threadpoolctl import threadpool_limits
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -24,6 +25,17 @@ from latentforge.metrics.coverage import density_coverage
 from latentforge.metrics.frechet import frechet_distance
 from latentforge.metrics.pca import PCA
 from latentforge.train import Trainer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Two threads wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
+
 
 # ---- Frechet distance ------------------------------------------------------------------------------------------------
 
@@ -168,7 +180,7 @@ def test_gaussian_scores_have_the_variances_of_the_training_scores():
 
 
 @pytest.fixture(scope="module")
-def trained():
+def trained(one_thread):
     data = tiny_data((1, 8, 8), n=200)
     torch.manual_seed(0)
     model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=3, net="mlp", hidden=(8,))
