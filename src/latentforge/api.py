@@ -33,7 +33,6 @@ def create_for(name: str, dataset: Dataset, seed: int, arguments: dict[str, Any]
     """A model for the images of a data set, its weights drawn from the seed."""
     if "image_shape" in arguments:
         raise InputError("image_shape follows from the data; use image_size to resize the images.")
-    check(registry.model_class(name), arguments, f"{name}: ")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, 0x1217))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -57,8 +58,8 @@ def rates(lr: str | float | None) -> dict[str, float]:
             out[name.strip()] = float(number)
         except ValueError:
             raise InputError(f"--lr {lr}: '{piece}' is not a number or player=number.") from None
-        if not out[name.strip()] > 0:
-            raise InputError(f"--lr {lr}: a learning rate must be above 0.")
+        if not (out[name.strip()] > 0 and math.isfinite(out[name.strip()])):
+            raise InputError(f"--lr {lr}: a learning rate must be a number above 0.")
     return out
 
 

@@ -124,4 +124,7 @@ def create(name: str, **kwargs: Any) -> Any:
     missing = [k for k, p in known.items() if p.default is p.empty and k not in kwargs]
     if missing:
         raise InputError(f"{name} needs {', '.join(missing)}, for example image_shape=(1, 28, 28).")
+    from latentforge.limits import check
+
+    check(cls, kwargs, f"{name}: ")
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()})

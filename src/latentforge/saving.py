@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from latentforge import registry, samplers
 from latentforge._version import __version__
 from latentforge.data.decode import reason
-from latentforge.errors import InputError
+from latentforge.errors import InputError, RunError
 from latentforge.files import atomic, write_text
 from latentforge.game import Game
 from latentforge.limits import check
@@ -75,6 +75,17 @@ def save_model(model: Game, directory: str | Path) -> None:
         if fresh:
             shutil.rmtree(directory, ignore_errors=True)
         raise InputError(f"{directory} cannot be written ({reason(error)}); choose another place.") from None
+
+
+def save_result(run: Run, model: Game, numbers: dict[str, Any]) -> None:
+    """The end of a run: `metrics.json` and `model/`, which appears whole. RunError where the disk is full."""
+    try:
+        write_text(run.path / "metrics.json", json.dumps({"training": numbers}, indent=2) + "\n")
+        with atomic(run.path / "model") as part:
+            save_model(model, part)
+    except (OSError, InputError) as error:
+        again = f"make room and run 'latentforge resume {run.path}'"
+        raise RunError(f"the model could not be written ({error}); {again}.") from None
 
 
 def card(model: Game) -> str:

@@ -10,10 +10,10 @@ and checkpoint. Checkpoints fall between rounds.
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from contextlib import nullcontext
+from importlib import import_module
 from typing import Any, Literal
 
 import torch
@@ -27,13 +27,12 @@ from latentforge.clock import Clock, mix
 from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
 from latentforge.errors import InputError, Interrupted, RunError
-from latentforge.files import atomic, write_text
 from latentforge.game import Game, Move, own_parameters
 from latentforge.journal import Journal
 from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, pack, seat_with, unpack
 from latentforge.run import Run
 from latentforge.samplers import Sampler
-from latentforge.saving import pick_device, save_model
+from latentforge.saving import pick_device, save_result
 from latentforge.schedules import Schedule, budget, decay, ramp
 from latentforge.stopping import StopSignal
 
@@ -220,6 +219,8 @@ class Trainer:
     # -- the run -------------------------------------------------------------------------------------------------
     def fit(self) -> Game:
         """Train to the end of the budget, fit the sampler, save. Returns the model with its averaged weights."""
+        if self.average.sampler_kind != "prior":
+            import_module("sklearn.mixture")  # before the clock starts: it takes seconds
         with torch.random.fork_rng(devices=[]), keep_freed_memory(), self.stop, self.journal.display:
             self.started = self.logged_at = self.saved_at = time.monotonic()
             self.base_seconds = self.seconds
@@ -236,7 +237,8 @@ class Trainer:
             return self.conclude()
 
     def elapsed(self) -> float:
-        return self.base_seconds + time.monotonic() - self.started
+        """Seconds, the same on every process."""
+        return distributed.same(self.base_seconds + time.monotonic() - self.started, self.world)
 
     def done(self) -> bool:
         if self.examples:
@@ -249,9 +251,7 @@ class Trainer:
     def after_round(self) -> None:
         """Whatever is due between two rounds."""
         t, now = self.clocks[0], time.monotonic()
-        if distributed.agree(self.stop.asked, self.world):
-            self.checkpoint()
-            raise Interrupted(f"stopped at round {t.round}")
+        stop = distributed.agree(self.stop.asked, self.world)
         every = self.examples // 200 if self.examples else None
         crossed = every and t.examples // every > (t.examples - self.batch_size) // every
         if crossed or (not every and distributed.agree(now - self.logged_at > 1.0, self.world)):
@@ -260,8 +260,10 @@ class Trainer:
             due = t.examples - self.saved_examples >= self.checkpoint_every
         else:
             due = distributed.agree(now - self.saved_at > CHECKPOINT_SECONDS, self.world)
-        if due:
+        if due or stop:
             self.checkpoint()
+        if stop:
+            raise Interrupted(f"stopped at round {t.round}; its checkpoint is written")
 
     def where(self) -> dict[str, Any]:
         """How far the run is; reads the clock of a `--minutes` budget."""
@@ -327,6 +329,8 @@ class Trainer:
     def conclude(self) -> Game:
         """Fit the sampler on the averaged weights, give them to the model and save it."""
         began = time.monotonic()
+        if not all(v.isfinite().all() for v in self.average.state_dict().values()):
+            raise RunError("the weights are no longer finite; lower --lr, set --clip 1, or use --precision fp32.")
         torch.manual_seed(mix(self.seed, 0xF1))
         with torch.no_grad():
             self.average.finish(self.data.train)
@@ -335,14 +339,10 @@ class Trainer:
         self.model.sampler = sampler
         self.model.eval()
         if self.run and self.rank == 0:
-            t = self.clocks[0]
-            numbers = {
-                "rounds": t.round, "examples": t.examples, "training_seconds": round(self.seconds, 2),
-                "finish_seconds": round(time.monotonic() - began, 2), "bad_steps": self.bad_steps,
-            }  # fmt: skip
-            write_text(self.run.path / "metrics.json", json.dumps({"training": numbers}, indent=2) + "\n")
-            with atomic(self.run.path / "model") as part:
-                save_model(self.model, part)
+            spent = {"training_seconds": round(self.seconds, 2), "finish_seconds": round(time.monotonic() - began, 2)}
+            numbers = {"rounds": self.clocks[0].round, "examples": self.clocks[0].examples, **spent}
+            numbers["bad_steps"] = self.bad_steps
+            save_result(self.run, self.model, numbers)
         self.journal.close()
         return self.model
 

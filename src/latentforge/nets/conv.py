@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 def halvings(height: int, width: int, kernel: int) -> list[tuple[int, int]]:
     """Sizes from the image down: [(H, W), ..., smallest]."""
+    if kernel > min(height, width):
+        raise ValueError(f"kernel {kernel} is larger than the image ({height}x{width})")
     sizes = [(height, width)]
     while min(sizes[-1]) > 7:
         h, w = ((s + 2 * _pad(kernel) - kernel) // 2 + 1 for s in sizes[-1])
