@@ -340,8 +340,7 @@ class Trainer:
         self.model.eval()
         if self.run and self.rank == 0:
             spent = {"training_seconds": round(self.seconds, 2), "finish_seconds": round(time.monotonic() - began, 2)}
-            numbers = {"rounds": self.clocks[0].round, "examples": self.clocks[0].examples, **spent}
-            numbers["bad_steps"] = self.bad_steps
+            numbers = {k: v for k, v in self.where().items() if k in ("round", "examples", "bad_steps")} | spent
             save_result(self.run, self.model, numbers)
         self.journal.close()
         return self.model
