@@ -36,7 +36,7 @@ def test_readme_commands_run(tmp_path, monkeypatch):
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
     assert len(commands) >= 10
     for line in commands:
-        words = shlex.split(re.sub(r"--minutes \d+", "--examples 256", line))
+        words = shlex.split(re.sub(r"--minutes (\d+)", lambda m: f"--examples {50 * int(m[1])}", line))
         assert words[0] == "latentforge"
         assert main(words[1:]) == 0, line
     for made in ("grid.png", "first.png", "pairs.png", "walks.png", "codes.npz", "my-vae/model.safetensors",

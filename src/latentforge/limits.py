@@ -16,7 +16,7 @@ from latentforge.registry import arguments
 COUNTS = {"image_shape", "latent_dim", "hidden", "critic_hidden", "width", "kernel", "batch_size", "accumulate",
           "checkpoint_every"}  # fmt: skip
 POSITIVE = {"sigma", "clip"}
-SIGNED = {"seed", "prior_mean"}
+SIGNED = {"seed", "prior_mean", "prior_scale"}
 BUDGET = {"epochs", "examples", "minutes"}  # `schedules.budget` has its own words
 
 

@@ -131,9 +131,8 @@ class Trainer:
         self.clocks = [Clock(seed, self.device, i, parts) for i in mine]
         self.seconds = 0.0  # spent in rounds, previews and checkpoints, over all sessions
         self.bad_steps, self.bad_in_a_row = 0, dict.fromkeys(self.seats, 0)
-        self.preview_progress = 0.0
+        self.preview_progress, self.stop = 0.0, StopSignal()
         self.journal, self.tensorboard = Journal(quiet or self.rank > 0), tensorboard
-        self.stop = StopSignal()
 
     # -- one round -----------------------------------------------------------------------------------------------
     def round(self) -> None:
@@ -340,7 +339,8 @@ class Trainer:
         self.model.eval()
         if self.run and self.rank == 0:
             spent = {"training_seconds": round(self.seconds, 2), "finish_seconds": round(time.monotonic() - began, 2)}
-            numbers = {k: v for k, v in self.where().items() if k in ("round", "examples", "bad_steps")} | spent
+            t = self.clocks[0]
+            numbers = {"rounds": t.round, "examples": t.examples, "bad_steps": self.bad_steps, **spent}
             save_result(self.run, self.model, numbers)
         self.journal.close()
         return self.model

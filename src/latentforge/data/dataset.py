@@ -115,7 +115,7 @@ def open_data(
     for part in ("train", "validation", "test"):
         if getattr(found, part) is not None:
             setattr(found, part, conform(getattr(found, part), size, channels, name))
-    where = name if isinstance(source, np.ndarray | Tensor | tuple) else shown(source)
+    where = "data" if isinstance(source, np.ndarray | Tensor | tuple) else shown(source)
     strata = found.train.labels if found.fixed else None
     parts = _three(found, where, 0 if found.fixed else seed, strata)
     return Dataset(name, found.source, **parts, classes=found.classes, notes=found.notes)
