@@ -1,6 +1,6 @@
-"""glibc gives every large freed block back to the system, and a training step pays for it in page faults: up to half
-of its time on a convolutional network. Inside `keep_freed_memory` freed blocks are kept (about 150 MB more resident
-memory); afterwards they are returned. Other C libraries are left alone."""
+"""glibc gives every large freed block back to the system, and a training step pays for it in page faults, a
+convolutional one most. Inside `keep_freed_memory` freed blocks are kept; afterwards they are returned. Other C
+libraries are left alone."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Trainer:
         seed: seed of everything random
         device: auto, cpu, cuda or mps
         precision: auto is bf16 on CUDA and fp32 elsewhere
-        compile: torch.compile the networks; auto is off, since on two cores it measured slower
+        compile: torch.compile the networks; auto is off
     """
 
     def __init__(
