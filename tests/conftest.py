@@ -23,3 +23,12 @@ def tiny_data(shape=(1, 28, 28), n: int = 80, seed: int = 0) -> Dataset:
 @pytest.fixture
 def data() -> Dataset:
     return tiny_data()
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Two threads gain nothing on runs as small as these, and wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

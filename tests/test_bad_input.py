@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from latentforge.cli import main
@@ -26,13 +25,7 @@ def write_pictures(folder: Path, n: int = 12) -> None:
         Image.fromarray(image[0]).save(folder / f"{i:02d}.png")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two threads gain nothing on runs as small as these, and wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from threadpoolctl import threadpool_limits
 
 import latentforge as lf
 from latentforge import presets, registry
@@ -95,14 +94,7 @@ def done(*arguments: object) -> str:
     return out
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two threads gain nothing on runs as small as these, and wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

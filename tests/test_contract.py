@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from itertools import islice
 
 import pytest
 import torch
@@ -227,13 +226,24 @@ def test_one_seed_agrees_another_differs(name, args):
 
 @pytest.mark.parametrize(("name", "args"), FIRST)
 def test_a_frozen_player_passes_gradients_and_keeps_its_state(name, args):
-    model = build(name, args)
-    for modules in model.players().values():
-        for module in modules:
-            assert frozen(module)
-    stream, t = Stream(tiny_data().train, 8), Clock()
-    t.start_round()
-    assert len(list(islice(model.play(stream, t), 10))) >= 1
+    """Called through `frozen`, a network answers as it would itself, gives its input a gradient and its weights none,
+    and keeps its buffers (BatchNorm would move them in train mode)."""
+    model = build(name, args).train()
+    inputs = {"encoder": torch.rand(4, 1, 28, 28), "critic": torch.rand(4, 1, 28, 28)}
+    networks = [(k, m) for k, m in model.named_children() if k in ("encoder", "decoder", "generator", "critic")]
+    assert networks
+    for kind, network in networks:
+        x = inputs.get(kind, torch.randn(4, 4)).requires_grad_()
+        before = weights(network)
+        torch.manual_seed(0)
+        out = frozen(network)(x)
+        (slope,) = torch.autograd.grad(out.sum(), x, retain_graph=True)
+        assert slope.abs().sum() > 0
+        with pytest.raises(RuntimeError, match="not have been used"):
+            torch.autograd.grad(out.sum(), next(network.parameters()))
+        assert same(before, weights(network))
+        torch.manual_seed(0)
+        torch.testing.assert_close(out, network(x))
 
 
 def test_misspelt_names_are_suggested():

@@ -11,7 +11,6 @@ import scipy.linalg
 import scipy.special
 import torch
 from sklearn.decomposition import PCA as SklearnPCA
-from threadpoolctl import threadpool_limits
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -26,15 +25,7 @@ from latentforge.metrics.frechet import frechet_distance
 from latentforge.metrics.pca import PCA
 from latentforge.train import Trainer
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two threads wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # ---- Frechet distance ------------------------------------------------------------------------------------------------
