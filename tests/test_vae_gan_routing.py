@@ -19,7 +19,7 @@ SHAPE, B, Z = (1, 8, 8), 6, 3
 NETS = {"mlp": {"net": "mlp", "hidden": (12,)}, "conv": {"net": "conv", "width": 4}}
 # every option named, so that a change of defaults cannot empty a comparison
 BASE = {
-    "objective": "larsen", "fakes": "both", "adversarial": "nonsaturating", "beta": 1.0, "gamma": 0.5, "feature": 1.0,
+    "objective": "larsen", "fakes": "both", "loss": "nonsaturating", "beta": 1.0, "gamma": 0.5, "feature": 1.0,
     "pixel": 1.0, "weight": 10.0, "margin": 0.35,
 }  # fmt: skip
 SEED, ROUND = 11, 3
@@ -122,7 +122,7 @@ class Reference:
         }
 
 
-def algorithm_1(model, fakes="both", adversarial="minimax", beta=1.0, gamma=1.0, feature=1.0, pixel=0.0) -> Gradients:
+def algorithm_1(model, fakes="both", loss="minimax", beta=1.0, gamma=1.0, feature=1.0, pixel=0.0) -> Gradients:
     """Encoder: P + R. Decoder: gamma R + A, or gamma R - log D of the fakes. Critic: -A. R may also compare pixels."""
     ref = Reference(model)
     rebuilt = ref.rebuilt(ref.noise())
@@ -130,7 +130,7 @@ def algorithm_1(model, fakes="both", adversarial="minimax", beta=1.0, gamma=1.0,
     shown = {"both": [rebuilt, sampled], "prior": [sampled], "reconstructions": [rebuilt]}[fakes]
     value = ref.d(ref.x).log().mean() + sum((1 - ref.d(f)).log().mean() for f in shown)  # A
     alike = feature * ref.likeness(rebuilt) + pixel * ref.pixels(rebuilt)
-    against = value if adversarial == "minimax" else sum(-ref.d(f).log().mean() for f in shown)
+    against = value if loss == "minimax" else sum(-ref.d(f).log().mean() for f in shown)
     return ref.gradients({"encoder": beta * ref.kl() + alike, "decoder": gamma * alike + against, "critic": -value})
 
 
@@ -138,7 +138,7 @@ def algorithm_1(model, fakes="both", adversarial="minimax", beta=1.0, gamma=1.0,
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("gamma", [1.0, 1e-2])
 def test_algorithm_1_exactly(net, gamma):
-    model = build(net, feature=1.0, pixel=0.0, adversarial="minimax", gamma=gamma)
+    model = build(net, feature=1.0, pixel=0.0, loss="minimax", gamma=gamma)
     (move,) = start(model)
     assert set(move) == {"encoder", "decoder", "critic"}
     assert_same(taken(model, move), algorithm_1(model, gamma=gamma))
@@ -148,7 +148,7 @@ def test_algorithm_1_exactly(net, gamma):
 @pytest.mark.parametrize("fakes", ["both", "prior", "reconstructions"])
 @pytest.mark.parametrize("adversarial", ["nonsaturating", "minimax"])
 def test_every_form_of_larsen(net, fakes, adversarial):
-    options = {"fakes": fakes, "adversarial": adversarial, "beta": 0.7, "gamma": 0.3, "feature": 0.6, "pixel": 0.2}
+    options = {"fakes": fakes, "loss": adversarial, "beta": 0.7, "gamma": 0.3, "feature": 0.6, "pixel": 0.2}
     model = build(net, **options)
     (move,) = start(model)
     assert_same(taken(model, move), algorithm_1(model, **options))
@@ -159,7 +159,7 @@ def test_every_form_of_larsen(net, fakes, adversarial):
     [
         ("encoder", {"beta": 3.0}), ("encoder", {"feature": 3.0}), ("encoder", {"pixel": 3.0}),
         ("decoder", {"gamma": 3.0}), ("decoder", {"feature": 3.0}), ("decoder", {"pixel": 3.0}),
-        ("decoder", {"adversarial": "minimax"}), ("critic", {"fakes": "prior"}),
+        ("decoder", {"loss": "minimax"}), ("critic", {"fakes": "prior"}),
     ],
 )  # fmt: skip
 def test_each_option_reaches_the_player_it_is_for(player, changes):
@@ -171,9 +171,9 @@ def test_each_option_reaches_the_player_it_is_for(player, changes):
 @pytest.mark.parametrize(
     ("player", "changes"),
     [
-        ("encoder", {"gamma": 3.0}), ("encoder", {"adversarial": "minimax"}), ("encoder", {"fakes": "prior"}),
+        ("encoder", {"gamma": 3.0}), ("encoder", {"loss": "minimax"}), ("encoder", {"fakes": "prior"}),
         ("decoder", {"beta": 3.0}), ("critic", {"beta": 3.0}), ("critic", {"gamma": 3.0}), ("critic", {"pixel": 3.0}),
-        ("critic", {"feature": 3.0}), ("critic", {"adversarial": "minimax"}),
+        ("critic", {"feature": 3.0}), ("critic", {"loss": "minimax"}),
     ],
 )  # fmt: skip
 def test_and_no_other(player, changes):
@@ -221,12 +221,12 @@ LOW, EVEN, HIGH = LN2 - 0.36, LN2, LN2 + 0.36
 )
 def test_who_sits_out(real, fake, out):
     model, t = build(margin=0.35, fakes="prior"), clock()
-    model.critic_cost.copy_(torch.tensor([real, fake]))
+    model.gate.running.copy_(torch.tensor([real, fake]))
     (move,) = start(model, t)
     assert set(move) == {"encoder", "decoder", "critic"} - set(out)
     for name in ("critic", "decoder"):
         assert t.logged[f"{name}_sits_out"] == (name in out)
-    model.critic_cost.fill_(LN2)  # who plays, plays as if nobody sat out
+    model.gate.running.fill_(LN2)  # who plays, plays as if nobody sat out
     everyone = taken(model, next(start(model)))
     assert_same(taken(model, move), {k: everyone[k] for k in move})
 
@@ -234,7 +234,7 @@ def test_who_sits_out(real, fake, out):
 def test_margin_zero_never_sits_out():
     model = build(margin=0.0)
     for cost in ((0.0, 0.0), (9.0, 9.0)):
-        model.critic_cost.copy_(torch.tensor(cost))
+        model.gate.running.copy_(torch.tensor(cost))
         (move,) = start(model)
         assert set(move) == {"encoder", "decoder", "critic"}
 
@@ -246,11 +246,11 @@ def test_margin_zero_never_sits_out():
 def test_an_even_game_lets_everyone_play_and_is_where_a_model_begins(fakes, even):
     """Two kinds of fakes face each real image: the best critic of an even game says D = 1/3, not 1/2."""
     model = build(margin=0.35, fakes=fakes)
-    torch.testing.assert_close(model.critic_cost, torch.tensor(even))
-    assert "critic_cost" in model.state_dict()
+    torch.testing.assert_close(model.gate.running, torch.tensor(even))
+    assert "gate.running" in model.state_dict()
     (move,) = start(model)
     assert set(move) == {"encoder", "decoder", "critic"}
-    model.critic_cost[0] -= 0.36
+    model.gate.running[0] -= 0.36
     (move,) = start(model)
     assert set(move) == {"encoder", "decoder"}
 
@@ -260,14 +260,14 @@ def test_settle_keeps_a_running_average(objective):
     """9/10 of the old and 1/10 of what was seen, real and fake apart; `play` itself leaves it alone."""
     model, t = build(objective=objective), clock()
     list(start(model, t))
-    torch.testing.assert_close(model.critic_cost, model.even_cost)
-    model.critic_cost.copy_(torch.tensor([0.5, 1.0]))
+    torch.testing.assert_close(model.gate.running, model.gate.even)
+    model.gate.running.copy_(torch.tensor([0.5, 1.0]))
     expected = [0.5, 1.0]
     for real, fake in ((0.1, 2.0), (0.3, 0.0), (1.5, 0.7)):
         t.seen = {"critic_real": torch.tensor(real), "critic_fake": torch.tensor(fake)}
         model.settle(t)
         expected = [0.9 * expected[0] + 0.1 * real, 0.9 * expected[1] + 0.1 * fake]
-    torch.testing.assert_close(model.critic_cost, torch.tensor(expected))
+    torch.testing.assert_close(model.gate.running, torch.tensor(expected))
     assert {"critic_real", "critic_fake"} <= set(t.logged)
 
 
@@ -284,7 +284,7 @@ def verdict(ref: Reference, fake: Tensor, adversarial: str) -> Tensor:
 @pytest.mark.parametrize("adversarial", ["nonsaturating", "minimax"])
 def test_sum(net, adversarial):
     """Encoder and decoder descend L_VAE + lambda L_GAN, the critic its own cost, in one move."""
-    model = build(net, objective="sum", adversarial=adversarial, beta=0.7, weight=4.0)
+    model = build(net, objective="sum", loss=adversarial, beta=0.7, weight=4.0)
     (move,) = start(model)
     ref = Reference(model)
     rebuilt = ref.rebuilt(ref.noise())
@@ -298,7 +298,7 @@ def test_sum(net, adversarial):
 @pytest.mark.parametrize("adversarial", ["nonsaturating", "minimax"])
 def test_in_turn(net, adversarial):
     """Critic, generator, VAE: each move is computed with the weights the moves before it left."""
-    model = build(net, objective="in-turn", adversarial=adversarial, beta=0.7, weight=4.0)
+    model = build(net, objective="in-turn", loss=adversarial, beta=0.7, weight=4.0)
     ref, play = Reference(model), start(model)
 
     def check_and_step(losses: dict[str, Tensor]) -> None:

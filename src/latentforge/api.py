@@ -33,6 +33,7 @@ def create_for(name: str, dataset: Dataset, seed: int, arguments: dict[str, Any]
     """A model for the images of a data set, its weights drawn from the seed."""
     if "image_shape" in arguments:
         raise InputError("image_shape follows from the data; use image_size to resize the images.")
+    arguments = told_by(name, dataset) | arguments
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, 0x1217))
         try:
@@ -43,6 +44,24 @@ def create_for(name: str, dataset: Dataset, seed: int, arguments: dict[str, Any]
             raise InputError(
                 f"{name} cannot be built for images of shape {dataset.image_shape}: {reason(error)}."
             ) from None
+
+
+def told_by(name: str, dataset: Dataset) -> dict[str, Any]:
+    """The arguments of a conditional model that follow from the data's labels; none for other models."""
+    known = registry.arguments(registry.model_class(name))
+    labels = dataset.train.labels
+    if "num_classes" not in known:
+        return {}
+    if labels is None:
+        raise InputError(
+            f"{name} is told labels, and {dataset.source} has none; use folders named by class, or an array of labels."
+        )
+    if not labels.is_floating_point():
+        return {"num_classes": dataset.num_classes}
+    if "descriptor_mean" not in known:
+        raise InputError(f"{name} is told classes, and {dataset.source} has descriptors; train cvae on them.")
+    stddev, mean = torch.std_mean(labels.double(), 0)
+    return {"descriptor_mean": tuple(mean.tolist()), "descriptor_stddev": tuple(stddev.clamp(min=1e-6).tolist())}
 
 
 def prepare(
@@ -62,6 +81,12 @@ def prepare(
         model = create_for(model, dataset, options.get("seed", 0), model_options)
     elif model_options:
         raise InputError("model_options are for a model given by name; this one is built already.")
+    told = told_by(model.name, dataset) if getattr(model, "name", None) in registry.MODELS else {}
+    if told.get("num_classes", 0) > model.args.get("num_classes", 0):
+        raise InputError(
+            f"the model is for {model.args['num_classes']} classes, the data has {told['num_classes']}; "
+            f"create the model with num_classes={told['num_classes']}."
+        )
     if tuple(model.image_shape) != dataset.image_shape:
         raise InputError(
             f"the model is for images {tuple(model.image_shape)}, the data has {dataset.image_shape} (C, H, W); "
@@ -120,7 +145,8 @@ def config_of(
         "model": {"name": model.name, **plain(model.args)},
         "data": {"source": where, **plain(read)},
         "images": {
-            "from": dataset.source, "shape": list(dataset.image_shape), "classes": dataset.classes,
+            "from": dataset.source, "shape": list(dataset.image_shape),
+            "classes": dataset.classes, "descriptors": dataset.descriptors,
             "train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test),
             "fingerprint": dataset.fingerprint, "notes": dataset.notes,
         },

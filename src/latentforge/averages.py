@@ -8,14 +8,18 @@ from latentforge.game import Game, Seat
 
 
 @torch.no_grad()
-def update_average(average: Game, model: Game, seats: dict[str, Seat], batch_size: int, seen: int) -> None:
-    """Move `average` towards `model` after a round, player by player with the seat's half-life in examples; parameters
-    and buffers alike. The half-life is at most a tenth of the examples seen: early weights are soon forgotten."""
-    target = average.players()
+def update_average(average: Game, model: Game, seats: dict[str, Seat], fresh: int, seen: int) -> None:
+    """Move `average` towards `model` after a round that drew `fresh` examples, player by player with the seat's half-life
+    in examples; parameters and buffers alike. The half-life is at most a tenth of the examples seen: early weights are
+    soon forgotten."""
+    target, done = average.players(), set()
     for name, modules in model.players().items():
         half_life = min(seats[name].ema or 0.0, 0.1 * seen)
-        share = 1.0 - 0.5 ** (batch_size / half_life) if half_life else 1.0
+        share = 1.0 - 0.5 ** (fresh / half_life) if half_life else 1.0
         for module, averaged in zip(modules, target[name], strict=True):
+            if id(module) in done:  # shared by two players: averaged with the first
+                continue
+            done.add(id(module))
             new = [*module.parameters(), *module.buffers()]
             old = [*averaged.parameters(), *averaged.buffers()]
             floats = [(o, n.detach()) for o, n in zip(old, new, strict=True) if o.is_floating_point()]

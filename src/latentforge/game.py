@@ -19,7 +19,8 @@ from torch.func import functional_call
 
 from latentforge.clock import Clock, mix
 from latentforge.data.batch import Batch, Images
-from latentforge.errors import RunError
+from latentforge.errors import InputError, RunError
+from latentforge.nets.condition import Condition, Plane
 
 Move = dict[str, Tensor]
 
@@ -34,6 +35,15 @@ class Seat:
     weight_decay: float = 0.0
     clip: float | None = None  # largest gradient norm of the player, None for no clipping
     ema: float | None = 10_000  # half-life of the weights' moving average in examples, None for no average
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of an objective, for people: who descends it, the formula, its weight."""
+
+    player: str
+    formula: str
+    weight: float = 1.0
 
 
 def frozen(module: nn.Module):
@@ -68,6 +78,13 @@ def own_parameters(model: Game) -> dict[str, list[nn.Parameter]]:
     return out
 
 
+def generator_of(seed: int | None, salt: int) -> torch.Generator:
+    """A generator of random numbers on the CPU, from a seed or from the system."""
+    generator = torch.Generator()
+    generator.seed() if seed is None else generator.manual_seed(mix(seed, salt))
+    return generator
+
+
 class Game(nn.Module):
     """Base of every model. Images cross its public methods as float (B, C, H, W) in [0, 1]; inside, networks use
     `pixel_range`. B batch, C channels, H height, W width, Z latent size."""
@@ -79,16 +96,30 @@ class Game(nn.Module):
 
     image_shape: tuple[int, int, int]
     latent_dim: int
-    num_classes: int = 0
     name: ClassVar[str]  # under which the model is registered
     trained_on: str | None = None
     sampler_kind: str = "prior"
+    has_prior: bool = True  # False where only a fitted sampler can draw codes
 
     sampler: Any
+    plane: Any
+    condition: Condition | None  # what the model is told of an image (a label, a descriptor); None for nothing
 
     def __init__(self) -> None:
         super().__init__()
         self.register_module("sampler", None)  # a density over codes fitted in `finish`; None means the prior
+        self.register_module("condition", None)
+        self.register_module("plane", None)
+
+    def be_told(
+        self, condition: Condition | None, image_shape: tuple[int, int, int]
+    ) -> tuple[tuple[int, int, int], int]:
+        """Condition the model. Returns the shape of what its encoder is shown, and by how much its codes grow."""
+        if condition is None:
+            return image_shape, 0
+        c, h, w = image_shape
+        self.condition, self.plane = condition, Plane(condition.size, image_shape)
+        return (c + 1, h, w), condition.size
 
     # -- what a family writes ------------------------------------------------------------------------------------
     def players(self) -> dict[str, list[nn.Module]]:
@@ -106,13 +137,36 @@ class Game(nn.Module):
     def settle(self, t: Clock) -> None:
         """Once per round, after its last move: the only place that writes persistent state (gates, schedules)."""
 
-    def finish(self, data: Images) -> None:
-        """Once, after the last round, on the averaged weights: fit what sampling needs on the training images."""
+    def finish(self, data: Images, held: Images) -> None:
+        """Once, after the last round, on the averaged weights: fit what sampling needs on the training images. `held`
+        are the validation images, by whose codes `auto` chooses the sampler."""
+        if self.condition is not None:
+            self.condition.learn(data.labels)
         if self.sampler_kind != "prior":
             from latentforge import samplers
 
-            codes = torch.cat([self.encode(b.image.to(self.device)).sample().cpu() for b in data.batches()])
-            self.sampler = samplers.fit(self.sampler_kind, codes).to(self.device)
+            codes, labels = self.codes_of(data)
+            rest, rest_labels = self.codes_of(held)
+            prior = self.log_prior if self.has_prior else None
+            sampler = samplers.fit(self.sampler_kind, codes, rest, labels, rest_labels, prior)
+            self.sampler = None if sampler is None else sampler.to(self.device)
+
+    @torch.no_grad()
+    def codes_of(self, data: Images) -> tuple[Tensor, Tensor | None]:
+        """One code (N, Z) of each image, on the CPU, and its class (N,) where the model is conditioned on classes."""
+        batches = [(b.image.to(self.device), self.labels_of(b)) for b in data.batches()]
+        codes = torch.cat([self.encode(x, y).sample().cpu() for x, y in batches])
+        by_class = self.condition is not None and self.condition.classes
+        return codes, data.labels.cpu() if by_class and data.labels is not None else None
+
+    def objective(self) -> list[list[Term]]:
+        """The moves of one round as `latentforge explain` shows them: each a list of terms, in the order of `play`."""
+        raise TypeError(f"{type(self).__name__} must define objective()")
+
+    @property
+    def converged(self) -> bool:
+        """True ends the training before its budget; decided in `settle`, equal on all processes."""
+        return False
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """Per-example measures (B,), named with their unit. Called without gradients, in eval mode, seeded."""
@@ -126,14 +180,44 @@ class Game(nn.Module):
         """(n, Z) codes from the prior; N(0, I) unless the family says otherwise."""
         return torch.randn(n, self.latent_dim, generator=generator)
 
-    def encode(self, image: Tensor) -> Any:
-        """The posterior over codes of images in [0, 1]: `.mean`, `.stddev` (B, Z) and `.sample()`."""
+    def log_prior(self, z: Tensor) -> Tensor:
+        """log p(z), (N,) nats, of codes (N, Z); N(0, I) unless the family says otherwise."""
+        return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
+
+    def encode(self, image: Tensor, y: Tensor | None = None) -> Any:
+        """The posterior over codes of images in [0, 1]: `.mean`, `.stddev` (B, Z) and `.sample()`. `y` is what a
+        conditional model is told of them; None leaves it out."""
         raise TypeError(f"{type(self).__name__} has no encoder")
 
     # -- what every model can do -----------------------------------------------------------------------------------
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    @property
+    def can_sample(self) -> bool:
+        """False where there is neither a prior nor a fitted sampler to draw codes from."""
+        return self.has_prior or self.sampler is not None
+
+    def labels_of(self, batch: Batch, t: Clock | None = None) -> Tensor | None:
+        """What a conditional model is told of a batch, on its device; None for other models. With the clock of a round,
+        a share of it is dropped, so that the model learns to do without."""
+        if self.condition is None:
+            return None
+        if batch.label is None:
+            if t is None:
+                return None
+            raise InputError(f"{self.name} is told labels, and these images have none; use folders named by class.")
+        y = batch.label.to(self.device)
+        return y if t is None else self.condition.drop_some(y, t)
+
+    def show(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """Images (B, C, H, W) with what is known of them as one more channel, where the model is conditional."""
+        return x if self.condition is None else self.plane(x, self.condition(y, len(x)))
+
+    def tell(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """Codes (B, Z) with what is known of the image appended, where the model is conditional."""
+        return z if self.condition is None else torch.cat([z, self.condition(y, len(z))], 1)
 
     @property
     def has_encoder(self) -> bool:
@@ -155,34 +239,57 @@ class Game(nn.Module):
         training = self.training
         self.eval()
         try:
-            ys = [None] * math.ceil(len(z) / batch) if y is None else y.split(batch)
+            ys = [None] * math.ceil(len(z) / batch) if y is None else y.to(self.device).split(batch)
             parts = [self.to_unit(self.generate(c.to(self.device), k)) for c, k in zip(z.split(batch), ys, strict=True)]
             return torch.cat(parts).clamp_(0, 1)
         finally:
             self.train(training)
 
     @torch.no_grad()
-    def reconstruct(self, image: Tensor) -> Tensor:
+    def reconstruct(self, image: Tensor, y: Tensor | None = None) -> Tensor:
         """Decode the posterior mean: images (B, C, H, W) in [0, 1] to the same."""
         training = self.training
         self.eval()
         try:
-            codes = torch.cat([self.encode(x.to(self.device)).mean for x in image.split(256)])
-            return self.decode(codes)
+            ys = [None] * math.ceil(len(image) / 256) if y is None else y.to(self.device).split(256)
+            pairs = zip(image.split(256), ys, strict=True)
+            return self.decode(torch.cat([self.encode(x.to(self.device), k).mean for x, k in pairs]), y)
         finally:
             self.train(training)
 
-    def draw_codes(self, n: int, seed: int | None = None) -> Tensor:
+    def draw_labels(self, n: int, label: Any = None, seed: int | None = None) -> Tensor | None:
+        """What n samples are to show: (n,) classes or (n, D) descriptors. `label`: one for all, or n of them; -1 tells
+        the model nothing; None draws them as frequent as in training. None for models without a condition."""
+        if self.condition is None:
+            if label is not None:
+                raise InputError(f"{self.name} was not told labels in training; train cvae, cgan or cvae-gan for that.")
+            return None
+        if label is not None:
+            return self.condition.asked(label, n)
+        return self.condition.draw(n, generator_of(seed, 0x1ABE1))
+
+    @torch.no_grad()
+    def draw_codes(self, n: int, seed: int | None = None, y: Tensor | None = None) -> Tensor:
         """(n, Z) codes from the fitted sampler, or from the prior where none is fitted."""
-        generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(mix(seed, 0x5A4D))
+        generator = generator_of(seed, 0x5A4D)
         if self.sampler is not None:
-            return self.sampler.draw(n, generator)
+            if self.condition is None or not self.condition.classes:
+                return self.sampler.draw(n, generator)
+            any_class = self.condition.draw(n, generator)  # of no class in particular: codes of any
+            y = any_class if y is None else torch.where(y.cpu() < 0, any_class, y.cpu())
+            return self.sampler.draw(n, generator, y)
+        if not self.has_prior:
+            raise InputError(f"{self.name} has no prior to draw codes from; train with --sampler gmm, flow or auto.")
         return self.draw_prior(n, generator)
 
-    def sample(self, n: int, *, seed: int | None = None) -> Tensor:
-        """n new images (n, C, H, W) in [0, 1]: no gradients, eval mode, the fitted sampler or the prior."""
-        return self.decode(self.draw_codes(n, seed))
+    def sample(self, n: int, *, label: Any = None, seed: int | None = None) -> Tensor:
+        """n new images (n, C, H, W) in [0, 1]: no gradients, eval mode, the fitted sampler or the prior. `label`: see
+        `draw_labels`."""
+        y = self.draw_labels(n, label, seed)
+        codes = self.draw_codes(n, seed, y)
+        with torch.random.fork_rng(devices=[]):  # dropout that stays on
+            torch.manual_seed(generator_of(seed, 0xD0).initial_seed())
+            return self.decode(codes, y)
 
     def save_pretrained(self, directory: str) -> None:
         """Write `model.safetensors`, `config.json` and a model card."""

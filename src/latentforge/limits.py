@@ -14,9 +14,12 @@ from latentforge.registry import arguments
 
 # Names mean the same in all families, so their limits do too. Every other number is 0 or more.
 COUNTS = {"image_shape", "latent_dim", "hidden", "critic_hidden", "width", "kernel", "batch_size", "accumulate",
-          "checkpoint_every"}  # fmt: skip
-POSITIVE = {"sigma", "clip"}
-SIGNED = {"seed", "prior_mean", "prior_scale"}
+          "checkpoint_every", "critic_steps", "generator_steps", "penalty_every", "boosted_steps", "features", "particles",
+          "noise_dim", "generator_hidden", "gan_rounds", "vae_rounds"}  # fmt: skip
+POSITIVE = {"sigma", "clip", "tau", "unroll_rate", "descriptor_stddev"}
+SHARES = {"smoothing", "label_noise", "generator_dropout", "drop", "tolerance"}  # below 1
+SIGNED = {"seed", "prior_mean", "prior_scale", "descriptor_mean"}
+OPTIONAL = {"descriptor_mean", "descriptor_stddev"}  # lists that may be empty
 BUDGET = {"epochs", "examples", "minutes"}  # `schedules.budget` has its own words
 
 
@@ -48,6 +51,8 @@ def one_fault(name: str, kind: Any, value: Any) -> str:
         return "" if value in inner else f"not possible.{suggest(str(value), map(str, inner))}".removesuffix(".")
     if typing.get_origin(kind) is tuple:
         some = ... in inner
+        if isinstance(value, tuple | list) and not value and name in OPTIONAL:
+            return ""
         if not isinstance(value, tuple | list) or not value or (not some and len(value) != len(inner)):
             return f"give {'numbers' if some else f'{len(inner)} numbers'}, as in 512,256"
         return next((w for v in value if (w := one_fault(name, inner[0], v))), "")
@@ -61,6 +66,8 @@ def one_fault(name: str, kind: Any, value: Any) -> str:
         return ""
     if name in COUNTS:
         return "" if value >= 1 else "give 1 or more"
+    if name in SHARES and value >= 1:
+        return "give a number from 0 to below 1"
     if name in POSITIVE:
         return "" if value > 0 else "give a number above 0"
     return "" if value >= 0 else "give 0 or more"

@@ -5,25 +5,45 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from latentforge.clock import mix
 from latentforge.data.dataset import Dataset
 from latentforge.game import Game
 from latentforge.measures import mean_measures
 from latentforge.report.grid import grid, save
+from latentforge.report.points import PAIRS, SHOWN, draw_pairs, draw_samples, is_points
 
 LIMIT = 1000  # validation images measured per preview
 
 
 def write_previews(model: Game, data: Dataset, folder: Path, round_: int, seed: int) -> dict[str, float]:
-    """Write `samples-ROUND.png` (64 codes that never change) and, with an encoder, `reconstructions-ROUND.png` (32
-    validation images, each followed by its reconstruction). Returns the validation measures."""
+    """Write `samples-ROUND.png` (64 codes that never change, 2,000 for points), where the model has something to draw
+    codes from, and, with an encoder, `reconstructions-ROUND.png` (32 validation images, each followed by its
+    reconstruction; 300 points, each joined to its own). A conditional model is told the labels of validation images.
+    Returns the validation measures."""
+    points = is_points(data.image_shape)
     with torch.random.fork_rng(devices=[]):
-        codes = model.draw_codes(64, mix(seed, 0x9E))
-        save(grid(model.decode(codes), 8), folder / f"samples-{round_:08d}.png")
+        if model.can_sample:
+            images = draw(model, data, SHOWN if points else 64, mix(seed, 0x9E))
+            sheet = draw_samples(images, data.train, data.modes) if points else grid(images, 8)
+            save(sheet, folder / f"samples-{round_:08d}.png")
         if model.has_encoder:
-            images = data.validation[data.validation.spread(32)].image
-            pairs = torch.stack([images.cpu(), model.reconstruct(images).cpu()], 1).flatten(0, 1)
-            save(grid(pairs, 8), folder / f"reconstructions-{round_:08d}.png")
+            held = data.validation[data.validation.spread(PAIRS if points else 32)]
+            image, again = held.image.cpu(), model.reconstruct(held.image, model.labels_of(held)).cpu()
+            sheet = (
+                draw_pairs(image, again, data.modes)
+                if points
+                else grid(torch.stack([image, again], 1).flatten(0, 1), 8)
+            )
+            save(sheet, folder / f"reconstructions-{round_:08d}.png")
         measures = mean_measures(model, data.validation, seed, limit=LIMIT)
     return {f"validation/{k}": v for k, v in measures.items()}
+
+
+def draw(model: Game, data: Dataset, n: int, seed: int) -> Tensor:
+    """(n, C, H, W) from the codes of this seed, with labels spread over the validation images where they are needed."""
+    y = None
+    if model.condition is not None and data.validation.labels is not None:
+        y = data.validation.labels[torch.linspace(0, len(data.validation) - 1, n).long()]
+    return model.decode(model.draw_codes(n, seed, y), y)

@@ -28,10 +28,35 @@ MODELS = {
         "Compress images to a code and back; dense or convolutional.",
         "Hinton & Salakhutdinov 2006, doi:10.1126/science.1127647",
     ),
+    "denoising-autoencoder": Entry(
+        "denoising_autoencoder", "DenoisingAutoencoder", "autoencoder",
+        "Rebuild images from noisy ones: gaussian, masking, salt-and-pepper.",
+        "Vincent et al. 2008, doi:10.1145/1390156.1390294",
+    ),
+    "aae": Entry(
+        "aae", "AAE", "hybrid",
+        "An autoencoder whose codes a critic pulls towards the prior.",
+        "Makhzani et al. 2016, arXiv:1511.05644",
+    ),
     "vae": Entry(
         "vae", "VAE", "vae",
-        "Autoencoder whose codes follow a prior, so that it can sample; beta, free bits, any Gaussian prior.",
+        "Autoencoder whose codes follow a prior, so that it can sample; beta-VAE, free bits, any Gaussian prior.",
         "Kingma & Welling 2014, arXiv:1312.6114",
+    ),
+    "denoising-vae": Entry(
+        "denoising_vae", "DenoisingVAE", "vae",
+        "A VAE that rebuilds images from noisy ones.",
+        "Im et al. 2017, arXiv:1511.06406",
+    ),
+    "cvae": Entry(
+        "cvae", "CVAE", "vae",
+        "A VAE told a class or numeric descriptor of the image; samples what is asked for.",
+        "Sohn, Lee & Yan 2015, NeurIPS 28",
+    ),
+    "iwae": Entry(
+        "iwae", "IWAE", "vae",
+        "A VAE with a tighter bound, from several codes per image.",
+        "Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519",
     ),
     "gan": Entry(
         "gan", "GAN", "gan",
@@ -43,12 +68,58 @@ MODELS = {
         "The same game with convolutional networks.",
         "Radford, Metz & Chintala 2016, arXiv:1511.06434",
     ),
+    "wgan": Entry(
+        "wgan", "WGAN", "gan",
+        "The critic estimates a distance to the data; its weights are clipped.",
+        "Arjovsky, Chintala & Bottou 2017, arXiv:1701.07875",
+    ),
+    "wgan-gp": Entry(
+        "wgan_gp", "WGANGP", "gan",
+        "The same with a penalty on the critic's gradient instead of clipping.",
+        "Gulrajani et al. 2017, arXiv:1704.00028",
+    ),
+    "r3gan": Entry(
+        "r3gan", "R3GAN", "gan",
+        "The critic compares real and generated images in pairs, with two gradient penalties.",
+        "Huang et al. 2024, arXiv:2501.05441",
+    ),
+    "began": Entry(
+        "began", "BEGAN", "gan",
+        "The critic is an autoencoder; a balance trades diversity for quality.",
+        "Berthelot, Schumm & Metz 2017, arXiv:1703.10717",
+    ),
+    "unrolled-gan": Entry(
+        "unrolled_gan", "UnrolledGAN", "gan",
+        "The generator looks several critic steps ahead.",
+        "Metz et al. 2017, arXiv:1611.02163",
+    ),
+    "cgan": Entry(
+        "cgan", "CGAN", "gan",
+        "Generator and critic are told the class; samples what is asked for.",
+        "Mirza & Osindero 2014, arXiv:1411.1784",
+    ),
+    "bigan": Entry(
+        "bigan", "BiGAN", "hybrid",
+        "A GAN that learns to encode: the critic judges pairs of image and code (ALI).",
+        "Donahue, Krahenbuhl & Darrell 2017, arXiv:1605.09782",
+    ),
     "vae-gan": Entry(
         "vae_gan", "VAEGAN", "hybrid",
         "A VAE whose decoder also plays against a critic that lends it its features as a measure of likeness.",
         "Larsen et al. 2016, arXiv:1512.09300",
     ),
+    "cvae-gan": Entry(
+        "cvae_gan", "CVAEGAN", "hybrid",
+        "The same, told the class.",
+        "Bao et al. 2017, arXiv:1703.10155",
+    ),
+    "joint-vae-gan": Entry(
+        "joint_vae_gan", "JointVAEGAN", "hybrid",
+        "A VAE and, in alternating phases, a GAN that learns its prior (article 000).",
+        "the articles' joint system, docs/articles.md",
+    ),
 }  # fmt: skip
+KINDS = {"autoencoder": "autoencoders", "vae": "VAEs", "gan": "GANs", "hybrid": "hybrids of the two"}
 
 
 def list_models() -> list[str]:
@@ -78,10 +149,13 @@ def register(name: str):
 
         @functools.wraps(init)
         def wrapped(self, *args, **kwargs):
-            bound = signature.bind(self, *args, **kwargs)
-            bound.apply_defaults()
+            given = signature.bind(self, *args, **kwargs).arguments
+            given |= next(
+                (given.pop(k) for k, p in signature.parameters.items() if p.kind is p.VAR_KEYWORD and k in given), {}
+            )
             init(self, *args, **kwargs)
-            self.args = {k: tuple(v) if isinstance(v, list) else v for k, v in list(bound.arguments.items())[1:]}
+            values = {k: given.get(k, p.default) for k, p in arguments(cls).items()}
+            self.args = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
         cls.__init__ = wrapped
         cls.name = name
@@ -91,16 +165,29 @@ def register(name: str):
 
 
 def arguments(function: Any) -> dict[str, inspect.Parameter]:
-    """The named parameters of a function or constructor, without self."""
-    target = function.__init__ if inspect.isclass(function) else function
-    return {k: p for k, p in inspect.signature(target, eval_str=True).parameters.items() if k != "self"}
+    """The named parameters of a function or constructor, without self. A constructor's `**options` stands for the
+    parameters of the next class's constructor, which it hands them to; its own defaults win. Names that begin with an
+    underscore are between classes."""
+    if not inspect.isclass(function):
+        return dict(inspect.signature(function, eval_str=True).parameters)
+    out: dict[str, inspect.Parameter] = {}
+    for init in (c.__dict__["__init__"] for c in function.__mro__ if "__init__" in c.__dict__):
+        own = inspect.signature(init, eval_str=True).parameters
+        named = {k: p for k, p in own.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        out |= {k: p for k, p in named.items() if k not in out and k != "self" and not k.startswith("_")}
+        if all(p.kind is not p.VAR_KEYWORD for p in own.values()):
+            break
+    return out
 
 
 def argument_help(function: Any) -> dict[str, str]:
-    """The lines of the docstring's `Args:` section by parameter name."""
-    doc = inspect.getdoc(function) or ""
-    _, _, section = doc.partition("Args:\n")
-    return {k: " ".join(v.split()) for k, v in re.findall(r"^ {4}(\w+): (.*(?:\n {6,}.*)*)", section, re.MULTILINE)}
+    """The lines of the docstring's `Args:` section by parameter name; a class's own before those of its bases."""
+    out: dict[str, str] = {}
+    for thing in function.__mro__ if inspect.isclass(function) else [function]:
+        _, _, section = (inspect.cleandoc(thing.__doc__ or "")).partition("Args:\n")
+        found = re.findall(r"^ {4}(\w+): (.*(?:\n {6,}.*)*)", section, re.MULTILINE)
+        out |= {k: " ".join(v.split()) for k, v in found if k not in out}
+    return out
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from latentforge.game import Game, Move, own_parameters
 from latentforge.journal import Journal
 from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, pack, seat_with, unpack
 from latentforge.run import Run
-from latentforge.samplers import Sampler
+from latentforge.samplers import SECONDS, Sampler
 from latentforge.saving import pick_device, save_result
 from latentforge.schedules import Schedule, budget, decay, ramp
 from latentforge.stopping import StopSignal
@@ -57,7 +57,7 @@ class Trainer:
         schedule: learning rate over the budget: constant, linear or cosine down to 0
         warmup: examples over which the learning rate rises from 0
         ema: half-life in examples of the averaged weights that sample and are saved; 0 for none
-        sampler: where sample() draws codes: the prior, or a Gaussian mixture fitted on the training codes
+        sampler: where codes are drawn: prior, gmm or flow fitted on the training codes, auto for the likeliest on validation
         checkpoint_every: examples between checkpoints; default: every 60 seconds
         tensorboard: also write TensorBoard files
         seed: seed of everything random
@@ -151,8 +151,9 @@ class Trainer:
             for c in self.clocks:
                 c.seen = seen
             self.model.settle(t)
+        self.fresh = self.streams[0].drawn - t.examples  # a round may draw several batches
         if self.average is not self.model:
-            update_average(self.average, self.model, self.seats, self.batch_size, self.streams[0].drawn)
+            update_average(self.average, self.model, self.seats, self.fresh, self.streams[0].drawn)
         self.journal.note(seen)
         for c, s in zip(self.clocks, self.streams, strict=True):
             c.round, c.examples = c.round + 1, s.drawn
@@ -240,19 +241,18 @@ class Trainer:
         return distributed.same(self.base_seconds + time.monotonic() - self.started, self.world)
 
     def done(self) -> bool:
-        if self.examples:
-            return self.clocks[0].examples >= self.examples
-        assert self.minutes is not None
-        budget_seconds = 60 * self.minutes
-        reserve = 0.0 if self.average.sampler_kind == "prior" else min(20.0, 0.1 * budget_seconds)  # fits the sampler
-        return distributed.agree(self.elapsed() > budget_seconds - reserve, self.world)
+        if self.examples or self.model.converged:
+            return self.model.converged or self.clocks[0].examples >= (self.examples or 0)
+        seconds = 60 * (self.minutes or 0)
+        reserve = min(SECONDS[self.average.sampler_kind], 0.1 * seconds)  # for fitting the sampler
+        return distributed.agree(self.elapsed() > seconds - reserve, self.world)
 
     def after_round(self) -> None:
         """Whatever is due between two rounds."""
         t, now = self.clocks[0], time.monotonic()
         stop = distributed.agree(self.stop.asked, self.world)
         every = self.examples // 200 if self.examples else None
-        crossed = every and t.examples // every > (t.examples - self.batch_size) // every
+        crossed = every and t.examples // every > (t.examples - self.fresh) // every
         if crossed or (not every and distributed.agree(now - self.logged_at > 1.0, self.world)):
             self.log()
         if self.checkpoint_every:
@@ -332,7 +332,7 @@ class Trainer:
             raise RunError("the weights are no longer finite; lower --lr, set --clip 1, or use --precision fp32.")
         torch.manual_seed(mix(self.seed, 0xF1))
         with torch.no_grad():
-            self.average.finish(self.data.train)
+            self.average.finish(self.data.train, self.data.validation)
         sampler, self.average.sampler = self.average.sampler, None
         self.model.load_state_dict(self.average.state_dict())
         self.model.sampler = sampler

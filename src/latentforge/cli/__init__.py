@@ -16,6 +16,7 @@ from latentforge.errors import InputError, Interrupted, RunError, suggest
 
 VERBS = {
     "models": "List the models, or show one with its arguments",
+    "explain": "Show what a model descends, term by term, and where it departs from its paper",
     "data": "Show which data sets are here; preview one",
     "train": "Train a model on images",
     "resume": "Continue a run from its last checkpoint",

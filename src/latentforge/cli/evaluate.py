@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -23,10 +24,13 @@ def command(run: Path, split: str, seed: int, as_json: bool) -> None:
     from latentforge.report.page import read_metrics
     from latentforge.run import Run
 
-    opened = Run.open(run)
-    rows = lf.evaluate(lf.load(run), data_of(opened), split, seed)
+    opened, model = Run.open(run), lf.load(run)
+    rows = lf.evaluate(model, data_of(opened), split, seed)
+    if not model.can_sample:
+        print(f"samples are not measured: {model.name} has no prior to draw codes from; train with --sampler gmm, flow or "
+              "auto", file=sys.stderr)  # fmt: skip
     kept = read_metrics(opened)
     kept[split] = {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
     write_text(run / "metrics.json", json.dumps(kept, indent=2) + "\n")
-    columns = ("measure", "value", "better", "baseline", "which", "reference", "is", "images")
+    columns = ("measure", "value", "better", "baseline", "which", "reference", "is", "images", "sampler")
     print_table([{c: r.get(c) for c in columns} for r in rows], as_json)

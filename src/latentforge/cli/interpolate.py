@@ -20,10 +20,12 @@ from latentforge.cli.inputs import image_source, open_images
 @click.option("--out", type=click.Path(path_type=Path), help="walks.png, images.npz or a directory")
 @image_source
 def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path | None, **source: str | None) -> None:
-    """Walk between the codes of pairs of images; between drawn codes where the model has no encoder."""
+    """Walk between the codes of pairs of images; between drawn codes where the model has no encoder. A conditional model
+    is told the label of the first of each pair."""
     import torch
 
     import latentforge as lf
+    from latentforge.data import Images
     from latentforge.tasks.output import check_place, write_images
 
     out = out or run / "interpolations.png"
@@ -31,9 +33,10 @@ def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path 
     model = lf.load(run)
     if model.has_encoder:
         images = open_images(run, model, **source)  # type: ignore[arg-type]
-        generator = torch.Generator().manual_seed(seed)
-        codes, _ = lf.embed(model, images[torch.randint(len(images), (2 * number,), generator=generator)].image)
+        ends = images[torch.randint(len(images), (2 * number,), generator=torch.Generator().manual_seed(seed))]
+        codes, y = lf.embed(model, Images(ends.image, ends.label))[0], model.labels_of(ends)
     else:
-        codes = model.draw_codes(2 * number, seed)
-    walks = lf.interpolate(model, codes[:number], codes[number:], steps, path)
+        y = model.draw_labels(2 * number, seed=seed)
+        codes = model.draw_codes(2 * number, seed, y)
+    walks = lf.interpolate(model, codes[:number], codes[number:], steps, path, None if y is None else y[:number])
     print(write_images(walks.flatten(0, 1), out, columns=steps))

@@ -22,10 +22,17 @@ def command(name: str | None, as_json: bool, show_presets: bool) -> None:
         rows = [{"preset": p, "about": presets.load(p)["about"]} for p in presets.list_presets()]
         print_table(rows, as_json)
     elif name is None:
-        rows = [
-            {"model": k, "kind": v.kind, "what it is": v.summary, "paper": v.paper} for k, v in registry.MODELS.items()
-        ]
-        print_table(rows, as_json)
+        kinds = list(registry.KINDS)
+        models = sorted(registry.MODELS.items(), key=lambda item: kinds.index(item[1].kind))
+        rows = [{"model": k, "kind": v.kind, "what it is": v.summary, "paper": v.paper} for k, v in models]
+        if as_json:
+            print_table(rows, True)
+            return
+        width = max(len(r["model"]) for r in rows)
+        for kind, title in registry.KINDS.items():
+            print(f"\n{title}")
+            for r in (r for r in rows if r["kind"] == kind):
+                print(f"  {r['model']:<{width}}  {r['what it is']}\n  {'':<{width}}  {r['paper']}")
     else:
         about = registry.describe(name)
         if as_json:

@@ -28,8 +28,8 @@ def command(run: Path, number: int, out: Path | None, **source: str | None) -> N
     model = lf.load(run)
     need_encoder(model)
     images = open_images(run, model, **source)  # type: ignore[arg-type]
-    originals = images[images.spread(number)].image
-    rebuilt = model.reconstruct(originals)
+    chosen = images[images.spread(number)]
+    originals, rebuilt = chosen.image, model.reconstruct(chosen.image, model.labels_of(chosen))
     mse = (rebuilt.cpu() - originals.cpu()).square().mean().item()
     if out.suffix.lower() == ".npz":
         text = write_arrays(out, images=to_uint8(originals), reconstructions=to_uint8(rebuilt))

@@ -145,25 +145,57 @@ def _integers(array: np.ndarray, where: str) -> tuple[np.ndarray, list[str]]:
 
 
 def labels_from_array(array: Any, count: int, where: str) -> np.ndarray:
-    """Integer labels as (N,) int64, not yet made contiguous. Raises InputError unless integer, (N,) or (N, 1)."""
+    """Classes (N,) int64, not yet made contiguous, or descriptors (N, D) float32.
+
+    Integers, (N,) or (N, 1), are classes. Floating point, (N, D), are descriptors; so is (N,), with D = 1, unless every
+    value is whole: such numbers may be meant as classes, and the user has to say which. Raises InputError for that and
+    for anything else, NaN and infinity among it.
+    """
     if isinstance(array, list | tuple):
         try:
             array = np.asarray(array)
         except (ValueError, OverflowError):
-            raise InputError(f"{where}: a list that is not one integer per image") from None
+            raise InputError(f"{where}: a list that is not one integer per image, or one row of numbers") from None
     array = _numpy(array, where)
+    if array.dtype.kind == "f":
+        return _descriptors(array, count, where)
     shape = "x".join(str(n) for n in array.shape) or "a single number"
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
-        raise InputError(f"{where}: labels have shape {shape}; give one integer per image, (N,) or (N, 1)")
+        more = ", or descriptors (N, D) in floating point" if array.ndim == 2 and array.dtype.kind in "iu" else ""
+        raise InputError(f"{where}: labels have shape {shape}; give one integer per image, (N,) or (N, 1){more}")
     if array.dtype.kind not in "iu":
         raise InputError(f"{where}: labels of type {array.dtype}; give integers, e.g. labels.astype('int64')")
-    if len(array) != count:
-        raise InputError(f"{where}: {len(array):,} labels for {count:,} images; give one label per image")
+    _one_each(array, count, where)
     if len(array) and int(array.max()) > np.iinfo(np.int64).max:
         raise InputError(f"{where}: label {int(array.max())} is beyond 64-bit integers; number the classes from 0")
     return array.astype(np.int64)
+
+
+def _descriptors(array: np.ndarray, count: int, where: str) -> np.ndarray:
+    shape = "x".join(str(n) for n in array.shape) or "a single number"
+    if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[1] == 0):
+        raise InputError(f"{where}: descriptors have shape {shape}; give one row of numbers per image, (N, D)")
+    _one_each(array, count, where)
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(array, np.float32).reshape(count, -1)
+    if not np.isfinite(values).all():
+        first = int(np.argmin(np.isfinite(values).all(1)))
+        raise InputError(
+            f"{where}: descriptors are NaN or beyond 32-bit floats, first for image {first}; remove or replace them"
+        )
+    if array.ndim == 1 and (values == np.round(values)).all():
+        raise InputError(
+            f"{where}: labels of type {array.dtype}, all of them whole numbers; give classes as integers, "
+            "labels.astype('int64'), or a descriptor as labels.reshape(-1, 1)"
+        )
+    return values
+
+
+def _one_each(array: np.ndarray, count: int, where: str) -> None:
+    if len(array) != count:
+        raise InputError(f"{where}: {len(array):,} labels for {count:,} images; give one label per image")
 
 
 def parts_from_arrays(arrays: Mapping[str, tuple[Any, Any, str]], source: str, where: str) -> Found:
@@ -179,19 +211,29 @@ def parts_from_arrays(arrays: Mapping[str, tuple[Any, Any, str]], source: str, w
         notes += more
         labels[split] = None if label is None else labels_from_array(label, len(images[split]), f"{name} (labels)")
     if len({x.dtype for x in images.values()}) > 1:
-        kinds = ", ".join(f"{split} {x.dtype}" for split, x in images.items())
-        raise InputError(f"{where}: splits of different types ({kinds}); store them all alike")
+        listed = ", ".join(f"{split} {x.dtype}" for split, x in images.items())
+        raise InputError(f"{where}: splits of different types ({listed}); store them all alike")
     missing = [split for split, y in labels.items() if y is None]
     if missing and len(missing) < len(labels):
         raise InputError(f"{where}: no labels for {', '.join(missing)}, but for the rest; add them or drop the others")
+    kinds = {split: _kind(y) for split, y in labels.items()}
+    if len(set(kinds.values())) > 1:
+        listed = ", ".join(f"{split} {kind}" for split, kind in kinds.items())
+        raise InputError(f"{where}: labels of different kinds ({listed}); store them all alike")
     classes = _contiguous(labels, notes)
     parts = {split: Part(images[split], labels[split]) for split in images}
     return Found(source, parts["train"], parts.get("validation"), parts.get("test"), classes, notes)
 
 
+def _kind(labels: np.ndarray | None) -> str:
+    if labels is None:
+        return "none"
+    return "classes" if labels.ndim == 1 else f"{labels.shape[1]} descriptors"
+
+
 def _contiguous(labels: dict[str, np.ndarray | None], notes: list[str]) -> list[str] | None:
-    """Renumber labels in place to 0..K-1 where they are not; the original values become the class names."""
-    present = [y for y in labels.values() if y is not None]
+    """Renumber classes in place to 0..K-1 where they are not; the original values become the class names."""
+    present = [y for y in labels.values() if y is not None and y.ndim == 1]
     if not present:
         return None
     values = np.unique(np.concatenate([np.unique(y) for y in present]))
@@ -344,6 +386,8 @@ def _label_column(column: Any, label: str, metadata: dict, name: str) -> tuple[n
         texts = sorted(set(values), key=natural)
         number = {text: i for i, text in enumerate(texts)}
         return np.array([number[v] for v in values], np.int64), [shown(text) for text in texts]
+    if values.dtype.kind == "f":
+        raise InputError(f"{name}: column '{label}' is {values.dtype}; store classes as integers or texts")
     labels = labels_from_array(values, len(values), f"{name} column '{label}'")
     classes = _class_names(metadata, label)
     if classes is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):

@@ -14,7 +14,7 @@ class Batch:
     """B examples on one device."""
 
     image: Tensor  # (B, C, H, W) float32 in [0, 1]
-    label: Tensor | None  # (B,) int64 class, None where the set has no labels
+    label: Tensor | None  # (B,) int64 class or (B, D) float32 descriptors, None where the set has no labels
     index: Tensor  # (B,) int64 row in the split
 
     def __len__(self) -> int:
@@ -22,7 +22,8 @@ class Batch:
 
 
 class Images:
-    """One split held in memory: `pixels` (N, C, H, W), uint8 or float32 in [0, 1], and `labels` (N,) int64 or None."""
+    """One split held in memory: `pixels` (N, C, H, W), uint8 or float32 in [0, 1], and `labels`, which are None, classes
+    (N,) int64 or descriptors (N, D) float32."""
 
     def __init__(self, pixels: Tensor, labels: Tensor | None = None):
         self.pixels = pixels

@@ -18,12 +18,13 @@ from latentforge.data.arrays import conform, parts_from_arrays, read_numpy, read
 from latentforge.data.batch import Images
 from latentforge.data.decode import SMALLEST, SUFFIXES, Found, Part, Size, shown
 from latentforge.data.folder import read_folder
+from latentforge.data.modes import Modes
 from latentforge.errors import InputError, suggest
 
 
 @dataclass
 class Dataset:
-    """Three splits of images of one shape."""
+    """Three splits of images of one shape, with classes, descriptors or neither."""
 
     name: str
     source: str  # where it came from, for people
@@ -32,6 +33,13 @@ class Dataset:
     test: Images
     classes: list[str] | None = None  # names of the labels 0..K-1, None where there are no names
     notes: list[str] = field(default_factory=list)  # what the user should be told about how it was read
+    modes: Modes | None = None  # the components, where the images are points of a known mixture
+    descriptors: list[str] | None = None  # names of the descriptors, None where labels are classes or missing
+
+    def __post_init__(self) -> None:
+        labels = self.train.labels
+        if self.descriptors is None and labels is not None and labels.is_floating_point():
+            self.descriptors = [f"d{i}" for i in range(labels.shape[1])]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -40,8 +48,8 @@ class Dataset:
 
     @cached_property
     def num_classes(self) -> int:
-        """The number of classes; 0 where there are no labels."""
-        if self.train.labels is None:
+        """The number of classes; 0 where there are no labels, or descriptors."""
+        if self.train.labels is None or self.descriptors is not None:
             return 0
         if self.classes is not None:
             return len(self.classes)
@@ -70,7 +78,7 @@ def split(
 ) -> tuple[Images, Images, Images]:
     """Cut 80/10/10 by `seed`: train, validation, test, each in the original order.
 
-    images (N, C, H, W); labels (N,) int64 or None; strata (N,): each of its values is cut 80/10/10 by itself.
+    images (N, C, H, W); labels (N,) int64, (N, D) float32 or None; strata (N,): each of its values is cut 80/10/10 by itself.
     Raises InputError for fewer than 8 images.
     """
     pixels = np.asarray(images)
@@ -91,7 +99,9 @@ def open_data(
     """The data set at `source`, in memory.
 
     source: a named set (`latentforge data` lists them); a folder of images; an .npz, .npy or .parquet file; an array
-    or tensor (N, H, W), (N, H, W, C) or (N, C, H, W); a tuple (images, labels); or a Dataset, returned unchanged.
+    or tensor (N, H, W), (N, H, W, C) or (N, C, H, W); a tuple (images, labels); or a Dataset, returned unchanged. Labels
+    of arrays and .npz files are classes where they are integers and descriptors where they are floating point
+    (`arrays.labels_from_array` has the rule).
     data_dir: where named sets are looked for first. image_size: None, a side, or (H, W): every image is cropped at the
     centre to that aspect and resized. channels: 1 to 4, forced on every image. skip_bad: leave unusable files out, with
     a note. seed: of the 80/10/10 cut of own data.
@@ -112,13 +122,18 @@ def open_data(
             )
         return source
     name, found = _find(source, data_dir, size, channels, skip_bad)
+    if found.modes is not None and (size, channels) != (None, None):
+        raise InputError(
+            f"{name}: points in the plane have neither size nor channels; leave out image_size and channels"
+        )
     for part in ("train", "validation", "test"):
         if getattr(found, part) is not None:
             setattr(found, part, conform(getattr(found, part), size, channels, name))
     where = "data" if isinstance(source, np.ndarray | Tensor | tuple) else shown(source)
     strata = found.train.labels if found.fixed else None
     parts = _three(found, where, 0 if found.fixed else seed, strata)
-    return Dataset(name, found.source, **parts, classes=found.classes, notes=found.notes)
+    return Dataset(name, found.source, **parts, classes=found.classes, notes=found.notes, modes=found.modes,
+                   descriptors=found.descriptors)  # fmt: skip
 
 
 def _image_size(value: int | str | Size | None) -> Size | None:
@@ -229,5 +244,8 @@ def _tenths(n: int, seed: int, cuts: int, strata: np.ndarray | None) -> list[np.
 
 
 def _images(part: Part) -> Images:
-    labels = None if part.labels is None else torch.from_numpy(np.ascontiguousarray(part.labels, np.int64))
-    return Images(torch.from_numpy(np.ascontiguousarray(part.pixels)), labels)
+    pixels = torch.from_numpy(np.ascontiguousarray(part.pixels))
+    if part.labels is None:
+        return Images(pixels)
+    kind = np.float32 if part.labels.dtype.kind == "f" else np.int64
+    return Images(pixels, torch.from_numpy(np.ascontiguousarray(part.labels, kind)))

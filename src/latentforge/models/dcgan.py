@@ -13,19 +13,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from latentforge.game import Game, Seat
-from latentforge.models.gan import critic_logits, play_gan
+from latentforge.duel import Duel
+from latentforge.game import Seat
 from latentforge.nets import ConvCritic, ConvDecoder, normal_, published
-from latentforge.parts.adversarial import GeneratorLoss
-from latentforge.parts.noise import Noise, draw_noise
+from latentforge.parts.noise import Noise
 from latentforge.registry import register
 
 
 @register("dcgan")
-class DCGAN(Game):
+class DCGAN(Duel):
     """Critic and generator, in turn.
 
     Args:
@@ -35,10 +33,8 @@ class DCGAN(Game):
         net: networks of both players: dcgan (the paper's, any size), or those of an article
         critic_net: networks of the critic where they differ from net
         width: channels next to the image in both networks, doubled at every halving
-        loss: what the generator descends, -log D(G(z)) or log(1 - D(G(z)))
     """
 
-    pixel_range = (-1.0, 1.0)
     batch_coupled = True
 
     def __init__(
@@ -49,10 +45,10 @@ class DCGAN(Game):
         net: Literal["dcgan", "article-003", "article-004"] = "dcgan",
         critic_net: Literal["same", "dcgan", "article-003", "article-004"] = "same",
         width: int = 64,
-        loss: GeneratorLoss = "nonsaturating",
+        **rules,
     ):
-        super().__init__()
-        self.image_shape, self.latent_dim, self.noise, self.loss = image_shape, latent_dim, noise, loss
+        super().__init__(**rules)
+        self.image_shape, self.latent_dim, self.noise = image_shape, latent_dim, noise
         if net == "article-003":
             self.generator = published.article_003_generator(latent_dim, image_shape)
         elif net == "article-004":
@@ -66,6 +62,7 @@ class DCGAN(Game):
             self.critic = published.article_004_critic(image_shape)
         else:
             self.critic = normal_(ConvCritic(image_shape, width, norm=True))
+        self.generator, self.critic = self.loosened(self.generator), self.armed(self.critic)
 
     def players(self):
         return {"critic": [self.critic], "generator": [self.generator]}
@@ -74,14 +71,5 @@ class DCGAN(Game):
         seat = Seat(lr=2e-4, betas=(0.5, 0.999))
         return {"critic": seat, "generator": seat}
 
-    def play(self, data, t):
-        yield from play_gan(self, data, t)
-
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.generator(z)
-
-    def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
-        return draw_noise(self.noise, generator, n, self.latent_dim)
-
-    def evaluate(self, batch):
-        return critic_logits(self, batch)

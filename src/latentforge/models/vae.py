@@ -18,10 +18,12 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
 
 from latentforge import nets
-from latentforge.game import Game, Seat
-from latentforge.parts.gaussian import Diagonal, Full, Squashed, kl_between
+from latentforge.game import Game, Seat, Term
+from latentforge.nets.condition import Condition
+from latentforge.parts.gaussian import Diagonal, Full, Squashed, cholesky_factor, fill, kl_between
 from latentforge.parts.likelihood import bernoulli_nll, gaussian_nll
 from latentforge.registry import register
 from latentforge.schedules import ramp
@@ -69,6 +71,7 @@ class VAE(Game):
         prior_mean: tuple[float, ...] = (0.0,),
         prior_scale: tuple[float, ...] = (1.0,),
         posterior: Literal["diagonal", "full"] = "diagonal",
+        _condition: Condition | None = None,
     ):
         super().__init__()
         self.image_shape, self.latent_dim, self.likelihood = image_shape, latent_dim, likelihood
@@ -85,24 +88,27 @@ class VAE(Game):
         numbers = 2 * z if posterior == "diagonal" else z + z * (z + 1) // 2
         c, h, w = image_shape
         out_shape = (2 * c, h, w) if likelihood == "pixel-gaussian" else image_shape
-        self.encoder = nets.encoder(net, image_shape, numbers, hidden, width, kernel)
-        self.decoder = nets.decoder(net, z, out_shape, hidden, width, kernel)
+        shown, told = self.be_told(_condition, image_shape)
+        self.encoder = nets.encoder(net, shown, numbers, hidden, width, kernel)
+        self.decoder = nets.decoder(net, z + told, out_shape, hidden, width, kernel)
         learned = likelihood == "learned-gaussian"
         self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)), requires_grad=learned) if learned else None
         self.fixed_log_sigma = math.log(sigma)
 
     def players(self):
-        extra = [] if self.log_sigma is None else [nn.ParameterList([self.log_sigma])]
+        extra: list[nn.Module] = [] if self.log_sigma is None else [nn.ParameterList([self.log_sigma])]
+        extra += [] if self.condition is None else [self.condition, self.plane]
         return {"vae": [self.encoder, self.decoder, *extra]}
 
     def seats(self):
         return {"vae": Seat(lr=1e-3)}
 
     def play(self, data, t):
-        x = next(data).image  # (B, C, H, W)
-        q = self.posterior_of(x)
+        batch = next(data)
+        x, y = batch.image, self.labels_of(batch, t)  # (B, C, H, W)
+        q = self.posterior_of(self.seen(x, t), y)
         z = self.code(q, t.randn(len(x), self.latent_dim))
-        nll, kl = self.reconstruction_nll(z, x).mean(), self.kl(q)
+        nll, kl = self.reconstruction_nll(z, x, y).mean(), self.kl(q)
         cost = kl.mean()
         if self.free_bits and isinstance(q, Diagonal):
             cost = q.kl_per_dimension().mean(0).clamp(min=self.free_bits).sum()
@@ -112,9 +118,13 @@ class VAE(Game):
         t.log("kl_nats", kl)
         yield {"vae": loss}
 
-    def posterior_of(self, x: Tensor) -> Diagonal | Full:
-        """q(u | x); the code z is u, or its squashed form under the uniform prior."""
-        h = self.encoder(x).float()
+    def seen(self, x: Tensor, t) -> Tensor:
+        """What the encoder is shown of x while training."""
+        return x
+
+    def posterior_of(self, x: Tensor, y: Tensor | None = None) -> Diagonal | Full:
+        """q(u | x, y); the code z is u, or its squashed form under the uniform prior."""
+        h = self.encoder(self.show(x, y)).float()
         mean, rest = h[:, : self.latent_dim], h[:, self.latent_dim :]
         return Diagonal(mean, rest) if self.posterior == "diagonal" else Full(mean, rest)
 
@@ -129,9 +139,9 @@ class VAE(Game):
             return q.kl_per_dimension().sum(1)
         return kl_between(q.mean, q.tril(), self.prior_mean[None], self.prior_scale[None])
 
-    def reconstruction_nll(self, z: Tensor, x: Tensor) -> Tensor:
-        """-log p(x | z), (B,) nats."""
-        out = self.decoder(z).float()
+    def reconstruction_nll(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """-log p(x | z, y), (B,) nats."""
+        out = self.decoder(self.tell(z, y)).float()
         if self.likelihood == "bernoulli":
             return bernoulli_nll(out, x)
         if self.likelihood == "pixel-gaussian":
@@ -141,12 +151,12 @@ class VAE(Game):
         log_sigma = self.fixed_log_sigma if self.log_sigma is None else self.log_sigma.clamp(min=math.log(1 / 255))
         return gaussian_nll(torch.sigmoid(out), x, log_sigma)
 
-    def encode(self, image: Tensor) -> Diagonal | Full | Squashed:
-        q = self.posterior_of(image)
+    def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal | Full | Squashed:
+        q = self.posterior_of(image, y)
         return Squashed(q) if self.prior == "uniform" else q
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(self.decoder(z)[:, : self.image_shape[0]])
+        return torch.sigmoid(self.decoder(self.tell(z, y))[:, : self.image_shape[0]])
 
     def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
         u = torch.randn(n, self.latent_dim, generator=generator)
@@ -154,29 +164,27 @@ class VAE(Game):
             return Squashed.squash(u)
         return self.prior_mean.cpu() + u @ self.prior_scale.cpu().T
 
+    def log_prior(self, z: Tensor) -> Tensor:
+        if self.prior == "uniform":
+            return torch.where(z.abs().amax(1) <= 1, -self.latent_dim * math.log(2), -torch.inf)
+        return self.log_base(z)
+
+    def log_base(self, u: Tensor) -> Tensor:
+        """log density, (B,) nats, of the Gaussian prior of u; u is the code but for the uniform prior's squashing."""
+        return MultivariateNormal(self.prior_mean, scale_tril=self.prior_scale).log_prob(u.to(self.prior_mean))
+
     def evaluate(self, batch):
-        x = batch.image
-        q = self.posterior_of(x)
+        x, y = batch.image, self.labels_of(batch)
+        q = self.posterior_of(x, y)
         noise = torch.randn(len(x), self.latent_dim).to(x.device)
-        nll, kl = self.reconstruction_nll(self.code(q, noise), x), self.kl(q)
-        mse = (self.generate(self.encode(x).mean) - x).square().flatten(1).mean(1)
+        nll, kl = self.reconstruction_nll(self.code(q, noise), x, y), self.kl(q)
+        mse = (self.generate(self.encode(x, y).mean, y) - x).square().flatten(1).mean(1)
         return {"loss_nats": nll + kl, "nll_nats": nll, "kl_nats": kl, "reconstruction_mse": mse}
 
-
-def fill(values: tuple[float, ...], z: int, name: str) -> Tensor:
-    """(Z,) from one number or Z of them."""
-    if len(values) not in (1, z):
-        raise ValueError(f"{name} has {len(values)} numbers; give one, or one per dimension of the code ({z})")
-    return torch.tensor(values, dtype=torch.float32).expand(z).clone()
-
-
-def cholesky_factor(values: tuple[float, ...], z: int) -> Tensor:
-    """(Z, Z) lower triangular from one number, Z numbers (its diagonal) or Z (Z + 1) / 2 (row by row)."""
-    if len(values) != z * (z + 1) // 2 or z == 1:
-        scale = torch.diag(fill(values, z, "prior_scale"))
-    else:
-        scale = torch.zeros(z, z)
-        scale[tuple(torch.tril_indices(z, z))] = torch.tensor(values, dtype=torch.float32)
-    if (scale.diagonal() <= 0).any():
-        raise ValueError("prior_scale needs positive numbers on its diagonal")
-    return scale
+    def objective(self):
+        given = "" if self.condition is None else ", y"
+        prior = "U(-1, 1)" if self.prior == "uniform" else "N(0, I)" if self.standard else "N(m, S)"
+        return [[
+            Term("vae", f"-log p(x|z{given})  ({self.likelihood}, nats),  z ~ q(z|x{given})"),
+            Term("vae", f"KL(q(z|x{given}) || {prior})", self.beta),
+        ]]  # fmt: skip

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
 from latentforge.nets import published
 from latentforge.nets.conv import ConvCritic, ConvDecoder, ConvEncoder
-from latentforge.nets.mlp import MLPCritic, MLPDecoder, MLPEncoder, normal_
+from latentforge.nets.mlp import MLPCritic, MLPDecoder, MLPEncoder, he_, normal_
 
 Net = Literal["mlp", "conv", "article-001", "article-004"]
 
@@ -33,7 +33,25 @@ def decoder(net: str, in_dim: int, image_shape, hidden: tuple[int, ...], width: 
     return MLPDecoder(in_dim, image_shape, hidden[::-1])
 
 
+def generator(net: str, in_dim: int, image_shape, hidden: tuple[int, ...], width: int, norm: bool) -> nn.Module:
+    """(B, in_dim) -> (B, C, H, W) in [-1, 1]: mlp or conv, with batch norm (of convolutions) or He's initialisation."""
+    body = (
+        MLPDecoder(in_dim, image_shape, hidden) if net == "mlp" else ConvDecoder(in_dim, image_shape, width, norm=norm)
+    )
+    return nn.Sequential(start(body, net, norm), nn.Tanh())
+
+
+def critic(net: str, image_shape, hidden: tuple[int, ...], width: int, norm: bool) -> Any:
+    """(B, C, H, W) -> logits (B,): mlp or conv, with batch norm (of convolutions) or He's initialisation."""
+    body = MLPCritic(image_shape, hidden) if net == "mlp" else ConvCritic(image_shape, width, norm=norm)
+    return start(body, net, norm)
+
+
+def start(module: nn.Module, net: str, norm: bool) -> nn.Module:
+    return normal_(module) if norm and net != "mlp" else he_(module)
+
+
 __all__ = [
     "ConvCritic", "ConvDecoder", "ConvEncoder", "MLPCritic", "MLPDecoder", "MLPEncoder", "Net",
-    "decoder", "encoder", "normal_", "published",
+    "critic", "decoder", "encoder", "generator", "he_", "normal_", "published",
 ]  # fmt: skip

@@ -45,13 +45,17 @@ def channels(width: int, steps: int) -> list[int]:
 class ConvEncoder(nn.Module):
     """(B, C, H, W) -> (B, out_dim): strided convolutions, then one linear layer."""
 
-    def __init__(self, image_shape, out_dim: int, width: int, kernel: int = 4, norm: bool = False):
+    def __init__(
+        self, image_shape, out_dim: int, width: int, kernel: int = 4, norm: bool = False,
+        activation: nn.Module | None = None,
+    ):  # fmt: skip
         super().__init__()
         c, h, w = image_shape
         sizes = halvings(h, w, kernel)
         layers: list[nn.Module] = []
         for out in channels(width, len(sizes) - 1)[: len(sizes) - 1]:
-            layers += [down(c, out, kernel, bias=not norm)] + [nn.BatchNorm2d(out)] * norm + [nn.ReLU(inplace=True)]
+            layers += [down(c, out, kernel, bias=not norm)] + [nn.BatchNorm2d(out)] * norm
+            layers.append(activation or nn.ReLU(inplace=True))
             c = out
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(c * math.prod(sizes[-1]), out_dim)

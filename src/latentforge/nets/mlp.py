@@ -44,12 +44,12 @@ class MLPCritic(nn.Module):
 
     def __init__(self, image_shape, hidden: tuple[int, ...]):
         super().__init__()
-        self.body = dense((math.prod(image_shape), *hidden), nn.LeakyReLU(0.2))
+        self.body = nn.Sequential(nn.Flatten(), *dense((math.prod(image_shape), *hidden), nn.LeakyReLU(0.2)))
         self.head = nn.Sequential(nn.LeakyReLU(0.2), nn.Linear(hidden[-1], 1))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(logits (B,), features (B, F))."""
-        f = self.body(x.flatten(1))
+        f = self.body(x)
         return self.head(f)[:, 0], f
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,5 +74,19 @@ def normal_(module: nn.Module, stddev: float = 0.02) -> nn.Module:
         elif isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d):
             nn.init.normal_(m.weight, 1.0, stddev)
         if getattr(m, "bias", None) is not None and isinstance(m.bias, torch.Tensor):
+            nn.init.zeros_(m.bias)
+    return module
+
+
+def he_(module: nn.Module, slope: float = 0.2) -> nn.Module:
+    """Normal weights that keep the scale of what passes a (leaky) ReLU (He et al. 2015, arXiv:1502.01852), zero biases;
+    for networks without normalisation."""
+    for m in module.modules():
+        if isinstance(m, nn.ConvTranspose2d):  # each output sees 1 / stride^2 of the kernel
+            fan = m.in_channels * math.prod(m.kernel_size) / math.prod(m.stride)
+            nn.init.normal_(m.weight, 0.0, math.sqrt(2 / ((1 + slope**2) * fan)))
+        elif isinstance(m, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight, slope)
+        if isinstance(m, nn.ConvTranspose2d | nn.Linear | nn.Conv2d) and m.bias is not None:
             nn.init.zeros_(m.bias)
     return module

@@ -1,24 +1,61 @@
-"""Losses of a critic and a generator on logits (B,) or (B, 1), per example, in nats, in float32.
+"""What critic and generator descend, on logits (B,) or (K, B) for K kinds of fakes: per example, in float32.
 
-D(x) is sigmoid(logit). `nonsaturating` and `minimax` share the critic's loss (Goodfellow et al. 2014, Algorithm 1);
-they differ in what the generator descends: -log D(G(z)), or log(1 - D(G(z))).
+D(x) is sigmoid(logit) for `nonsaturating` and `minimax` (Goodfellow et al. 2014, Algorithm 1), which share the critic's
+loss and differ in what the generator descends, -log D(G(z)) or log(1 - D(G(z))). `least-squares`: Mao et al. 2017,
+arXiv:1611.04076, equation 9, targets 1 and 0. `hinge`: Lim & Ye 2017, arXiv:1705.02894. `wasserstein`: Arjovsky et al.
+2017, arXiv:1701.07875, equation 3. `relativistic`: pairs of a real and a generated image, Jolicoeur-Martineau 2019,
+arXiv:1807.00734, as in R3GAN (Huang et al. 2024, arXiv:2501.05441, equation 2).
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GeneratorLoss = Literal["nonsaturating", "minimax"]
+Loss = Literal["nonsaturating", "minimax", "least-squares", "hinge", "wasserstein", "relativistic"]
+PROBABILISTIC = ("nonsaturating", "minimax")  # their logits are log odds
 
 
-def critic_loss(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """(-log D(x), -log(1 - D(G(z)))): the critic descends their sum."""
-    return F.softplus(-real.float()), F.softplus(fake.float())
+def critic_loss(
+    real: Tensor, fake: Tensor, kind: Loss = "nonsaturating", smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """The critic's cost of real and of generated examples; it descends their sum. `smoothing` takes the target of real
+    examples from 1 to 1 - smoothing (Salimans et al. 2016, section 3.4), where the loss has targets."""
+    real, fake = real.float(), fake.float()
+    if kind in PROBABILISTIC:
+        return F.softplus(-real) + smoothing * real, F.softplus(fake)
+    if kind == "least-squares":
+        return (real - (1 - smoothing)).square(), fake.square()
+    if kind == "hinge":
+        return F.relu(1 - real), F.relu(1 + fake)
+    if kind == "wasserstein":
+        return -real, fake
+    half = 0.5 * F.softplus(fake - real)
+    return half, half
 
 
-def generator_loss(fake: Tensor, kind: GeneratorLoss = "nonsaturating") -> Tensor:
-    """What the generator descends."""
-    return F.softplus(-fake.float()) if kind == "nonsaturating" else -F.softplus(fake.float())
+def generator_loss(fake: Tensor, kind: Loss = "nonsaturating", real: Tensor | None = None) -> Tensor:
+    """What the generator descends; the relativistic loss compares with the critic's verdict on `real` images."""
+    fake = fake.float()
+    if kind == "nonsaturating":
+        return F.softplus(-fake)
+    if kind == "minimax":
+        return -F.softplus(fake)
+    if kind == "least-squares":
+        return (fake - 1).square()
+    if kind in ("hinge", "wasserstein"):
+        return -fake
+    if real is None:
+        raise ValueError("the relativistic loss needs the critic's verdict on real images")
+    return F.softplus(real.float() - fake)
+
+
+def encoder_loss(real: Tensor, kind: Loss = "nonsaturating") -> Tensor:
+    """What the maker of the *real* pairs descends where they can be made to look fake (BiGAN's encoder): the generator's
+    loss with the roles exchanged. Zero under the relativistic loss, whose generator loss pairs both already."""
+    if kind == "relativistic":
+        return torch.zeros_like(real, dtype=torch.float32)
+    return generator_loss(1 - real if kind == "least-squares" else -real, kind)

@@ -129,3 +129,22 @@ class Point:
 
     def sample(self, noise: Tensor | None = None) -> Tensor:
         return self.mean
+
+
+def fill(values: tuple[float, ...], z: int, name: str) -> Tensor:
+    """(Z,) from one number or Z of them."""
+    if len(values) not in (1, z):
+        raise ValueError(f"{name} has {len(values)} numbers; give one, or one per dimension of the code ({z})")
+    return torch.tensor(values, dtype=torch.float32).expand(z).clone()
+
+
+def cholesky_factor(values: tuple[float, ...], z: int) -> Tensor:
+    """(Z, Z) lower triangular from one number, Z numbers (its diagonal) or Z (Z + 1) / 2 (row by row)."""
+    if len(values) != z * (z + 1) // 2 or z == 1:
+        scale = torch.diag(fill(values, z, "prior_scale"))
+    else:
+        scale = torch.zeros(z, z)
+        scale[tuple(torch.tril_indices(z, z))] = torch.tensor(values, dtype=torch.float32)
+    if (scale.diagonal() <= 0).any():
+        raise ValueError("prior_scale needs positive numbers on its diagonal")
+    return scale

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,3 +33,13 @@ def bernoulli_floor(x: Tensor) -> Tensor:
     """The entropy of the pixels (B,): the least value `bernoulli_nll` can take on grey values x in [0, 1]."""
     x = x.double()
     return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1)
+
+
+def elbo_measures(game: Any, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
+    """What a model with a Gaussian posterior, N(0, I) as prior and a Bernoulli decoder says of images (B, C, H, W): loss,
+    likelihood and KL in nats, and the squared error per pixel of the decoded mean; each (B,)."""
+    q = game.encode(x, y)
+    code = q.sample(torch.randn(len(x), game.latent_dim).to(x.device))
+    nll, kl = bernoulli_nll(game.decoder(game.tell(code, y)), x), q.kl_per_dimension().sum(1)
+    mse = (game.generate(q.mean, y) - x).square().flatten(1).mean(1)
+    return {"loss_nats": nll + kl, "nll_nats": nll, "kl_nats": kl, "reconstruction_mse": mse}

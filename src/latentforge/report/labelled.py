@@ -6,13 +6,16 @@ import io
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from latentforge.data.batch import Images
 from latentforge.report.grid import picture, to_uint8
 
 
-def labelled_grid(images: Images, classes: list[str] | None, n: int = 25) -> Image.Image:
-    """A 5-column figure of the first `n` images."""
+def labelled_grid(
+    images: Images, classes: list[str] | None, descriptors: list[str] | None = None, n: int = 25
+) -> Image.Image:
+    """A 5-column figure of the first `n` images; of descriptors the first four are written out."""
     from matplotlib.figure import Figure
 
     batch = images[torch.arange(min(n, len(images)))]
@@ -24,9 +27,19 @@ def labelled_grid(images: Images, classes: list[str] | None, n: int = 25) -> Ima
         axes.imshow(shown.convert("RGBA"), interpolation="nearest")
         axes.axis("off")
         if batch.label is not None:
-            k = int(batch.label[i])
-            axes.set_title(classes[k] if classes else str(k), fontsize=9)
+            text = caption(batch.label[i], classes, descriptors)
+            axes.set_title(text, fontsize=7 if "\n" in text else 9, parse_math=False)
     figure.tight_layout()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return Image.open(buffer)
+
+
+def caption(label: Tensor, classes: list[str] | None, descriptors: list[str] | None) -> str:
+    """The name of a class (), or descriptors (D,) two to a line."""
+    if label.ndim == 0:
+        return classes[int(label)] if classes else str(int(label))
+    names = descriptors or [f"d{i}" for i in range(len(label))]
+    told = [f"{name} {float(value):.3g}" for name, value in zip(names[:4], label, strict=False)]
+    lines = [", ".join(told[i : i + 2]) for i in range(0, len(told), 2)]
+    return "\n".join(lines) + (" …" if len(label) > 4 else "")

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from latentforge import registry
+from latentforge.data.modes import is_points
 from latentforge.display import HIDDEN, clock
 from latentforge.files import write_text
 from latentforge.run import Run
@@ -47,6 +48,7 @@ def write_report(run: Run) -> Path:
         summary=known.summary if known else "",
         paper=known.paper if known else "",
         images=images,
+        points=is_points(images.get("shape") or ()),
         shape="×".join(map(str, images.get("shape", ()))),
         state=state(run, rows),
         numbers=key_numbers(rows),
@@ -193,8 +195,9 @@ def moments(found: list[tuple[int, Path]], seen: dict[int, int], shape: list[int
     for i in range(n):
         round_, file = found[round(i * (len(found) - 1) / (n - 1))]
         with Image.open(file) as sheet:
-            # the first 4 x 4 of the grid, whose gaps are 2 wide
-            wide, high = (4 * (shape[2] + 2) + 2, 4 * (shape[1] + 2) + 2) if shape else sheet.size
+            wide, high = sheet.size
+            if shape and not is_points(shape):  # the first 4 x 4 of the grid, whose gaps are 2 wide
+                wide, high = 4 * (shape[2] + 2) + 2, 4 * (shape[1] + 2) + 2
             image = sheet.crop((0, 0, min(wide, sheet.width), min(high, sheet.height)))
             image.thumbnail((360, 360))
             out.append(inline(image) | {"when": moment(round_, seen)})

@@ -1,25 +1,89 @@
-"""Densities over codes, fitted after training and saved with the model. `prior` means none."""
+"""Densities over codes, fitted after training and saved with the model. `prior` means none.
+
+Every sampler is a module with `kind`, `classes` (K where it needs labels, else 0), `scores` and a JSON-able `config`;
+`draw(n, generator, labels=None)` returns codes (n, Z), `log_prob(codes, labels=None)` nats (N,).
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
-from latentforge.errors import RunError
+from latentforge.errors import InputError, RunError
+from latentforge.samplers.flow import Flow
 from latentforge.samplers.gmm import GaussianMixture
+from latentforge.samplers.per_label import PerLabel
 
-Sampler = Literal["prior", "gmm"]
+Sampler = Literal["auto", "prior", "gmm", "flow"]
+SECONDS = {"prior": 0.0, "gmm": 20.0, "flow": 20.0, "auto": 40.0}  # what a fit may take of a budget in minutes
 
 
-def fit(kind: str, codes: Tensor) -> nn.Module:
-    """The sampler `kind` fitted to codes (N, Z)."""
-    if not codes.isfinite().all():
+def fit(
+    kind: str,
+    codes: Tensor,
+    held: Tensor,
+    labels: Tensor | None = None,
+    held_labels: Tensor | None = None,
+    prior: Callable[[Tensor], Tensor] | None = None,
+) -> nn.Module | None:
+    """The sampler `kind` fitted to codes (N, Z); with labels (N,) in 0..K-1, one density per class. `auto` fits both
+    kinds and returns the one, or None for `prior`, under which the mean log density of the validation codes `held`
+    (M, Z) is highest; a kind of its own is returned whatever its score. `prior` maps codes (M, Z) to log density (M,).
+
+    The result's `scores` holds the finite mean log densities of `held` in nats that were compared, by kind.
+    RunError where codes are not finite or there are none, InputError where `auto` has nothing to compare on.
+    """
+    codes, held = codes.detach().float().cpu(), held.detach().float()
+    if not (codes.isfinite().all() and held.isfinite().all()):
         raise RunError("the encoder's codes are not finite, so no sampler can be fitted; lower --lr or set --clip 1.")
-    return {"gmm": GaussianMixture}[kind].fit(codes)
+    if not len(codes):
+        raise RunError("there are no codes to fit a sampler on; use --sampler prior.")
+    if kind == "auto" and not len(held):
+        raise InputError("--sampler auto compares on validation images, and there are none; name gmm, flow or prior.")
+    classes = 0
+    if labels is not None:
+        if len(held) and held_labels is None:
+            raise InputError("a sampler per class needs the labels of the validation images too.")
+        labels = labels.cpu()
+        held_labels = labels[:0] if held_labels is None else held_labels.cpu()
+        classes = 1 + int(torch.cat([labels, held_labels]).max())
+    candidates = {k: fit_one(k, codes, labels, classes) for k in (("gmm", "flow") if kind == "auto" else (kind,))}
+    scores: dict[str, float] = {}
+    if len(held):
+        values = {k: sampler.log_prob(held, held_labels) for k, sampler in candidates.items()}
+        if prior is not None:
+            values["prior"] = prior(held)
+        scores = {k: float(v.double().mean()) for k, v in values.items()}
+        scores = {k: v for k, v in scores.items() if math.isfinite(v)}
+    best = max(scores, key=scores.__getitem__) if kind == "auto" and scores else kind
+    if best == "prior":
+        return None
+    if best not in candidates:
+        raise RunError("no sampler gives the validation codes a finite likelihood; use --sampler gmm or prior.")
+    candidates[best].scores.update(scores)
+    return candidates[best]
+
+
+def fit_one(kind: str, codes: Tensor, labels: Tensor | None, classes: int) -> Any:
+    if kind == "flow":
+        return Flow.fit(codes, labels, classes)
+    if kind != "gmm":
+        raise InputError(f"there is no sampler '{kind}' to fit; choose auto, gmm or flow.")
+    return GaussianMixture.fit(codes) if labels is None else PerLabel.fit(GaussianMixture.fit, codes, labels, classes)
 
 
 def build(config: dict[str, Any]) -> nn.Module:
     """An unfitted sampler of the shape `sampler.config` describes, ready for its saved tensors."""
     sizes = dict(config)
-    return {"gmm": GaussianMixture}[sizes.pop("kind")](**sizes)
+    kind, scores, parts = sizes.pop("kind"), sizes.pop("scores", {}), sizes.pop("parts", None)
+    out: Any
+    if parts is not None:
+        out = PerLabel([build(part) for part in parts])
+    else:
+        out = {"gmm": GaussianMixture, "flow": Flow}[kind](**sizes)
+    out.scores.update(scores)
+    return out

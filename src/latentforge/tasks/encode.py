@@ -33,5 +33,5 @@ def embed(model: Game, images: Tensor | Images) -> tuple[Tensor, Tensor]:
     split = images if isinstance(images, Images) else Images(images)
     need_shape(model, split.shape, "images")
     model.eval()
-    posteriors = [model.encode(b.image.to(model.device)) for b in split.batches()]
+    posteriors = [model.encode(b.image.to(model.device), model.labels_of(b)) for b in split.batches()]
     return torch.cat([q.mean for q in posteriors]).cpu(), torch.cat([q.stddev for q in posteriors]).cpu()

@@ -22,9 +22,11 @@ def slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
     return torch.where(angle.sin().abs() < 1e-3, line, arc)
 
 
-def interpolate(model: Game, start: Tensor, end: Tensor, steps: int = 8, path: str = "line") -> Tensor:
+def interpolate(
+    model: Game, start: Tensor, end: Tensor, steps: int = 8, path: str = "line", y: Tensor | None = None
+) -> Tensor:
     """Decode `steps` codes from each start (N, Z) to its end (N, Z), both included: (N, steps, C, H, W) in [0, 1].
-    `path` is 'line' or 'sphere'."""
+    `path` is 'line' or 'sphere'; `y` (N, ...) is what a conditional model is told of each walk."""
     if path not in ("line", "sphere"):
         raise InputError(f"path '{path}' is not known; choose line or sphere.")
     share = torch.linspace(0, 1, steps, device=start.device)
@@ -32,5 +34,5 @@ def interpolate(model: Game, start: Tensor, end: Tensor, steps: int = 8, path: s
         codes = slerp(start, end, share)
     else:
         codes = start[:, None] + share[None, :, None] * (end - start)[:, None]
-    images = model.decode(codes.flatten(0, 1))
+    images = model.decode(codes.flatten(0, 1), None if y is None else y.repeat_interleave(steps, 0))
     return images.unflatten(0, (len(start), steps))

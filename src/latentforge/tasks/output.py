@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from latentforge.data.batch import Images
+from latentforge.data.modes import is_points
 from latentforge.errors import InputError
 from latentforge.files import atomic
 from latentforge.report.grid import grid, picture, save, to_uint8
+from latentforge.report.points import draw_samples
 
 
 def check_place(out: Path, *suffixes: str) -> None:
@@ -22,23 +25,38 @@ def check_place(out: Path, *suffixes: str) -> None:
         raise InputError(f"--out {out} exists and is not an empty directory; choose another.")
 
 
-def write_images(images: Tensor, out: Path, columns: int | None = None) -> str:
+def write_images(images: Tensor, out: Path, columns: int | None = None, labels: Tensor | None = None) -> str:
     """Write images (N, C, H, W) in [0, 1] to `out`: NAME.png is one grid, NAME.npz holds `images` uint8
-    (N, H, W, C), anything without a suffix is a directory of PNG files. Returns what was written, in words."""
+    (N, H, W, C), with `labels` where there are any; anything without a suffix is a directory of PNG files. Points
+    (N, 2, 1, 1) are a scatter plot or float32. Returns what was written, in words."""
     check_place(out, ".png", ".npz", "")
+    extra = {} if labels is None else {"labels": labels.cpu().numpy()}
+    if is_points(tuple(images.shape[1:])):
+        return write_points(images, out, extra)
     with writing(out):
         if out.suffix.lower() == ".png":
             out.parent.mkdir(parents=True, exist_ok=True)
             save(grid(images, columns), out)
             return f"{out}: a grid of {len(images)} images"
         if out.suffix.lower() == ".npz":
-            return write_arrays(out, images=to_uint8(images))
+            return write_arrays(out, images=to_uint8(images), **extra)
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic(out) as part:
             part.mkdir()
             for i, array in enumerate(to_uint8(images)):
                 picture(array).save(part / f"{i:06d}.png")
         return f"{out}: {len(images)} images"
+
+
+def write_points(points: Tensor, out: Path, extra: dict[str, Any]) -> str:
+    """Points (N, 2, 1, 1) in [0, 1] as a scatter plot or as `images` float32 (N, 1, 1, 2)."""
+    if out.suffix.lower() == ".npz":
+        return write_arrays(out, images=points.cpu().numpy().transpose(0, 2, 3, 1), **extra)
+    check_place(out, ".png", ".npz")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save(draw_samples(points, Images(points[:0]), None), out)
+    return f"{out}: {len(points)} points"
 
 
 def write_arrays(out: Path, **arrays: Any) -> str:

@@ -1,0 +1,259 @@
+"""The duel: what every model with a critic shares. A critic judges, a generator makes what it judges, and both follow
+the rules below, which are constructor arguments of every GAN and hybrid. A family writes its networks and, where it is
+not this one, its round.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentforge.data.batch import Batch
+from latentforge.game import Game, Term
+from latentforge.nets.condition import last_linear
+from latentforge.parts.adversarial import PROBABILISTIC, Loss, critic_loss, generator_loss
+from latentforge.parts.augment import Augment, augment
+from latentforge.parts.minibatch import MinibatchDiscrimination
+from latentforge.parts.noise import Noise, draw_noise
+from latentforge.parts.penalties import squared_gradient, unit_gradient
+
+CRITIC = {
+    "nonsaturating": "-log D({real}) - log(1 - D({fake}))",
+    "minimax": "-log D({real}) - log(1 - D({fake}))",
+    "least-squares": "(D({real}) - 1)^2 + D({fake})^2",
+    "hinge": "max(0, 1 - D({real})) + max(0, 1 + D({fake}))",
+    "wasserstein": "D({fake}) - D({real})",
+    "relativistic": "softplus(D({fake}) - D({real}))",
+}
+GENERATOR = {
+    "nonsaturating": "-log D({fake})",
+    "minimax": "log(1 - D({fake}))",
+    "least-squares": "(D({fake}) - 1)^2",
+    "hinge": "-D({fake})",
+    "wasserstein": "-D({fake})",
+    "relativistic": "softplus(D({real}) - D({fake}))",
+}
+
+
+class Duel(Game):
+    """Critic against generator, in turn: Goodfellow et al. 2014, Algorithm 1.
+
+    Args:
+        loss: what critic and generator descend: nonsaturating, minimax, least-squares, hinge, wasserstein, relativistic
+        critic_steps: steps of the critic per round, each on fresh images
+        generator_steps: steps of the generator per round
+        r1: weight of half the critic's squared gradient at real images
+        r2: weight of half the critic's squared gradient at generated images
+        gradient_penalty: weight of (gradient norm - 1)^2 between real and generated images (WGAN-GP: 10)
+        penalty_every: rounds between penalties, whose weight grows by as much
+        clip_weights: the critic's weights are clamped to plus or minus this before each of its steps; 0 for never
+        smoothing: what the critic's target of real images lacks to 1 (one-sided label smoothing)
+        label_noise: share of examples whose real or generated is told to the critic the wrong way round
+        instance_noise: standard deviation of noise on all images the critic sees, falling to 0 over the budget
+        augment: DiffAugment, changes of all images the critic sees; for few training images
+        spectral_norm: divide each critic layer's weights by their largest singular value
+        minibatch: kernels of a minibatch discrimination layer before the critic's last; 0 for none
+        generator_dropout: share of the generator's hidden units dropped while training
+        dropout_in_samples: keep that dropout on while sampling
+    """
+
+    pixel_range = (-1.0, 1.0)
+    noise: Noise = "normal"  # what the generator starts from, where the family leaves the choice
+    critic: Any
+
+    def __init__(
+        self,
+        *,
+        loss: Loss = "nonsaturating",
+        critic_steps: int = 1,
+        generator_steps: int = 1,
+        r1: float = 0.0,
+        r2: float = 0.0,
+        gradient_penalty: float = 0.0,
+        penalty_every: int = 1,
+        clip_weights: float = 0.0,
+        smoothing: float = 0.0,
+        label_noise: float = 0.0,
+        instance_noise: float = 0.0,
+        augment: Augment = "none",
+        spectral_norm: bool = False,
+        minibatch: int = 0,
+        generator_dropout: float = 0.0,
+        dropout_in_samples: bool = False,
+    ):
+        super().__init__()
+        self.loss, self.critic_steps, self.generator_steps = loss, critic_steps, generator_steps
+        self.r1, self.r2, self.gradient_penalty, self.penalty_every = r1, r2, gradient_penalty, penalty_every
+        self.clip_weights, self.smoothing, self.label_noise = clip_weights, smoothing, label_noise
+        self.instance_noise, self.augment = instance_noise, augment
+        self.spectral_norm, self.minibatch = spectral_norm, minibatch
+        self.generator_dropout, self.dropout_in_samples = generator_dropout, dropout_in_samples
+        if smoothing and loss not in (*PROBABILISTIC, "least-squares"):
+            raise ValueError(f"smoothing has no meaning for the {loss} loss, which has no targets")
+        if label_noise > 0.5:
+            raise ValueError("label_noise above .5 teaches the critic the opposite")
+
+    def armed(self, critic: nn.Module) -> Any:
+        """The critic with the layers and norms that the rules ask for."""
+        if self.minibatch:
+            self.batch_coupled = True
+            name, last = last_linear(critic)
+            layer = MinibatchDiscrimination(last.in_features, self.minibatch)
+            parent, _, own = name.rpartition(".")
+            wider = nn.Linear(last.in_features + self.minibatch, last.out_features)
+            setattr(critic.get_submodule(parent), own, nn.Sequential(layer, wider))
+        if self.spectral_norm:
+            self.batch_coupled = True  # each pass moves the estimate of the norm
+            for m in critic.modules():
+                if isinstance(m, nn.Linear | nn.Conv2d):
+                    nn.utils.parametrizations.spectral_norm(m)
+        return critic
+
+    def loosened(self, generator: nn.Module) -> Any:
+        """The generator with dropout after each hidden activation, where the rules ask for it."""
+        if self.generator_dropout:
+            self.batch_coupled = True
+            for m in [m for m in generator.modules() if isinstance(m, nn.Sequential)]:
+                for i in reversed([i for i, layer in enumerate(m) if isinstance(layer, nn.ReLU | nn.LeakyReLU)]):
+                    m.insert(i + 1, Dropout(self.generator_dropout, self.dropout_in_samples))
+        return generator
+
+    # -- the round -------------------------------------------------------------------------------------------------
+    def play(self, data, t):
+        for _ in range(self.critic_steps_at(t.round)):
+            batch = next(data)
+            y = self.labels_of(batch, t)
+            with torch.no_grad():
+                fake = self.generate(self.start(t, len(batch)), y)
+            yield {"critic": self.critic_cost((self.to_network(batch.image),), (fake,), t, y)}
+        for _ in range(self.generator_steps):
+            fake = self.generate(self.start(t, len(batch)), y)
+            yield {"generator": self.generator_cost((self.to_network(batch.image),), (fake,), t, y)}
+
+    def critic_steps_at(self, round_: int) -> int:
+        """Steps of the critic in this round."""
+        return self.critic_steps
+
+    def start(self, t, n: int) -> Tensor:
+        """(n, Z) numbers for the generator to start from."""
+        return draw_noise(self.noise, t, n, self.latent_dim)
+
+    def verdict(self, *what: Tensor, y: Tensor | None = None) -> Tensor:
+        """The critic's logits (B,); `y` is what the images are said to be, where the model is conditional."""
+        return self.critic(*what) if self.condition is None else self.critic(*what, self.condition(y, len(what[0])))
+
+    def look(self, images: tuple[Tensor, ...], y: Tensor | None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The critic's verdicts (B,) on several batches, and its features of them; in one pass, unless it compares the
+        examples of a batch."""
+        told = [] if self.condition is None else [self.condition(y, len(images[0]))]
+        if self.minibatch:
+            verdicts, features = zip(*[self.critic.features(x, *told) for x in images], strict=True)
+            return verdicts, features
+        verdict, features = self.critic.features(torch.cat(images), *[c.repeat(len(images), 1) for c in told])
+        return verdict.chunk(len(images)), features.chunk(len(images))
+
+    def critic_cost(self, real: tuple[Tensor, ...], fake: tuple[Tensor, ...], t, y: Tensor | None = None) -> Tensor:
+        """The critic's loss on real and generated examples, each a tuple of what it is shown; penalties included."""
+        self.clamp()
+        a, b = self.verdict(*self.disguise(real, t), y=y), self.verdict(*self.disguise(fake, t), y=y)
+        real_cost, fake_cost = self.costs(a, b, t)
+        t.log("critic_real", real_cost)
+        t.log("critic_fake", fake_cost)
+        if self.loss == "wasserstein":
+            t.log("estimate", -(real_cost.mean() + fake_cost.mean()))
+        return real_cost.mean() + fake_cost.mean() + self.penalty(real, fake, t, y)
+
+    def costs(self, real: Tensor, fake: Tensor, t) -> tuple[Tensor, Tensor]:
+        """The critic's costs, some of them the wrong way round under label noise. Fakes may come in several kinds."""
+        right = critic_loss(real, fake, self.loss, self.smoothing)
+        if not self.label_noise:
+            return right
+        if self.loss == "relativistic":  # a pair is told apart the wrong way round
+            wrong = critic_loss(-real, -fake, self.loss)
+        else:
+            wrong = critic_loss(fake, real, self.loss)[::-1]  # each verdict under the other kind's formula
+        turned = t.rand(real.shape[-1], 2) < self.label_noise
+        if self.loss == "relativistic":
+            turned[:, 1] = turned[:, 0]
+        a, b = (torch.where(turned[:, i], w, r) for i, (w, r) in enumerate(zip(wrong, right, strict=True)))
+        return a, b
+
+    def generator_cost(self, real: tuple[Tensor, ...], fake: tuple[Tensor, ...], t, y: Tensor | None = None) -> Tensor:
+        """The generator's loss; `real` is looked at under the relativistic loss alone."""
+        other = self.verdict(*self.disguise(real, t), y=y) if self.loss == "relativistic" else None
+        cost = generator_loss(self.verdict(*self.disguise(fake, t), y=y), self.loss, other).mean()
+        t.log("generator", cost)
+        return cost
+
+    def disguise(self, what: tuple[Tensor, ...], t) -> tuple[Tensor, ...]:
+        """What the critic is shown: images (or codes) under instance noise and DiffAugment."""
+        if self.augment != "none":
+            what = tuple(augment(x, self.augment, t) if x.dim() == 4 else x for x in what)
+        if self.instance_noise:
+            scale = self.instance_noise * (1 - t.progress)
+            what = tuple(x + scale * t.randn(*x.shape) for x in what)
+        return what
+
+    def penalty(self, real: tuple[Tensor, ...], fake: tuple[Tensor, ...], t, y: Tensor | None = None) -> Tensor:
+        """The gradient penalties due in this round, mean over the batch."""
+        total = torch.zeros((), device=self.device)
+        if not (self.r1 or self.r2 or self.gradient_penalty) or t.round % self.penalty_every:
+            return total
+
+        def critic(*what: Tensor) -> Tensor:
+            return self.verdict(*what, y=y)
+
+        if self.r1:
+            total = total + 0.5 * self.r1 * squared_gradient(critic, *real).mean()
+        if self.r2:
+            total = total + 0.5 * self.r2 * squared_gradient(critic, *fake).mean()
+        if self.gradient_penalty:
+            share = t.rand(len(real[0]), 1)
+            total = total + self.gradient_penalty * unit_gradient(critic, real, fake, share).mean()
+        t.log("penalty", total)
+        return total * self.penalty_every
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """WGAN's clamp of the critic's weights, where asked for."""
+        if self.clip_weights:
+            for p in self.critic.parameters():
+                p.clamp_(-self.clip_weights, self.clip_weights)
+
+    # -- what is said of it ----------------------------------------------------------------------------------------
+    def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
+        return draw_noise(self.noise, generator, n, self.latent_dim)
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        """What the critic says of an image and of a fresh sample: logits (B,)."""
+        z = self.draw_prior(len(batch), torch.default_generator).to(batch.image.device)
+        y = self.labels_of(batch)
+        real = self.verdict(self.to_network(batch.image), y=y)
+        return {"critic_real_logit": real, "critic_fake_logit": self.verdict(self.generate(z, y), y=y)}
+
+    def objective(self) -> list[list[Term]]:
+        real, fake = ("x", "G(z)") if self.condition is None else ("x|y", "G(z,y)|y")
+        critic = self.critic_terms(real, fake)
+        generator = [Term("generator", GENERATOR[self.loss].format(real=real, fake=fake))]
+        return [critic] * self.critic_steps_at(10**9 + 1) + [generator] * self.generator_steps
+
+    def critic_terms(self, real: str, fake: str) -> list[Term]:
+        """The critic's loss term by term."""
+        out = [Term("critic", CRITIC[self.loss].format(real=real, fake=fake))]
+        out += [Term("critic", f"||grad D({real})||^2 / 2", self.r1)] * bool(self.r1)
+        out += [Term("critic", f"||grad D({fake})||^2 / 2", self.r2)] * bool(self.r2)
+        between = f"(||grad D(between {real} and {fake})|| - 1)^2"
+        return out + [Term("critic", between, self.gradient_penalty)] * bool(self.gradient_penalty)
+
+
+class Dropout(nn.Dropout):
+    """Dropout that may stay on in eval mode."""
+
+    def __init__(self, p: float, always: bool):
+        super().__init__(p)
+        self.always = always
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, self.p, self.training or self.always)

@@ -1,0 +1,62 @@
+"""A duel of either dense or convolutional networks: what the GANs that leave this choice share."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from latentforge import nets
+from latentforge.duel import Duel
+from latentforge.nets.condition import Condition, ConditionalCritic
+from latentforge.parts.noise import Noise
+
+
+class EitherDuel(Duel):
+    """Critic and generator, dense or convolutional.
+
+    Args:
+        image_shape: (C, H, W) of the images
+        latent_dim: size of the noise vector
+        noise: uniform in [-1, 1] or standard normal
+        net: mlp (dense, any shape) or conv
+        hidden: widths of the dense generator
+        critic_hidden: widths of the dense critic
+        width: channels next to the image in both convolutional networks, doubled at every halving
+    """
+
+    norms: ClassVar[tuple[bool, bool]] = (True, True)  # batch norm in the convolutional generator, critic
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        latent_dim: int = 64,
+        noise: Noise = "normal",
+        net: Literal["mlp", "conv"] = "conv",
+        hidden: tuple[int, ...] = (512, 512),
+        critic_hidden: tuple[int, ...] = (512, 512),
+        width: int = 32,
+        _condition: Condition | None = None,
+        _projection: bool = False,
+        **rules,
+    ):
+        super().__init__(**rules)
+        self.image_shape, self.latent_dim, self.noise = image_shape, latent_dim, noise
+        for_generator, for_critic = self.norms
+        self.batch_coupled = net == "conv" and (for_generator or for_critic)
+        self.condition = _condition
+        told = 0 if _condition is None else _condition.size
+        c, h, w = image_shape
+        seen = (c, h, w) if _condition is None or _projection else (c + 1, h, w)
+        self.generator = self.loosened(
+            nets.generator(net, latent_dim + told, image_shape, hidden, width, for_generator)
+        )
+        self.critic = self.armed(nets.critic(net, seen, critic_hidden, width, for_critic))
+        if _condition is not None:
+            self.critic = ConditionalCritic(self.critic, told, image_shape, _projection)
+
+    def players(self):
+        return {"critic": [self.critic], "generator": [self.generator]}
+
+    def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.generator(self.tell(z, y))

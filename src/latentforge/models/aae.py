@@ -1,0 +1,124 @@
+"""Adversarial autoencoder: a critic on codes makes them follow the prior.
+
+Makhzani et al., "Adversarial Autoencoders", 2016, arXiv:1511.05644, section 2. Each round has two phases: encoder and
+decoder rebuild the image; then the critic learns to tell codes of the prior (real) from codes of images (fake), and
+the encoder, as its generator, learns to fool it. How well the codes match the prior is the row `codes-frechet` of
+`latentforge evaluate`.
+
+Departures: Adam instead of momentum; a deterministic encoder only (their first of three); the reconstruction is by
+Bernoulli likelihood or squared error summed over pixels.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from latentforge import nets
+from latentforge.duel import GENERATOR, Duel
+from latentforge.game import Seat, Term
+from latentforge.parts.gaussian import Point
+from latentforge.parts.likelihood import bernoulli_nll
+from latentforge.parts.noise import Noise
+from latentforge.registry import register
+
+
+@register("aae")
+class AAE(Duel):
+    """Autoencoder, critic on codes, and the encoder once more as the critic's opponent.
+
+    Args:
+        image_shape: (C, H, W) of the images
+        latent_dim: size of the code
+        noise: the prior of the code, uniform in [-1, 1] or standard normal
+        net: mlp (dense), conv (strided convolutions), or the network of an article
+        hidden: widths of the dense encoder; the decoder mirrors them
+        critic_hidden: widths of the critic
+        width: channels of the first convolution, doubled at every halving
+        reconstruction: squared error summed over pixels, or Bernoulli cross-entropy in nats
+    """
+
+    pixel_range = (0.0, 1.0)
+    shared: ClassVar[set[str]] = {"encoder."}
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        latent_dim: int = 16,
+        noise: Noise = "normal",
+        net: nets.Net = "conv",
+        hidden: tuple[int, ...] = (512,),
+        critic_hidden: tuple[int, ...] = (512, 512),
+        width: int = 32,
+        reconstruction: Literal["squared", "bernoulli"] = "bernoulli",
+        **rules,
+    ):
+        super().__init__(**rules)
+        if self.augment != "none":
+            raise ValueError("augment changes images, and this critic sees codes")
+        self.image_shape, self.latent_dim, self.noise = image_shape, latent_dim, noise
+        self.reconstruction = reconstruction
+        self.encoder = nets.encoder(net, image_shape, latent_dim, hidden, width, 4)
+        self.decoder = self.loosened(nets.decoder(net, latent_dim, image_shape, hidden, width, 4))
+        self.critic = self.armed(nets.MLPCritic((latent_dim, 1, 1), critic_hidden))
+
+    def players(self):
+        return {"autoencoder": [self.encoder, self.decoder], "critic": [self.critic], "encoder": [self.encoder]}
+
+    def seats(self):
+        against = Seat(lr=2e-4, betas=(0.5, 0.999))
+        return {"autoencoder": Seat(lr=1e-3), "critic": against, "encoder": against}
+
+    def play(self, data, t):
+        for _ in range(self.critic_steps - 1):
+            yield {"critic": self.against_prior(next(data).image, t)}
+        x = next(data).image  # (B, C, H, W)
+        error = self.error(self.decoder(self.encoder(x)), x).mean()
+        t.log("reconstruction", error)
+        yield {"autoencoder": error}
+        yield {"critic": self.against_prior(x, t)}
+        for _ in range(self.generator_steps):
+            yield {"encoder": self.generator_cost((self.start(t, len(x)),), (self.encoder(x),), t)}
+
+    def against_prior(self, x: Tensor, t) -> Tensor:
+        """The critic's loss: codes of the prior against codes of images."""
+        with torch.no_grad():
+            codes = self.encoder(x)
+        return self.critic_cost((self.start(t, len(x)),), (codes,), t)
+
+    def error(self, logits: Tensor, x: Tensor) -> Tensor:
+        """(B,) squared error, or cross-entropy in nats, summed over pixels."""
+        if self.reconstruction == "bernoulli":
+            return bernoulli_nll(logits, x)
+        return (torch.sigmoid(logits.float()) - x).square().flatten(1).sum(1)
+
+    def encode(self, image: Tensor, y: Tensor | None = None) -> Point:
+        return Point(self.encoder(image))
+
+    def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return torch.sigmoid(self.decoder(z))
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        if self.noise == "normal":
+            return super().log_prior(z)
+        return torch.where(z.abs().amax(1) <= 1, -self.latent_dim * 0.6931471805599453, -torch.inf)
+
+    def evaluate(self, batch):
+        x = batch.image
+        codes = self.encoder(x)
+        z = self.draw_prior(len(x), torch.default_generator).to(x)
+        error = (self.generate(codes) - x).square().flatten(1).mean(1)
+        return {
+            "reconstruction_mse": error,
+            "critic_real_logit": self.critic(z),
+            "critic_fake_logit": self.critic(codes),
+        }
+
+    def objective(self):
+        rebuilt = {"squared": "||x - x'||^2", "bernoulli": "cross-entropy of x under x' (nats)"}[self.reconstruction]
+        critic = self.critic_terms("z_p", "encoder(x)")
+        fool = Term("encoder", GENERATOR[self.loss].format(real="z_p", fake="encoder(x)"))
+        moves = [[Term("autoencoder", f"{rebuilt},  x' = decoder(encoder(x))")], critic]
+        return [critic] * (self.critic_steps - 1) + moves + [[fool]] * self.generator_steps

@@ -1,0 +1,43 @@
+"""Conditional VAE: encoder and decoder are told what the image shows.
+
+Sohn, Lee & Yan, "Learning Structured Output Representation using Deep Conditional Generative Models", NeurIPS 2015,
+equation 4, with N(0, I) as the prior of the code for every condition (Kingma et al. 2014, arXiv:1406.5298, model M2).
+The condition is a class, one-hot, or a numeric descriptor (article 001, 3.1): standardised, a linear layer, then a
+trainable layer of radial basis functions.
+
+Departures: in a share `drop` of the examples nothing is told, so that encoding, decoding and sampling also work without
+(y None; labels of -1); the encoder gets the condition as one more channel, a learned linear image of it.
+"""
+
+from __future__ import annotations
+
+from latentforge.models.vae import VAE
+from latentforge.nets.condition import condition_for
+from latentforge.registry import register
+
+
+@register("cvae")
+class CVAE(VAE):
+    """Encoder and decoder, one player, both told the condition.
+
+    Args:
+        num_classes: classes of the data; found by itself
+        descriptor_mean: mean of each number of the descriptor; found by itself where the data have descriptors
+        descriptor_stddev: standard deviation of each
+        features: radial basis functions over the descriptor
+        drop: share of training examples of which nothing is told
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        *,
+        num_classes: int = 0,
+        descriptor_mean: tuple[float, ...] = (),
+        descriptor_stddev: tuple[float, ...] = (),
+        features: int = 64,
+        drop: float = 0.1,
+        **options,
+    ):
+        condition = condition_for(num_classes, drop, descriptor_mean, descriptor_stddev, features)
+        super().__init__(image_shape, _condition=condition, **options)

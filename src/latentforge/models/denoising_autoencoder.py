@@ -1,0 +1,58 @@
+"""Denoising autoencoder: rebuilds the image from a spoilt one.
+
+Vincent et al., "Extracting and composing robust features with denoising autoencoders", ICML 2008, and "Stacked denoising
+autoencoders", JMLR 2010, section 3: the encoder sees x~ ~ C(x~|x), the loss compares with x. The noise is drawn anew
+every time an image is seen. Article 000's noise is the default: Gaussian, sigma .2, clipped to [0, 1].
+
+Departures: not stacked, trained end to end like `autoencoder`, whose networks and losses these are.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from latentforge.clock import Clock
+from latentforge.game import Game
+from latentforge.models.autoencoder import Autoencoder
+from latentforge.parts.corrupt import Corruption, corrupt
+from latentforge.registry import register
+
+
+class Denoising(Game):
+    """Mixed into an autoencoder: its encoder is shown spoilt images while training.
+
+    Args:
+        corruption: gaussian noise, masking (pixels set to 0) or salt-and-pepper (to 0 or 1)
+        amount: standard deviation of the gaussian noise, or share of the pixels
+    """
+
+    def __init__(self, *args, corruption: Corruption = "gaussian", amount: float = 0.2, **options):
+        super().__init__(*args, **options)
+        if corruption != "gaussian" and amount > 1:
+            raise ValueError(f"amount {amount:g} is a share of the pixels under {corruption}; give at most 1")
+        self.corruption, self.amount = corruption, amount
+
+    def seen(self, x: Tensor, t) -> Tensor:
+        return corrupt(x, self.corruption, self.amount, t)
+
+    def evaluate(self, batch):
+        """The family's measures of clean images, and the error of images rebuilt from spoilt ones."""
+        t = Clock(0, batch.image.device)
+        t.start_round()
+        spoilt = self.seen(batch.image, t)
+        y = self.labels_of(batch)
+        rebuilt = self.to_unit(self.generate(self.encode(spoilt, y).mean, y))
+        error = (rebuilt - batch.image).square().flatten(1).mean(1)
+        return super().evaluate(batch) | {
+            "spoilt_mse": (spoilt - batch.image).square().flatten(1).mean(1), "denoised_mse": error,
+        }  # fmt: skip
+
+    def objective(self):
+        about = f"  encoder sees x under {self.corruption} noise of {self.amount:g}"
+        (first, *rest), *moves = super().objective()
+        return [[type(first)(first.player, first.formula + about, first.weight), *rest], *moves]
+
+
+@register("denoising-autoencoder")
+class DenoisingAutoencoder(Denoising, Autoencoder):
+    """Encoder and decoder, one player."""

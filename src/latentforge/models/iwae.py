@@ -1,0 +1,60 @@
+"""Importance weighted autoencoder: a tighter bound from several codes per image.
+
+Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, arXiv:1509.00519, equation 8: the loss is
+-E log 1/K sum_k p(x, z_k) / q(z_k | x), z_k ~ q. With K = 1 it is the VAE's, with the KL term estimated by its sample;
+it is never looser than that, and tightens as K grows.
+
+Departures: one layer of codes; grey values under the Bernoulli loss, where the bound is of that loss and no likelihood.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from latentforge.game import Term
+from latentforge.models.vae import VAE
+from latentforge.parts.gaussian import Squashed
+from latentforge.registry import register
+
+
+@register("iwae")
+class IWAE(VAE):
+    """Encoder and decoder, one player.
+
+    Args:
+        particles: K, codes per image
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], *, particles: int = 5, **options):
+        super().__init__(image_shape, **options)
+        if self.beta != 1 or self.kl_warmup or self.free_bits:
+            raise ValueError(
+                "the importance weighted bound has no KL term to weigh; leave out beta, kl_warmup, free_bits"
+            )
+        self.particles = particles
+
+    def play(self, data, t):
+        x = next(data).image  # (B, C, H, W)
+        loss = self.bound(x, t.randn(len(x), self.particles, self.latent_dim)).mean()
+        t.log("loss", loss)
+        yield {"vae": loss}
+
+    def bound(self, x: Tensor, noise: Tensor) -> Tensor:
+        """The bound of -log p(x), (B,) nats, from noise (B, K, Z)."""
+        k, q = noise.shape[1], self.posterior_of(x)
+        weights = []
+        for j in range(k):
+            u = q.sample(noise[:, j])
+            nll = self.reconstruction_nll(Squashed.squash(u) if self.prior == "uniform" else u, x)
+            weights.append(self.log_base(u) - nll - q.log_prob(u))
+        return math.log(k) - torch.stack(weights).logsumexp(0)
+
+    def evaluate(self, batch):
+        noise = torch.randn(len(batch), self.particles, self.latent_dim).to(batch.image.device)
+        return super().evaluate(batch) | {"iwae_nats": self.bound(batch.image, noise)}
+
+    def objective(self):
+        return [[Term("vae", f"-log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x),  K = {self.particles}")]]

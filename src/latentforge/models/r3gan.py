@@ -1,0 +1,39 @@
+"""R3GAN: a relativistic critic with two gradient penalties.
+
+Huang et al., "The GAN is dead; long live the GAN! A Modern GAN Baseline", NeurIPS 2024, arXiv:2501.05441, equation 2:
+the critic judges pairs of a real and a generated image, softplus(D(G(z)) - D(x)), the generator the other way round;
+R1 at real and R2 at generated images in every step; no normalisation, no momentum (Adam with betas 0 and .99).
+
+Departures: plain strided convolutions with He's initialisation and zero biases instead of their residual networks with
+bilinear resampling, which two cores cannot train in minutes; constant learning rate, gamma and average (theirs follow
+schedules over millions of images; `--schedule cosine` decays the rate).
+"""
+
+from __future__ import annotations
+
+from latentforge.game import Seat
+from latentforge.models._either import EitherDuel
+from latentforge.parts.adversarial import Loss
+from latentforge.registry import register
+
+
+@register("r3gan")
+class R3GAN(EitherDuel):
+    """Critic and generator, in turn."""
+
+    norms = (False, False)
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        *,
+        loss: Loss = "relativistic",
+        r1: float = 1.0,
+        r2: float = 1.0,
+        **options,
+    ):
+        super().__init__(image_shape, loss=loss, r1=r1, r2=r2, **options)
+
+    def seats(self):
+        seat = Seat(lr=2e-4, betas=(0.0, 0.99))
+        return {"critic": seat, "generator": seat}

@@ -1,0 +1,48 @@
+"""Wasserstein GAN with clipped weights.
+
+Arjovsky, Chintala & Bottou, "Wasserstein GAN", ICML 2017, arXiv:1701.07875, Algorithm 1: the critic, 1-Lipschitz up to
+a factor because its weights are clamped to [-.01, .01], maximises E f(x) - E f(G(z)); five of its steps per generator
+step; RMSProp 5e-5. As in the authors' code it takes 100 steps in the first 25 rounds and in every 500th. What it
+maximises estimates the distance to the data, up to that factor: `estimate` in stats.jsonl.
+
+Departures: the weights' averages of the EMA sample (`--ema 0` for the paper's); images of any size.
+"""
+
+from __future__ import annotations
+
+from latentforge.game import Seat
+from latentforge.models._either import EitherDuel
+from latentforge.parts.adversarial import Loss
+from latentforge.registry import register
+
+
+@register("wgan")
+class WGAN(EitherDuel):
+    """Critic and generator, in turn, the critic several times.
+
+    Args:
+        boosted_steps: critic steps in the first rounds and in every 500th
+        boosted_rounds: how many first rounds that is
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        *,
+        loss: Loss = "wasserstein",
+        critic_steps: int = 5,
+        clip_weights: float = 0.01,
+        boosted_steps: int = 100,
+        boosted_rounds: int = 25,
+        **options,
+    ):
+        super().__init__(image_shape, loss=loss, critic_steps=critic_steps, clip_weights=clip_weights, **options)
+        self.boosted_steps, self.boosted_rounds = boosted_steps, boosted_rounds
+
+    def critic_steps_at(self, round_: int) -> int:
+        boosted = round_ < self.boosted_rounds or round_ % 500 == 0
+        return self.boosted_steps if boosted and self.boosted_rounds else self.critic_steps
+
+    def seats(self):
+        seat = Seat(lr=5e-5, optimizer="rmsprop")
+        return {"critic": seat, "generator": seat}

@@ -1,0 +1,40 @@
+"""Wasserstein GAN with gradient penalty.
+
+Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017, arXiv:1704.00028, Algorithm 1: the critic keeps
+its slope at 1 by 10 (||grad D|| - 1)^2 on straight lines between real and generated images, the norm over all axes of
+an image; five critic steps per generator step; Adam 1e-4 with betas 0 and .9; no batch norm in the critic.
+
+Departures: batch norm in the convolutional generator is kept, in the dense one there is none; `estimate` in
+stats.jsonl is E f(x) - E f(G(z)) without the penalty.
+"""
+
+from __future__ import annotations
+
+from latentforge.game import Seat
+from latentforge.models._either import EitherDuel
+from latentforge.parts.adversarial import Loss
+from latentforge.registry import register
+
+
+@register("wgan-gp")
+class WGANGP(EitherDuel):
+    """Critic and generator, in turn, the critic several times."""
+
+    norms = (True, False)
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        *,
+        loss: Loss = "wasserstein",
+        critic_steps: int = 5,
+        gradient_penalty: float = 10.0,
+        **options,
+    ):
+        super().__init__(
+            image_shape, loss=loss, critic_steps=critic_steps, gradient_penalty=gradient_penalty, **options
+        )
+
+    def seats(self):
+        seat = Seat(lr=1e-4, betas=(0.0, 0.9))
+        return {"critic": seat, "generator": seat}
