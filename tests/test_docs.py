@@ -65,7 +65,7 @@ def test_registry_table_matches_the_decorators():
         assert cls.name == name
         assert cls.__name__ == row.cls
         assert cls.__module__ == f"latentforge.models.{row.module}"
-    files = {p.stem for p in (ROOT / "src/latentforge/models").glob("*.py")} - {"__init__"}
+    files = {p.stem for p in (ROOT / "src/latentforge/models").glob("[!_]*.py")}
     assert files == {row.module for row in MODELS.values()}
 
 

@@ -5,6 +5,7 @@ not this one, its round.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -19,13 +20,29 @@ from latentforge.parts.minibatch import MinibatchDiscrimination
 from latentforge.parts.noise import Noise, draw_noise
 from latentforge.parts.penalties import squared_gradient, unit_gradient
 
-CRITIC = {
-    "nonsaturating": "-log D({real}) - log(1 - D({fake}))",
-    "minimax": "-log D({real}) - log(1 - D({fake}))",
-    "least-squares": "(D({real}) - 1)^2 + D({fake})^2",
-    "hinge": "max(0, 1 - D({real})) + max(0, 1 + D({fake}))",
-    "wasserstein": "D({fake}) - D({real})",
+# The losses as `explain` writes them: the critic's of real and of generated examples, the generator's, and that of who
+# makes the real examples and wants them called generated.
+CRITIC_REAL = {
+    "nonsaturating": "-log D({real})",
+    "minimax": "-log D({real})",
+    "least-squares": "(D({real}) - 1)^2",
+    "hinge": "max(0, 1 - D({real}))",
+    "wasserstein": "-D({real})",
+}
+CRITIC_FAKE = {
+    "nonsaturating": "-log(1 - D({fake}))",
+    "minimax": "-log(1 - D({fake}))",
+    "least-squares": "D({fake})^2",
+    "hinge": "max(0, 1 + D({fake}))",
+    "wasserstein": "D({fake})",
     "relativistic": "softplus(D({fake}) - D({real}))",
+}
+ENCODER = {
+    "nonsaturating": "-log(1 - D({real}))",
+    "minimax": "log D({real})",
+    "least-squares": "D({real})^2",
+    "hinge": "D({real})",
+    "wasserstein": "D({real})",
 }
 GENERATOR = {
     "nonsaturating": "-log D({fake})",
@@ -51,7 +68,7 @@ class Duel(Game):
         clip_weights: the critic's weights are clamped to plus or minus this before each of its steps; 0 for never
         smoothing: what the critic's target of real images lacks to 1 (one-sided label smoothing)
         label_noise: share of examples whose real or generated is told to the critic the wrong way round
-        instance_noise: standard deviation of noise on all images the critic sees, falling to 0 over the budget
+        instance_noise: standard deviation of noise on all images and codes the critic sees, falling to 0 over the budget
         augment: DiffAugment, changes of all images the critic sees; for few training images
         spectral_norm: divide each critic layer's weights by their largest singular value
         minibatch: kernels of a minibatch discrimination layer before the critic's last; 0 for none
@@ -60,6 +77,7 @@ class Duel(Game):
     """
 
     pixel_range = (-1.0, 1.0)
+    batch_size = 64  # steps count for more than the images in them
     noise: Noise = "normal"  # what the generator starts from, where the family leaves the choice
     critic: Any
 
@@ -190,11 +208,17 @@ class Duel(Game):
     def disguise(self, what: tuple[Tensor, ...], t) -> tuple[Tensor, ...]:
         """What the critic is shown: images (or codes) under instance noise and DiffAugment."""
         if self.augment != "none":
-            what = tuple(augment(x, self.augment, t) if x.dim() == 4 else x for x in what)
+            what = tuple(self.augmented(x, t) if x.dim() == 4 else x for x in what)
         if self.instance_noise:
             scale = self.instance_noise * (1 - t.progress)
             what = tuple(x + scale * t.randn(*x.shape) for x in what)
         return what
+
+    def augmented(self, x: Tensor, t) -> Tensor:
+        """DiffAugment of images in the networks' range; it is defined for [-1, 1]."""
+        low, high = self.pixel_range
+        scale, centre = (high - low) / 2, (high + low) / 2
+        return augment((x - centre) / scale, self.augment, t) * scale + centre
 
     def penalty(self, real: tuple[Tensor, ...], fake: tuple[Tensor, ...], t, y: Tensor | None = None) -> Tensor:
         """The gradient penalties due in this round, mean over the batch."""
@@ -226,6 +250,11 @@ class Duel(Game):
     def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
         return draw_noise(self.noise, generator, n, self.latent_dim)
 
+    def log_prior(self, z: Tensor) -> Tensor:
+        if self.noise == "normal":
+            return super().log_prior(z)
+        return torch.where(z.abs().amax(1) <= 1, -self.latent_dim * math.log(2), -torch.inf)
+
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """What the critic says of an image and of a fresh sample: logits (B,)."""
         z = self.draw_prior(len(batch), torch.default_generator).to(batch.image.device)
@@ -239,9 +268,11 @@ class Duel(Game):
         generator = [Term("generator", GENERATOR[self.loss].format(real=real, fake=fake))]
         return [critic] * self.critic_steps_at(10**9 + 1) + [generator] * self.generator_steps
 
-    def critic_terms(self, real: str, fake: str) -> list[Term]:
+    def critic_terms(self, real: str, *fakes: str) -> list[Term]:
         """The critic's loss term by term."""
-        out = [Term("critic", CRITIC[self.loss].format(real=real, fake=fake))]
+        out = [Term("critic", CRITIC_REAL[self.loss].format(real=real))] if self.loss in CRITIC_REAL else []
+        out += [Term("critic", CRITIC_FAKE[self.loss].format(real=real, fake=fake)) for fake in fakes]
+        fake = fakes[-1]
         out += [Term("critic", f"||grad D({real})||^2 / 2", self.r1)] * bool(self.r1)
         out += [Term("critic", f"||grad D({fake})||^2 / 2", self.r2)] * bool(self.r2)
         between = f"(||grad D(between {real} and {fake})|| - 1)^2"

@@ -99,7 +99,9 @@ class Game(nn.Module):
     name: ClassVar[str]  # under which the model is registered
     trained_on: str | None = None
     sampler_kind: str = "prior"
+    batch_size: int = 128  # unless the trainer is told another
     has_prior: bool = True  # False where only a fitted sampler can draw codes
+    has_prior_density: bool = True  # False where the prior can be drawn from only
 
     sampler: Any
     plane: Any
@@ -147,7 +149,7 @@ class Game(nn.Module):
 
             codes, labels = self.codes_of(data)
             rest, rest_labels = self.codes_of(held)
-            prior = self.log_prior if self.has_prior else None
+            prior = self.log_prior if self.has_prior and self.has_prior_density else None
             sampler = samplers.fit(self.sampler_kind, codes, rest, labels, rest_labels, prior)
             self.sampler = None if sampler is None else sampler.to(self.device)
 

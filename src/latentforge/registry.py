@@ -75,7 +75,7 @@ MODELS = {
     ),
     "wgan-gp": Entry(
         "wgan_gp", "WGANGP", "gan",
-        "The same with a penalty on the critic's gradient instead of clipping.",
+        "A Wasserstein critic kept smooth by a penalty on its gradient instead of clipping.",
         "Gulrajani et al. 2017, arXiv:1704.00028",
     ),
     "r3gan": Entry(
@@ -110,13 +110,13 @@ MODELS = {
     ),
     "cvae-gan": Entry(
         "cvae_gan", "CVAEGAN", "hybrid",
-        "The same, told the class.",
+        "A VAE-GAN told the class; samples what is asked for.",
         "Bao et al. 2017, arXiv:1703.10155",
     ),
     "joint-vae-gan": Entry(
         "joint_vae_gan", "JointVAEGAN", "hybrid",
         "A VAE and, in alternating phases, a GAN that learns its prior (article 000).",
-        "the articles' joint system, docs/articles.md",
+        "article 000, see docs/articles.md",
     ),
 }  # fmt: skip
 KINDS = {"autoencoder": "autoencoders", "vae": "VAEs", "gan": "GANs", "hybrid": "hybrids of the two"}

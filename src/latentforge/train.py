@@ -48,7 +48,7 @@ class Trainer:
         epochs: budget in passes over the training images
         examples: budget in training images drawn
         minutes: budget in minutes from the first round to the fitted sampler
-        batch_size: images per step, over all accumulated parts and processes
+        batch_size: images per step, over all accumulated parts and processes; default: the model's own, 64 or 128
         accumulate: parts a batch is cut into, to save memory
         lr: learning rate, one number for all players or player=number,...; default: the model's own
         optimizer: sgd, momentum, adagrad, rmsprop, adam or adamw for all players; default: the model's own
@@ -74,7 +74,7 @@ class Trainer:
         epochs: float | None = None,
         examples: int | None = None,
         minutes: float | None = None,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         accumulate: int = 1,
         lr: str | float | None = None,
         optimizer: Optimizer | None = None,
@@ -96,9 +96,9 @@ class Trainer:
         self.rank, self.world = distributed.start()
         self.device = distributed.local_device(pick_device(device))
         self.precision = precision if precision != "auto" else "bf16" if self.device.type == "cuda" else "fp32"
-        self.schedule, self.warmup, self.seed = schedule, warmup, seed
-        self.batch_size, self.checkpoint_every, self.run = batch_size, checkpoint_every, run
-        self.data = data
+        self.schedule, self.warmup, self.seed, self.run = schedule, warmup, seed, run
+        self.batch_size = batch_size = batch_size or model.batch_size
+        self.data, self.checkpoint_every = data, checkpoint_every
         self.examples, self.minutes = budget(len(data.train), epochs, examples, minutes)
         parts = accumulate * self.world
         if batch_size < 1 or batch_size % parts:

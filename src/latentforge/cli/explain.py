@@ -38,6 +38,8 @@ class Explained(Models):
 
 def explain(name: str, arguments: dict[str, Any]) -> str:
     """What the model does in one round, who descends what, how each player steps, and the departures from the paper."""
+    from latentforge.duel import Duel
+
     row, cls = registry.entry(name), registry.model_class(name)
     if "num_classes" in registry.arguments(cls) and not arguments.get("descriptor_mean"):
         arguments = {"num_classes": 10, **arguments}
@@ -58,6 +60,14 @@ def explain(name: str, arguments: dict[str, Any]) -> str:
                 lines.append(
                     f"       {player if not i else '':<12} {'descends' if not i else '':<8} {sign} {weight}{term.formula}"
                 )
+    base = registry.arguments(Duel)
+    rules = (
+        {k: v for k, v in model.args.items() if k in base and v != base[k].default} if isinstance(model, Duel) else {}
+    )
+    if rules:
+        helps = registry.argument_help(Duel)
+        lines += ["", "Rules of the duel that differ from the plain one"]
+        lines += [f"  --{k.replace('_', '-')} {v}: {helps[k]}" for k, v in rules.items()]
     lines += ["", "Steps"]
     for player, seat in model.seats().items():
         count = sum(p.numel() for m in model.players()[player] for p in m.parameters())

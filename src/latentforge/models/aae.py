@@ -100,11 +100,6 @@ class AAE(Duel):
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.sigmoid(self.decoder(z))
 
-    def log_prior(self, z: Tensor) -> Tensor:
-        if self.noise == "normal":
-            return super().log_prior(z)
-        return torch.where(z.abs().amax(1) <= 1, -self.latent_dim * 0.6931471805599453, -torch.inf)
-
     def evaluate(self, batch):
         x = batch.image
         codes = self.encoder(x)

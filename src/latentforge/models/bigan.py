@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from latentforge import nets
-from latentforge.duel import GENERATOR, Duel
+from latentforge.duel import ENCODER, GENERATOR, Duel
 from latentforge.game import Seat, Term
 from latentforge.nets.joint import JointCritic
 from latentforge.parts.adversarial import encoder_loss, generator_loss
@@ -109,7 +109,6 @@ class BiGAN(Duel):
         pairs = {"real": "x,E(x)", "fake": "G(z),z"}
         moves = [self.critic_terms(*pairs.values())] * self.critic_steps
         both = [Term(p, GENERATOR[self.loss].format(**pairs)) for p in ("encoder", "generator")]
-        swapped = GENERATOR[self.loss].format(real=pairs["fake"], fake=pairs["real"])
-        if self.loss != "relativistic":
-            both += [Term(p, f"{swapped} with the roles exchanged") for p in ("encoder", "generator")]
+        if self.loss in ENCODER:
+            both += [Term(p, ENCODER[self.loss].format(real=pairs["real"])) for p in ("encoder", "generator")]
         return moves + [both] * self.generator_steps

@@ -25,6 +25,7 @@ class CGAN(EitherDuel):
     Args:
         num_classes: classes of the data; found by itself
         how: how the critic is told: concat (as input) or projection
+        drop: share of training examples of which nothing is told
     """
 
     def __init__(
@@ -33,9 +34,12 @@ class CGAN(EitherDuel):
         *,
         num_classes: int = 0,
         how: Literal["concat", "projection"] = "projection",
+        drop: float = 0.0,
         **options,
     ):
-        super().__init__(image_shape, _condition=condition_for(num_classes), _projection=how == "projection", **options)
+        super().__init__(
+            image_shape, _condition=condition_for(num_classes, drop), _projection=how == "projection", **options
+        )
 
     def seats(self):
         seat = Seat(lr=2e-4, betas=(0.5, 0.999))

@@ -1,8 +1,8 @@
 """Denoising VAE: a VAE whose encoder sees spoilt images.
 
 Im et al., "Denoising Criterion for Variational Auto-Encoding Framework", AAAI 2017, arXiv:1511.06406: with x~ ~ C(x~|x)
-the loss is E log p(x|z) of the clean x with z ~ q(z|x~), and KL(q(z|x~) || p(z)), a bound of log p(x) for the mixture
-posterior. Article 000 trains its VAE on images with Gaussian noise of .2; that noise is the default.
+the loss is -E log p(x|z) of the clean x with z ~ q(z|x~), plus KL(q(z|x~) || p(z)): a bound, and no tighter than the one
+of the posterior that mixes over x~. Article 000 trains its VAE on images with Gaussian noise of .2; that noise is the default.
 
 Departures: one corruption per image and round; everything else as in `vae`.
 """

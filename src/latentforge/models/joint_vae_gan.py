@@ -9,10 +9,10 @@ fallen by a share `tolerance` in `patience` of them, or the budget is spent. Sam
 The generator's loss is the article's: log(1 - D) (`loss`), plus KL(q(z|x) || p(z)), and it steps only where L > log tau.
 
 Departures: the article gives formulas without shapes, and some cannot be meant literally. p(z) in the generator's KL is
-the Gaussian with the mean and variance of the generator's codes, without which the term would not depend on it. L is
-E log D(x, z) - E log D(x*, z*), how far apart the critic holds the two; the article's second term, log(1 - D(x*)),
-would stop the generator where it loses. The article copies nothing it names from generator to VAE; here its pairs are
-what the encoder starts from. Convolutional networks by default; `--preset mnist/joint-vae-gan` has the article's sizes.
+the Gaussian of the generator's own codes, without which the term would not depend on it. L is
+E log D(x, z) - E log D(x*, z*), how far apart the critic holds the two; the article's log(1 - D(x*)) would stop the
+generator where it loses. What it makes becomes "the VAE's initial values": the pairs the encoder learns from first.
+Convolutional networks by default; `--preset mnist/joint-vae-gan` has the article's sizes.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from latentforge.nets.mlp import MLPEncoder
 from latentforge.parts.adversarial import Loss
 from latentforge.parts.gaussian import Diagonal, kl_between
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
+from latentforge.parts.phases import UNKNOWN, Phases
 from latentforge.registry import register
 
-GAN, VAE = 0, 1  # the phases
-UNKNOWN = 1e9  # no L and no loss yet
+GAN = 0  # the first phase; the second is the VAE's
 MEMORY = 0.9  # of the running average of L, per round
 
 
@@ -62,12 +62,8 @@ class JointVAEGAN(Duel):
 
     pixel_range = (0.0, 1.0)
     noise = "uniform"
-    phase: Tensor
-    rounds: Tensor
+    has_prior_density = False
     gap: Tensor
-    best: Tensor
-    stale: Tensor
-    total: Tensor
 
     def __init__(
         self,
@@ -94,30 +90,27 @@ class JointVAEGAN(Duel):
         if start_rounds >= vae_rounds:
             raise ValueError(f"start_rounds {start_rounds} leaves nothing of the {vae_rounds} rounds of a VAE phase")
         self.image_shape, self.latent_dim, self.noise_dim = image_shape, latent_dim, noise_dim
-        self.gan_rounds, self.vae_rounds, self.start_rounds = gan_rounds, vae_rounds, start_rounds
+        self.start_rounds = start_rounds
         self.batch_coupled = kl > 0  # the generator's mean and variance are those of a batch
-        self.kl_weight, self.log_tau, self.tolerance, self.patience = kl, math.log(tau), tolerance, patience
+        self.kl_weight, self.log_tau = kl, math.log(tau)
         self.encoder = nets.encoder(net, image_shape, 2 * latent_dim, hidden, width, 4)
         self.decoder = nets.decoder(net, latent_dim, image_shape, hidden, width, 4)
         self.generator = self.loosened(MLPEncoder((noise_dim, 1, 1), latent_dim, generator_hidden))
         self.critic = self.armed(JointCritic(net, image_shape, latent_dim, critic_hidden, width))
-        for name, value in {"phase": GAN, "rounds": 0, "stale": 0}.items():
-            self.register_buffer(name, torch.tensor(value))
-        for name, number in {"gap": UNKNOWN, "best": UNKNOWN, "total": 0.0}.items():
-            self.register_buffer(name, torch.tensor(number))
+        self.phases = Phases((gan_rounds, vae_rounds), tolerance, patience)
+        self.register_buffer("gap", torch.tensor(UNKNOWN))
 
     def players(self):
-        names = ("encoder", "decoder", "generator", "critic")
-        return {name: [getattr(self, name)] for name in names}
+        return {name: [getattr(self, name)] for name in ("encoder", "decoder", "generator", "critic")}
 
     def seats(self):
         against = Seat(lr=2e-4, betas=(0.5, 0.999))
         return {"encoder": Seat(), "decoder": Seat(), "generator": against, "critic": against}
 
     def play(self, data, t):
-        if int(self.phase) == GAN:
+        if int(self.phases.phase) == GAN:
             yield from self.gan_round(data, t)
-        elif int(self.rounds) < self.start_rounds:
+        elif int(self.phases.rounds) < self.start_rounds:
             with torch.no_grad():
                 codes = self.generator(self.start(t, len(next(data))))
                 images = self.generate(codes)
@@ -157,23 +150,13 @@ class JointVAEGAN(Duel):
         return t.rand(n, self.noise_dim) * 2 - 1
 
     def settle(self, t):
-        self.rounds += 1
         if "gap" in t.seen and t.seen["gap"].isfinite():
             self.gap.copy_(torch.where(self.gap == UNKNOWN, t.seen["gap"], self.gap.lerp(t.seen["gap"], 1 - MEMORY)))
-        if "loss" in t.seen:
-            self.total += t.seen["loss"]
-        if int(self.phase) == GAN and int(self.rounds) >= self.gan_rounds:
-            self.phase.fill_(VAE), self.rounds.zero_(), self.total.zero_()
-        elif int(self.phase) == VAE and int(self.rounds) >= self.vae_rounds:
-            mean = self.total / (self.vae_rounds - self.start_rounds)
-            fell = mean < self.best * (1 - self.tolerance)
-            self.stale.copy_(torch.where(fell, 0, self.stale + 1))
-            self.best.copy_(torch.where(fell, mean, self.best))
-            self.phase.fill_(GAN), self.rounds.zero_()
+        self.phases.note(t.seen.get("loss"))
 
     @property
     def converged(self) -> bool:
-        return bool(self.patience) and int(self.stale) >= self.patience
+        return self.phases.converged
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal:
         return Diagonal(*self.encoder(image).chunk(2, 1))
@@ -192,9 +175,13 @@ class JointVAEGAN(Duel):
     def objective(self):
         pair, made = "x,z", "decoder(G(u)),G(u)"
         fool = [
-            Term("generator", GENERATOR[self.loss].format(real=pair, fake=made) + "  where L > log tau"),
+            Term("generator", GENERATOR[self.loss].format(real=pair, fake=made) + "  where L > log tau (GAN phase)"),
             Term("generator", "KL(q(z|x) || N(mean, variance of G(u)))", self.kl_weight),
         ]
         gan = [self.critic_terms(pair, made)] * self.critic_steps + [fool] * self.generator_steps
-        elbo = "-log p(x|z) (bernoulli, nats) + KL(q(z|x) || N(0, I))"
-        return [*gan, [Term("encoder", "-log q(z*|x*)")], [Term("encoder", elbo), Term("decoder", elbo)]]
+        elbo = "-log p(x|z) (bernoulli, nats) + KL(q(z|x) || N(0, I))  (VAE phase)"
+        return [
+            *gan,
+            [Term("encoder", "-log q(z*|x*)  (start of the VAE phase)")],
+            [Term("encoder", elbo), Term("decoder", elbo)],
+        ]

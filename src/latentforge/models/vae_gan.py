@@ -60,6 +60,7 @@ class VAEGAN(Duel):
 
     pixel_range = (0.0, 1.0)
     sampler_kind = "gmm"
+    batch_size = 128
 
     def __init__(
         self,
@@ -95,13 +96,13 @@ class VAEGAN(Duel):
             decoder = nets.decoder(net, latent_dim + told, image_shape, hidden, width, 4)
             critic = nets.MLPCritic(judged, hidden) if net == "mlp" else nets.ConvCritic(judged, width)
         self.decoder, self.critic = self.loosened(decoder), self.armed(critic)
-        if _condition is not None:
+        if told:
             self.critic = ConditionalCritic(self.critic, told, image_shape, _projection)
         self.gate = Gate(2 if fakes == "both" and objective == "larsen" else 1, margin if gated else 0.0)
 
     def players(self):
-        encoder = [self.encoder] if self.plane is None else [self.encoder, self.plane]
-        return {"encoder": encoder, "decoder": [self.decoder], "critic": [self.critic]}
+        told = [] if self.plane is None else [self.plane]
+        return {"encoder": [self.encoder, *told], "decoder": [self.decoder], "critic": [self.critic]}
 
     def seats(self):
         vae = Seat(lr=1e-3, betas=(0.9, 0.999))
@@ -175,8 +176,7 @@ class VAEGAN(Duel):
         self.gate.note(t.seen["critic_real"], t.seen["critic_fake"])
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal:
-        mean, log_variance = self.encoder(self.show(image, y)).chunk(2, 1)
-        return Diagonal(mean, log_variance)
+        return Diagonal(*self.encoder(self.show(image, y)).chunk(2, 1))
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.sigmoid(self.decoder(self.tell(z, y)))
@@ -185,17 +185,16 @@ class VAEGAN(Duel):
         return elbo_measures(self, batch.image, self.labels_of(batch))
 
     def objective(self):
-        kl, nll = Term("encoder", "KL(q(z|x) || N(0, I))", self.beta), "-log p(x|z)  (bernoulli, nats)"
-        kinds = {"both": ["x~", "x_p"], "prior": ["x_p"], "reconstructions": ["x~"]}[self.fakes]
-        larsen, fool = self.kind == "larsen", [Term("decoder", GENERATOR[self.loss].format(real="x", fake="x_p"))]
-        critic = self.critic_terms("x", " and ".join(kinds) if larsen else "x_p")
-        likeness = [(nll, self.pixel), ("||D_l(x) - D_l(x~)||^2 / 2", self.feature)] if larsen else [(nll, 1.0)]
-        vae = [kl, *[Term("encoder", f, w) for f, w in likeness if w]]
+        larsen, alone = self.kind == "larsen", self.kind == "in-turn"
+        given = "" if self.condition is None else ", y"
+        likeness = [(f"-log p(x|z{given})  (bernoulli, nats)", self.pixel if larsen else 1.0)]
+        likeness += [("||D_l(x) - D_l(x~)||^2 / 2", self.feature)] * larsen
+        kinds = {"both": ["x~", "x_p"], "prior": ["x_p"], "reconstructions": ["x~"]}[self.fakes] if larsen else ["x_p"]
+        verdict, weight = GENERATOR[self.loss], 1.0 if larsen else self.weight
+        fool = [Term("decoder", verdict.format(real="x", fake=k), weight) for k in kinds]
+        vae = [Term("encoder", f"KL(q(z|x{given}) || N(0, I))", self.beta)]
+        vae += [Term("encoder", f, w) for f, w in likeness if w]
         vae += [Term("decoder", f, w * (self.gamma if larsen else 1.0)) for f, w in likeness if w]
-        if larsen:
-            moves = [[*vae, *[Term("decoder", GENERATOR[self.loss].format(real="x", fake=k)) for k in kinds], *critic]]
-        else:
-            fool = [Term("decoder", fool[0].formula, self.weight)]
-            moves = [vae] if self.kind == "in-turn" else [[*vae, *fool, *critic]]
-        alone = self.kind == "in-turn"  # otherwise the first step of each is in the common move
-        return [critic] * (self.critic_steps - (not alone)) + [fool] * (self.generator_steps - (not alone)) + moves
+        critic = self.critic_terms("x", *kinds)
+        moves = [vae] if alone else [[*vae, *fool, *critic]]  # otherwise the first step of each is in the common move
+        return [critic] * (self.critic_steps - (not alone)) + [fool[-1:]] * (self.generator_steps - (not alone)) + moves

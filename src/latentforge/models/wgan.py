@@ -5,7 +5,8 @@ a factor because its weights are clamped to [-.01, .01], maximises E f(x) - E f(
 step; RMSProp 5e-5. As in the authors' code it takes 100 steps in the first 25 rounds and in every 500th. What it
 maximises estimates the distance to the data, up to that factor: `estimate` in stats.jsonl.
 
-Departures: the weights' averages of the EMA sample (`--ema 0` for the paper's); images of any size.
+Departures: the clamp comes before a step, as in the authors' code, instead of after it; a moving average of the weights
+samples (`--ema 0` for the paper's); images of any size.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class WGAN(EitherDuel):
 
     Args:
         boosted_steps: critic steps in the first rounds and in every 500th
-        boosted_rounds: how many first rounds that is
+        boosted_rounds: how many first rounds that is; 0 also does without it in every 500th
     """
 
     def __init__(

@@ -43,6 +43,13 @@ class Condition(nn.Module):
         """n of them from what a user asked for: one for all, or n."""
         raise TypeError(f"{type(self).__name__} must define asked()")
 
+    def check_drop(self, dropped: bool) -> None:
+        """InputError where nothing is to be told to a model that always was told something."""
+        if dropped and not self.drop:
+            raise InputError(
+                "this model was always told a label and cannot do without; train it with --drop .1 for that."
+            )
+
 
 class Label(Condition):
     """One of K classes, one-hot; -1 is nothing told. y: (B,) int64."""
@@ -53,7 +60,7 @@ class Label(Condition):
     def __init__(self, num_classes: int):
         super().__init__()
         if num_classes < 1:
-            raise ValueError("it needs num_classes, the number of classes of the data, which have no labels")
+            raise ValueError("give num_classes, the number of classes of the data")
         self.size = num_classes
         self.register_buffer("share", torch.full((num_classes,), 1 / num_classes))
 
@@ -77,6 +84,7 @@ class Label(Condition):
         wrong = y[(y < -1) | (y >= self.size)] if y.dim() else y[None][(y < -1) | (y >= self.size)]
         if len(wrong):
             raise InputError(f"there is no label {int(wrong[0])}; the classes are 0 to {self.size - 1}, -1 for any.")
+        self.check_drop(bool((y < 0).any()))
         return y.long().expand(n).contiguous()
 
 
@@ -130,6 +138,7 @@ class Descriptor(Condition):
             y = y.expand(1) if y.dim() == 0 else y[:, None]
         if y.shape not in ((d,), (n, d)):
             raise InputError(f"label: give {d} numbers, the descriptor of one image, or {n} rows of them.")
+        self.check_drop(bool(y.isnan().any()))
         return y.expand(n, d).contiguous()
 
 

@@ -1,5 +1,7 @@
 """DiffAugment: the same random, differentiable changes for all images the critic sees, real and generated, so that it
-cannot learn few training images by heart (Zhao et al. 2020, arXiv:2006.10738)."""
+cannot learn few training images by heart (Zhao et al. 2020, arXiv:2006.10738). Images in [-1, 1].
+
+Departure: a shifted image is continued by the colour of its edge instead of by zeros."""
 
 from __future__ import annotations
 

@@ -16,8 +16,9 @@ Critic = Callable[..., Tensor]
 
 def squared_gradient(critic: Critic, *inputs: Tensor) -> Tensor:
     """||grad D||^2 at the inputs: R1 at real, R2 at generated ones (Mescheder et al. 2018, arXiv:1801.04406, eq. 9)."""
-    points = [x.detach().requires_grad_() for x in inputs]
-    grads = torch.autograd.grad(critic(*points).float().sum(), points, create_graph=True)
+    points = [x.detach().float().requires_grad_() for x in inputs]
+    with torch.autocast(points[0].device.type, enabled=False):  # half precision loses small gradients
+        grads = torch.autograd.grad(critic(*points).sum(), points, create_graph=True)
     return torch.stack([g.float().square().flatten(1).sum(1) for g in grads]).sum(0)
 
 

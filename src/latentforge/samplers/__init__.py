@@ -37,6 +37,8 @@ def fit(
     The result's `scores` holds the finite mean log densities of `held` in nats that were compared, by kind.
     RunError where codes are not finite or there are none, InputError where `auto` has nothing to compare on.
     """
+    if kind == "prior":
+        return None
     codes, held = codes.detach().float().cpu(), held.detach().float()
     if not (codes.isfinite().all() and held.isfinite().all()):
         raise RunError("the encoder's codes are not finite, so no sampler can be fitted; lower --lr or set --clip 1.")

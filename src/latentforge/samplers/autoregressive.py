@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LIMIT = 2.0  # largest |s| of a layer
+LIMIT = 0.5  # largest |s| of a layer; 1 and 2 gave held-out codes 0.1 to 0.4 nats less
 
 
 class Layer(nn.Module):

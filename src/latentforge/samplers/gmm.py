@@ -37,12 +37,12 @@ class GaussianMixture(nn.Module):
 
     @classmethod
     def fit(cls, codes: Tensor, components: int | None = None, limit: int = 20_000) -> GaussianMixture:
-        """Maximum likelihood on at most `limit` codes (N, Z) spread over the data; by default one component per 100
-        codes, from 1 to 50. A single component is shrunk towards equal variances as far as N calls for (Ledoit & Wolf
-        2004, J. Multivariate Analysis 88), so that it is a density for any N >= 1. RunError where N is 0."""
+        """Maximum likelihood on at most `limit` codes (N, Z) spread over the data, N >= 1; by default one component
+        per 100 codes and no fewer than 10 Z, from 1 to 50. A single component is shrunk towards equal variances as far
+        as N calls for (Ledoit & Wolf 2004, J. Multivariate Analysis 88), so that it is a density for any N."""
         codes = codes[:: -(-len(codes) // limit)].cpu()
         mean, scale = location_and_scale(codes)
-        k = components or max(1, min(50, len(codes) // 100))
+        k = components or max(1, min(50, len(codes) // max(100, 10 * codes.shape[1])))
         weights, means, covariances = estimate(((codes.double() - mean) / scale).numpy(), k)
         out = cls(k, codes.shape[1])
         out.weights.copy_(weights)
@@ -83,7 +83,8 @@ def estimate(codes: Any, k: int) -> tuple[Tensor, Tensor, Tensor]:
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")  # EM still improving by 1e-3 nats, or fewer distinct codes than components
         if k > 1:
-            em = EM(k, covariance_type="full", reg_covar=FLOOR, max_iter=100, random_state=0).fit(codes)
+            rounds = max(10, min(100, 3200 // codes.shape[1]))  # a round on 20,000 codes takes time in proportion to Z
+            em = EM(k, covariance_type="full", reg_covar=FLOOR, max_iter=rounds, random_state=0).fit(codes)
             weights, means, covariances = (torch.from_numpy(a) for a in (em.weights_, em.means_, em.covariances_))
             return weights, means, covariances
         covariance = torch.from_numpy(ledoit_wolf(codes)[0]).double()

@@ -13,7 +13,7 @@ from latentforge.game import Game
 def need_encoder(model: Game) -> None:
     """InputError where the model cannot encode."""
     if not model.has_encoder:
-        raise InputError(f"{model.name} has no encoder; train an autoencoder, a vae or a vae-gan for this.")
+        raise InputError(f"{model.name} has no encoder; train one that has: autoencoder, vae, aae, bigan or vae-gan.")
 
 
 def need_shape(model: Game, shape: tuple[int, int, int], where: str) -> None:

@@ -1,0 +1,145 @@
+"""Every family on MNIST with its default settings and the same five minutes: one table.
+
+    python benchmarks/zoo.py [CELL ...] [--data-dir DIR]   # train what is missing; finished cells are skipped
+    python benchmarks/zoo.py --small                       # a few images each, to see that every cell works
+    python benchmarks/zoo.py --table                       # the table of docs/results.md
+
+A cell is a command of the tool. Its test numbers, and what a digit classifier that no model saw says of its samples, are
+kept in benchmarks/results/zoo/CELL.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import digits
+import torch
+from machine import machine
+
+import latentforge as lf
+from latentforge.registry import KINDS, MODELS
+
+RESULTS = Path(__file__).parent / "results" / "zoo"
+CELLS = {name: name for name in MODELS} | {
+    "vae-gmm": "vae --sampler gmm",
+    "vae-auto": "vae --sampler auto",
+    "beta-vae": "vae --beta 4",
+    "cgan-concat": "cgan --how concat",
+}
+SAMPLES = 10_000
+SHOWN = {
+    "coverage": "coverage", "density": "density", "frechet": "frechet", "reconstruction_mse": "error",
+    "loss_nats": "nats", "codes-frechet": "codes",
+}  # fmt: skip
+
+
+def measure(cell: str, data: str, budget: list[str], data_dir: str | None, results: Path = RESULTS) -> dict[str, Any]:
+    """Train one cell, evaluate it on the test set, keep the numbers."""
+    command = ["train", *CELLS[cell].split(), "--data", data, *budget]
+    where = ["--data-dir", data_dir] if data_dir else []
+    with tempfile.TemporaryDirectory() as folder:
+        run = str(Path(folder) / "run")
+        began = time.monotonic()
+        call([*command, "--quiet", "--out", run, *where])
+        seconds = time.monotonic() - began
+        call(["evaluate", run])
+        metrics = json.loads((Path(run) / "metrics.json").read_text())
+        model = lf.load(run)
+        sizes = {k: sum(p.numel() for m in ms for p in m.parameters()) for k, ms in model.players().items()}
+        result = {
+            "cell": cell, "model": CELLS[cell].split()[0], "command": "latentforge " + " ".join(command), "seed": 0,
+            "seconds": round(seconds, 1), "parameters": sizes, "training": metrics["training"], "test": metrics["test"],
+            "digits": digits_of(model, data_dir) if data == "mnist" and model.can_sample else None, "machine": machine(),
+        }  # fmt: skip
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"{cell}.json").write_text(json.dumps(result, indent=2) + "\n")
+    numbers = {k: round(v["value"], 4) for k, v in metrics["test"].items()}
+    print(cell, f"{seconds:.0f} s", numbers, result["digits"] or "", flush=True)
+    return result
+
+
+def digits_of(model: lf.Game, data_dir: str | None) -> dict[str, float]:
+    """The share of the rarest and of the commonest digit in samples and, where a digit can be asked for, the share of
+    samples that show it (equally many of each)."""
+    judge, error = digits.judge(data_dir)
+    found = digits.classify(judge, model.sample(SAMPLES, seed=0).cpu())
+    share = torch.bincount(found, minlength=10) / SAMPLES
+    out = {"judge_error": round(error, 4), "rarest": float(share.min()), "commonest": float(share.max())}
+    if model.condition is not None:
+        asked = torch.arange(SAMPLES) % 10
+        images = model.sample(SAMPLES, label=asked, seed=1).cpu()
+        out["as_asked"] = float((digits.classify(judge, images) == asked).double().mean())
+    return {k: round(v, 4) for k, v in out.items()}
+
+
+def call(arguments: list[str]) -> None:
+    subprocess.run([sys.executable, "-m", "latentforge", *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def kept() -> dict[str, dict[str, Any]]:
+    """The results there are, autoencoders first, hybrids last."""
+    order = sorted(CELLS, key=lambda c: list(KINDS).index(MODELS[CELLS[c].split()[0]].kind))
+    return {c: json.loads((RESULTS / f"{c}.json").read_text()) for c in order if (RESULTS / f"{c}.json").exists()}
+
+
+def table(cells: dict[str, dict[str, Any]] | None = None) -> str:
+    """Markdown: one row per cell, with the trivial baselines and what real images score at the end."""
+    cells = kept() if cells is None else cells
+    lines = [
+        "| `train …` | parameters | images seen | sampler | "
+        + " | ".join(SHOWN.values())
+        + " | rarest digit | as asked |",
+        "| --- |" + " ---: |" * 2 + " --- |" + " ---: |" * (len(SHOWN) + 2),
+    ]
+    ends: dict[str, dict[str, str]] = {"baseline": {}, "reference": {}}
+    for cell, r in cells.items():
+        values, sampler = dict.fromkeys(SHOWN, ""), ""
+        for measure_, row in r["test"].items():
+            name = next((k for k in SHOWN if measure_.startswith(k)), None)
+            if name is None:
+                continue
+            values[name] = f"{row['value']:.4g}"
+            sampler = row.get("sampler") or sampler
+            for end in ends:
+                if row.get(end) is not None and name not in ("codes-frechet", "reconstruction_mse"):
+                    ends[end][name] = f"{row[end]:.4g}"
+        found = r["digits"] or {}
+        shares = [f"{100 * found[k]:.1f} %" if k in found else "" for k in ("rarest", "as_asked")]
+        numbers = f"{sum(r['parameters'].values()):,} | {r['training']['examples']:,} | {sampler}"
+        lines.append(f"| `{CELLS[cell]}` | {numbers} | " + " | ".join([*values.values(), *shares]) + " |")
+    names = {"baseline": "trivial baseline", "reference": "real images; floor of the nats"}
+    for end, found in ends.items():
+        if found:
+            lines.append(f"| {names[end]} | | | | " + " | ".join(found.get(k, "") for k in SHOWN) + " | | |")
+    return "\n".join(lines)
+
+
+def page(model: str) -> str:
+    """The rows of one family, for its page."""
+    cells = {c: r for c, r in kept().items() if r["model"] == model}
+    return table(cells) if cells else "Not measured yet."
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cells", nargs="*", help="names of cells; all without any")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    if options.table:
+        print(table())
+    else:
+        for name in options.cells or CELLS:
+            if options.small:
+                with tempfile.TemporaryDirectory() as place:
+                    measure(name, "mnist-5k", ["--examples", "640"], None, Path(place))
+            elif not (RESULTS / f"{name}.json").exists():
+                measure(name, "mnist", ["--minutes", "5"], options.data_dir)
