@@ -256,14 +256,15 @@ def test_a_share_is_not_told(share):
         assert torch.equal(c.drop_some(y, clock()), y)
 
 
-def test_dropped_in_training_alone():
-    model = build("cvae", **SMALL, num_classes=3, drop=0.5)
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_dropped_in_training_alone(name):
+    model = build(name, **SMALL, **critics(name), num_classes=3, drop=0.5)
     batch = next(feed(images(400), y=torch.arange(400) % 3))
     assert torch.equal(model.labels_of(batch), batch.label)
     assert 150 < int((model.labels_of(batch, clock()) == -1).sum()) < 250
     plain = next(feed(images(4)))
     assert model.labels_of(plain) is None
-    refused(lambda: model.labels_of(plain, clock()), "cvae", "labels")
+    refused(lambda: model.labels_of(plain, clock()), name, "labels")
 
 
 # -- in the networks -------------------------------------------------------------------------------------------------

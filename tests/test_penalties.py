@@ -137,6 +137,18 @@ def test_a_flat_critic_has_a_finite_gradient():
     assert torch.autograd.grad(penalty, w)[0].isfinite().all()
 
 
+def test_half_precision_does_not_reach_the_penalty():
+    """Under autocast the gradient is that of float32."""
+    torch.manual_seed(0)
+    critic, x = nn.Sequential(nn.Flatten(), nn.Linear(24, 9), nn.Tanh(), nn.Linear(9, 1)), images(5, (2, 3, 4))
+    outside = squared_gradient(lambda v: critic(v)[:, 0], x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert critic(x).dtype == torch.bfloat16
+        inside = squared_gradient(lambda v: critic(v)[:, 0], x)
+    assert inside.dtype == torch.float32
+    torch.testing.assert_close(inside, outside, rtol=1e-6, atol=0)
+
+
 def test_points_lie_between():
     """Each example at its own share of the way, the same for all its pixels and for the code beside it."""
     seen: list[tuple[Tensor, Tensor]] = []

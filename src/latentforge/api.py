@@ -82,11 +82,12 @@ def prepare(
     elif model_options:
         raise InputError("model_options are for a model given by name; this one is built already.")
     told = told_by(model.name, dataset) if getattr(model, "name", None) in registry.MODELS else {}
-    if told.get("num_classes", 0) > model.args.get("num_classes", 0):
-        raise InputError(
-            f"the model is for {model.args['num_classes']} classes, the data has {told['num_classes']}; "
-            f"create the model with num_classes={told['num_classes']}."
-        )
+    own, wanted = (len(a.get("descriptor_mean", ())) for a in (model.args, told)) if told else (0, 0)
+    if told.get("num_classes", 0) > model.args.get("num_classes", 0) or own != wanted:
+        made = f"{own} descriptors" if own else f"{model.args['num_classes']} classes"
+        has = f"{wanted} descriptors" if wanted else f"{told['num_classes']} classes"
+        needed = " and ".join(told)
+        raise InputError(f"the model is for {made}, the data has {has}; create the model with their {needed}.")
     if tuple(model.image_shape) != dataset.image_shape:
         raise InputError(
             f"the model is for images {tuple(model.image_shape)}, the data has {dataset.image_shape} (C, H, W); "

@@ -28,5 +28,7 @@ def update_average(average: Game, model: Game, seats: dict[str, Seat], fresh: in
             for o, n in zip(old, new, strict=True):
                 if not o.is_floating_point():  # BatchNorm's count of batches
                     o.copy_(n)
-    for old_buffer, new_buffer in zip(average.buffers(recurse=False), model.buffers(recurse=False), strict=True):
-        old_buffer.copy_(new_buffer)  # gates and the like belong to no player
+    owned = {id(b) for modules in model.players().values() for m in modules for b in m.buffers()}
+    for old_buffer, new_buffer in zip(average.buffers(), model.buffers(), strict=True):
+        if id(new_buffer) not in owned:  # gates and the like belong to no player
+            old_buffer.copy_(new_buffer)

@@ -141,7 +141,7 @@ class JointVAEGAN(Duel):
         for _ in range(self.generator_steps * bool(self.gap > self.log_tau)):
             z = self.generator(self.start(t, len(x)))
             cost = self.generator_cost(real, (self.generate(z), z), t)
-            own = z.float().var(0) + 1e-6  # of p(z), the generator's Gaussian
+            own = z.float().var(0, correction=int(len(z) > 1)) + 1e-6  # of p(z), the generator's Gaussian
             kl = kl_between(q.mean, q.tril(), z.float().mean(0)[None], torch.diag(own.sqrt())[None]).mean()
             t.log("generator_kl", kl)
             yield {"generator": cost + self.kl_weight * kl}

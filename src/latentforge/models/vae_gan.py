@@ -148,7 +148,9 @@ class VAEGAN(Duel):
         move = {
             "encoder": self.beta * kl + alike,
             "decoder": self.gamma * alike + fool,
-            "critic": real_cost.mean() + fake_cost.sum(0).mean() + penalty,
+            "critic": (real_cost if real_cost.dim() == 1 else real_cost.sum(0)).mean()
+            + fake_cost.sum(0).mean()
+            + penalty,
         }
         return leave_out(move, *out)
 

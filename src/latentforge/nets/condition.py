@@ -78,14 +78,15 @@ class Label(Condition):
         return torch.multinomial(self.share.cpu(), n, replacement=True, generator=generator)
 
     def asked(self, label: Any, n: int) -> Tensor:
-        y = torch.as_tensor(label)
-        if y.is_floating_point() or y.dim() > 1 or (y.dim() == 1 and len(y) != n):
+        y = as_numbers(label)
+        if y is None or y.is_floating_point() or y.shape not in ((), (n,)):
             raise InputError(f"label: give one whole number, or {n} of them.")
-        wrong = y[(y < -1) | (y >= self.size)] if y.dim() else y[None][(y < -1) | (y >= self.size)]
+        y = y.long().expand(n)
+        wrong = y[(y < -1) | (y >= self.size)]
         if len(wrong):
             raise InputError(f"there is no label {int(wrong[0])}; the classes are 0 to {self.size - 1}, -1 for any.")
         self.check_drop(bool((y < 0).any()))
-        return y.long().expand(n).contiguous()
+        return y.contiguous()
 
 
 class Descriptor(Condition):
@@ -104,7 +105,7 @@ class Descriptor(Condition):
         self.size = features
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("stddev", torch.tensor(stddev, dtype=torch.float32))
-        self.register_buffer("known", torch.zeros(REMEMBERED, d))
+        self.register_buffer("known", self.mean.expand(REMEMBERED, d).clone())
         self.linear = nn.Linear(d, 2 * d)
         nn.init.orthogonal_(self.linear.weight)  # distances between descriptors begin as they are
         nn.init.zeros_(self.linear.bias)
@@ -131,15 +132,24 @@ class Descriptor(Condition):
 
     def asked(self, label: Any, n: int) -> Tensor:
         d = len(self.mean)
-        y = torch.as_tensor(label, dtype=torch.float32)
-        if y.dim() == 0 and y == -1:
+        y = as_numbers(label)
+        if isinstance(label, int) and label == -1:
             y = torch.full((d,), math.nan)
-        elif d == 1 and y.dim() < 2:
-            y = y.expand(1) if y.dim() == 0 else y[:, None]
-        if y.shape not in ((d,), (n, d)):
+        elif d == 1 and y is not None and y.shape in ((), (n,)):
+            y = y.reshape(-1, 1)
+        if y is None or y.shape not in ((d,), (1, d), (n, d)):
             raise InputError(f"label: give {d} numbers, the descriptor of one image, or {n} rows of them.")
+        y = y.float()
         self.check_drop(bool(y.isnan().any()))
         return y.expand(n, d).contiguous()
+
+
+def as_numbers(label: Any) -> Tensor | None:
+    """A tensor of what a user gave; None where it is nothing of numbers."""
+    try:
+        return torch.as_tensor(label)
+    except (TypeError, ValueError, RuntimeError):
+        return None
 
 
 class Plane(nn.Module):
@@ -177,7 +187,7 @@ class ConditionalCritic(nn.Module):
         self.critic = critic
         self.plane = None if projection else Plane(size, image_shape)
         width = next(m for m in critic.head[-1].modules() if isinstance(m, nn.Linear)).in_features
-        self.embed = nn.Linear(size, width, bias=False) if projection else None
+        self.embed: Any = nn.Linear(size, width, bias=False) if projection else None
 
     def features(self, x: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """(logits (B,), features of the critic)."""
@@ -185,7 +195,7 @@ class ConditionalCritic(nn.Module):
             return self.critic.features(self.plane(x, told))
         f = self.critic.body(x)
         h = self.critic.head[:-1](f)
-        return self.critic.head[-1](h)[:, 0] + (self.embed(told) * h).sum(1), f  # type: ignore[misc]
+        return self.critic.head[-1](h)[:, 0] + (self.embed(told) * h).sum(1), f
 
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
         return self.features(x, told)[0]
