@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint wheel-check presets clean
+.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,22 @@ wheel-check:
 # train every preset whose result is not kept yet, and keep it in benchmarks/results/presets
 presets: $(VENV)/.ready
 	$(BIN)/python benchmarks/presets.py
+
+# every family on MNIST for the same five minutes; finished cells are skipped
+zoo: $(VENV)/.ready
+	$(BIN)/python benchmarks/zoo.py
+
+# the same on a few embedded digits: does every cell work?
+zoo-small: $(VENV)/.ready
+	$(BIN)/python benchmarks/zoo.py --small
+
+# mode coverage of points in the plane, and its picture
+modes: $(VENV)/.ready
+	$(BIN)/python benchmarks/modes.py
+	$(BIN)/python benchmarks/modes.py --picture
+
+studies: $(VENV)/.ready
+	$(BIN)/python benchmarks/studies.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

@@ -1,4 +1,5 @@
-"""Write the generated parts of the documentation: the README's table of models, docs/results.md and docs/presets.md.
+"""Write the generated parts of the documentation: the README's table of models, docs/results.md, docs/presets.md and the
+measured tables of the families' pages.
 
 python benchmarks/readme.py          # write
 python benchmarks/readme.py --check  # exit 1 where something is out of date
@@ -10,17 +11,21 @@ import re
 import sys
 from pathlib import Path
 
+import modes
 import presets as preset_results
 import reference
+import studies
+import zoo
 
-from latentforge.registry import MODELS
+from latentforge.registry import KINDS, MODELS
 
 ROOT = Path(__file__).parent.parent
 
 
 def models_table() -> str:
     lines = ["| model | kind | what it is | paper |", "| --- | --- | --- | --- |"]
-    lines += [f"| [`{k}`](docs/models/{k}.md) | {v.kind} | {v.summary} | {v.paper} |" for k, v in MODELS.items()]
+    ordered = sorted(MODELS.items(), key=lambda item: list(KINDS).index(item[1].kind))
+    lines += [f"| [`{k}`](docs/models/{k}.md) | {v.kind} | {v.summary} | {v.paper} |" for k, v in ordered]
     return "\n".join(lines)
 
 
@@ -33,14 +38,20 @@ def fill(path: Path, name: str, content: str) -> str:
 
 def main() -> int:
     stale = []
-    blocks = (
+    blocks = [
         ("README.md", "models", models_table()),
         ("docs/results.md", "reference", reference.table()),
+        ("docs/results.md", "zoo", zoo.table()),
+        ("docs/results.md", "modes", modes.table()),
         ("docs/presets.md", "presets", preset_results.table()),
-    )
+        *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS],
+        *[(f"docs/models/{name}.md", "study", studies.table(study)) for study, name in studies.PAGES.items()],
+    ]
     for file, name, content in blocks:
         path = ROOT / file
         text = fill(path, name, content)
+        if f"<!-- {name}:" not in text:
+            raise SystemExit(f"{file} has no block for {name}")
         if text != path.read_text():
             stale.append(file)
             if "--check" not in sys.argv:

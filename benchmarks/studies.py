@@ -138,6 +138,9 @@ STUDIES: dict[str, Callable[[str | None], dict[str, Any]]] = {
 }  # fmt: skip
 
 
+PAGES = {"descriptors": "cvae", "estimate": "wgan-gp", "balance": "began", "bounds": "iwae"}  # where each is shown
+
+
 def table(study: str) -> str:
     """Markdown for the family's page."""
     file = RESULTS / f"{study}.json"

@@ -11,6 +11,8 @@ kept in benchmarks/results/zoo/CELL.json.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -24,6 +26,7 @@ import torch
 from machine import machine
 
 import latentforge as lf
+from latentforge.cli import main
 from latentforge.registry import KINDS, MODELS
 
 RESULTS = Path(__file__).parent / "results" / "zoo"
@@ -40,8 +43,12 @@ SHOWN = {
 }  # fmt: skip
 
 
-def measure(cell: str, data: str, budget: list[str], data_dir: str | None, results: Path = RESULTS) -> dict[str, Any]:
-    """Train one cell, evaluate it on the test set, keep the numbers."""
+def measure(
+    cell: str, data: str, budget: list[str], data_dir: str | None, results: Path = RESULTS, inside: bool = False
+) -> dict[str, Any]:
+    """Train one cell, evaluate it on the test set, keep the numbers. `inside` runs the commands in this process, which
+    saves their start."""
+    call = run_inside if inside else run_outside
     command = ["train", *CELLS[cell].split(), "--data", data, *budget]
     where = ["--data-dir", data_dir] if data_dir else []
     with tempfile.TemporaryDirectory() as folder:
@@ -79,8 +86,15 @@ def digits_of(model: lf.Game, data_dir: str | None) -> dict[str, float]:
     return {k: round(v, 4) for k, v in out.items()}
 
 
-def call(arguments: list[str]) -> None:
+def run_outside(arguments: list[str]) -> None:
     subprocess.run([sys.executable, "-m", "latentforge", *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def run_inside(arguments: list[str]) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = main(arguments)
+    if code:
+        raise SystemExit(f"latentforge {' '.join(arguments)}: exit code {code}")
 
 
 def kept() -> dict[str, dict[str, Any]]:
@@ -140,6 +154,6 @@ if __name__ == "__main__":
         for name in options.cells or CELLS:
             if options.small:
                 with tempfile.TemporaryDirectory() as place:
-                    measure(name, "mnist-5k", ["--examples", "640"], None, Path(place))
+                    measure(name, "mnist-5k", ["--examples", "640"], None, Path(place), inside=True)
             elif not (RESULTS / f"{name}.json").exists():
                 measure(name, "mnist", ["--minutes", "5"], options.data_dir)

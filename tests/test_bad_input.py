@@ -277,7 +277,7 @@ TRAIN = [
     ("dcgan --width 0", "--width 0"),
     ("gan --critic-hidden 8,-1", "--critic-hidden 8,-1"),
     ("gan --sampler gmm", "gan", "--sampler gmm"),
-    ("vae --sampler flow", "--sampler", "flow", "gmm"),
+    ("vae --sampler vine", "--sampler", "flow", "gmm"),
     ("vae --lr fast", "--lr fast"),
     ("vae --lr 0", "--lr 0"),
     ("vae --lr inf", "--lr inf"),

@@ -59,7 +59,7 @@ def fit(
         values = {k: sampler.log_prob(held, held_labels) for k, sampler in candidates.items()}
         if prior is not None:
             values["prior"] = prior(held)
-        scores = {k: float(v.double().mean()) for k, v in values.items()}
+        scores = {k: float(v.cpu().double().mean()) for k, v in values.items()}
         scores = {k: v for k, v in scores.items() if math.isfinite(v)}
     best = max(scores, key=scores.__getitem__) if kind == "auto" and scores else kind
     if best == "prior":

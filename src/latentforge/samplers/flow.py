@@ -88,10 +88,8 @@ class Flow(nn.Module):
         # where the covariance was raised, noise makes up for it: a collapsed axis is a Gaussian like any other, and
         # not a line whose likelihood has no bound
         blur = (1 - x.var(0, correction=0)).clamp_min(0).sqrt()
-        held, held_y = (
-            x[shuffle[:aside]] + blur * torch.randn(aside, x.shape[1], generator=generator),
-            y[shuffle[:aside]],
-        )
+        held = x[shuffle[:aside]] + blur * torch.randn(aside, x.shape[1], generator=generator)
+        held_y = y[shuffle[:aside]]
         weights = list(self.layers.requires_grad_().parameters())
         adam = torch.optim.AdamW(weights, weight_decay=decay, fused=True)
         best, kept = -math.inf, copy.deepcopy(self.layers.state_dict())
