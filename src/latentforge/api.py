@@ -82,8 +82,8 @@ def prepare(
     elif model_options:
         raise InputError("model_options are for a model given by name; this one is built already.")
     told = told_by(model.name, dataset) if getattr(model, "name", None) in registry.MODELS else {}
-    own, wanted = (len(a.get("descriptor_mean", ())) for a in (model.args, told)) if told else (0, 0)
-    if told.get("num_classes", 0) > model.args.get("num_classes", 0) or own != wanted:
+    own, wanted = (len(a.get("descriptor_mean", ())) if told else 0 for a in (getattr(model, "args", {}), told))
+    if told and (told.get("num_classes", 0) > model.args["num_classes"] or own != wanted):
         made = f"{own} descriptors" if own else f"{model.args['num_classes']} classes"
         has = f"{wanted} descriptors" if wanted else f"{told['num_classes']} classes"
         needed = " and ".join(told)
