@@ -112,6 +112,9 @@ class Game(nn.Module):
         self.register_module("sampler", None)  # a density over codes fitted in `finish`; None means the prior
         self.register_module("condition", None)
         self.register_module("plane", None)
+        self.sampler_scores: dict[
+            str, float
+        ] = {}  # mean log density, nats, of validation codes under each sampler fitted
 
     def be_told(
         self, condition: Condition | None, image_shape: tuple[int, int, int]
@@ -150,7 +153,7 @@ class Game(nn.Module):
             codes, labels = self.codes_of(data)
             rest, rest_labels = self.codes_of(held)
             prior = self.log_prior if self.has_prior and self.has_prior_density else None
-            sampler = samplers.fit(self.sampler_kind, codes, rest, labels, rest_labels, prior)
+            sampler = samplers.fit(self.sampler_kind, codes, rest, labels, rest_labels, prior, self.sampler_scores)
             self.sampler = None if sampler is None else sampler.to(self.device)
 
     @torch.no_grad()

@@ -79,6 +79,7 @@ def save_model(model: Game, directory: str | Path) -> None:
 
 def save_result(run: Run, model: Game, numbers: dict[str, Any]) -> None:
     """The end of a run: `metrics.json` and `model/`, which appears whole. RunError where the disk is full."""
+    numbers |= {"sampler_scores": model.sampler_scores} if model.sampler_scores else {}
     try:
         write_text(run.path / "metrics.json", json.dumps({"training": numbers}, indent=2) + "\n")
         with atomic(run.path / "model") as part:

@@ -335,7 +335,7 @@ class Trainer:
             self.average.finish(self.data.train, self.data.validation)
         sampler, self.average.sampler = self.average.sampler, None
         self.model.load_state_dict(self.average.state_dict())
-        self.model.sampler = sampler
+        self.model.sampler, self.model.sampler_scores = sampler, self.average.sampler_scores
         self.model.eval()
         if self.run and self.rank == 0:
             spent = {"training_seconds": round(self.seconds, 2), "finish_seconds": round(time.monotonic() - began, 2)}

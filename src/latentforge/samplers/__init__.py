@@ -29,12 +29,14 @@ def fit(
     labels: Tensor | None = None,
     held_labels: Tensor | None = None,
     prior: Callable[[Tensor], Tensor] | None = None,
+    compared: dict[str, float] | None = None,
 ) -> nn.Module | None:
     """The sampler `kind` fitted to codes (N, Z); with labels (N,) in 0..K-1, one density per class. `auto` fits both
     kinds and returns the one, or None for `prior`, under which the mean log density of the validation codes `held`
     (M, Z) is highest; a kind of its own is returned whatever its score. `prior` maps codes (M, Z) to log density (M,).
 
-    The result's `scores` holds the finite mean log densities of `held` in nats that were compared, by kind.
+    The result's `scores` holds the finite mean log densities of `held` in nats that were compared, by kind; so does
+    `compared` afterwards, where it is given.
     RunError where codes are not finite or there are none, InputError where `auto` has nothing to compare on.
     """
     if kind == "prior":
@@ -61,6 +63,8 @@ def fit(
             values["prior"] = prior(held)
         scores = {k: float(v.cpu().double().mean()) for k, v in values.items()}
         scores = {k: v for k, v in scores.items() if math.isfinite(v)}
+    if compared is not None:
+        compared.update(scores)
     best = max(scores, key=scores.__getitem__) if kind == "auto" and scores else kind
     if best == "prior":
         return None
