@@ -82,7 +82,7 @@ def kept(cell: str, name: str) -> list[dict[str, Any]]:
 
 
 def command(cell: str) -> str:
-    """The cell as one would type it."""
+    """The model and those flags that are not the same for all."""
     model, arguments, options = CELLS[cell]
     own = {k: v for k, v in arguments.items() if MLP.get(k) != v}
     own |= {k: v for k, v in options.items() if k == "batch_size"}
@@ -94,8 +94,8 @@ def table() -> str:
     """Mean and range over the seeds."""
     head = [f"{s}: {c}" for s in SETS for c in ("modes", "high quality", "reverse KL")]
     lines = [
-        "| `train …` | seeds | " + " | ".join(head) + " | seconds |",
-        "| --- | ---: |" + " ---: |" * (len(head) + 1),
+        "| `train …` | seeds | sampler | " + " | ".join(head) + " | seconds |",
+        "| --- | ---: | --- |" + " ---: |" * (len(head) + 1),
     ]
     for cell in CELLS:
         cells, seconds, seeds = [], [], 0
@@ -114,11 +114,13 @@ def table() -> str:
             cells.append(f"{statistics.mean(found):.3f}" if found else "none near")
         if seconds:
             lines.append(
-                f"| `{command(cell)}` | {seeds} | " + " | ".join(cells) + f" | {statistics.mean(seconds):.0f} |"
+                f"| `{command(cell)}` | {seeds} | {kept(cell, SETS[0])[0]['sampler']} | "
+                + " | ".join(cells)
+                + f" | {statistics.mean(seconds):.0f} |"
             )
     floor = {"ring": (8, 7), "grid": (25, 24)}
     perfect = [c for s in SETS for c in (str(floor[s][0]), "98.9 %", f"{floor[s][1] / (2 * SAMPLES):.4f}")]
-    return "\n".join([*lines, "| perfect samples | | " + " | ".join(perfect) + " | |"])
+    return "\n".join([*lines, "| perfect samples | | | " + " | ".join(perfect) + " | |"])
 
 
 def picture() -> None:

@@ -211,6 +211,10 @@ def extend(trainer: Trainer, run: Run) -> None:
     """Make the new total the run's own, so that the next `resume` goes on to it. A finished run is unfinished again."""
     t = trainer.clocks[0]
     spent = t.examples >= trainer.examples if trainer.examples else trainer.seconds >= 60 * (trainer.minutes or 0)
+    if trainer.model.converged:
+        raise InputError(
+            f"{run.path} has converged, which ends it; train anew with --patience 0 to spend a whole budget."
+        )
     if spent:
         raise InputError(
             f"{run.path} has {t.examples:,} examples and {trainer.seconds / 60:.1f} minutes behind it already; "

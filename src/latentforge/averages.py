@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from latentforge.game import Game, Seat
 
@@ -22,11 +23,15 @@ def update_average(average: Game, model: Game, seats: dict[str, Seat], fresh: in
             done.add(id(module))
             new = [*module.parameters(), *module.buffers()]
             old = [*averaged.parameters(), *averaged.buffers()]
-            floats = [(o, n.detach()) for o, n in zip(old, new, strict=True) if o.is_floating_point()]
+            # spectral norm's vectors are of length 1, which no average of them is
+            unit = {id(b) for m in module.modules() if isinstance(m, _SpectralNorm) for b in m.buffers()}
+            floats = [
+                (o, n.detach()) for o, n in zip(old, new, strict=True) if o.is_floating_point() and id(n) not in unit
+            ]
             if floats:
                 torch._foreach_lerp_([o for o, _ in floats], [n for _, n in floats], share)
             for o, n in zip(old, new, strict=True):
-                if not o.is_floating_point():  # BatchNorm's count of batches
+                if not o.is_floating_point() or id(n) in unit:  # BatchNorm's count of batches, those vectors
                     o.copy_(n)
     owned = {id(b) for modules in model.players().values() for m in modules for b in m.buffers()}
     for old_buffer, new_buffer in zip(average.buffers(), model.buffers(), strict=True):

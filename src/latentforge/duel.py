@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from latentforge.data.batch import Batch
 from latentforge.game import Game, Term
-from latentforge.nets.condition import last_linear
+from latentforge.nets.condition import ConditionalCritic, last_linear
 from latentforge.parts.adversarial import PROBABILISTIC, Loss, critic_loss, generator_loss
 from latentforge.parts.augment import Augment, augment
 from latentforge.parts.minibatch import MinibatchDiscrimination
@@ -113,8 +113,8 @@ class Duel(Game):
         if label_noise > 0.5:
             raise ValueError("label_noise above .5 teaches the critic the opposite")
 
-    def armed(self, critic: nn.Module) -> Any:
-        """The critic with the layers and norms that the rules ask for."""
+    def armed(self, critic: nn.Module, told: int = 0, projection: bool = False) -> Any:
+        """The critic with the layers and norms that the rules ask for; it is told `told` numbers about each image."""
         if self.minibatch:
             self.batch_coupled = True
             name, last = last_linear(critic)
@@ -122,6 +122,8 @@ class Duel(Game):
             parent, _, own = name.rpartition(".")
             wider = nn.Linear(last.in_features + self.minibatch, last.out_features)
             setattr(critic.get_submodule(parent), own, nn.Sequential(layer, wider))
+        if told:
+            critic = ConditionalCritic(critic, told, self.image_shape, projection)
         if self.spectral_norm:
             self.batch_coupled = True  # each pass moves the estimate of the norm
             for m in critic.modules():
@@ -179,13 +181,13 @@ class Duel(Game):
         real_cost, fake_cost = self.costs(a, b, t)
         t.log("critic_real", real_cost)
         t.log("critic_fake", fake_cost)
-        if self.loss == "wasserstein":
-            t.log("estimate", -(real_cost.mean() + fake_cost.mean()))
         return real_cost.mean() + fake_cost.mean() + self.penalty(real, fake, t, y)
 
     def costs(self, real: Tensor, fake: Tensor, t) -> tuple[Tensor, Tensor]:
         """The critic's costs, some of them the wrong way round under label noise. Fakes may come in several kinds."""
         right = critic_loss(real, fake, self.loss, self.smoothing)
+        if self.loss == "wasserstein":
+            t.log("estimate", -(right[0].mean() + right[1].mean()))
         if not self.label_noise:
             return right
         if self.loss == "relativistic":  # a pair is told apart the wrong way round
@@ -259,14 +261,21 @@ class Duel(Game):
         """What the critic says of an image and of a fresh sample: logits (B,)."""
         z = self.draw_prior(len(batch), torch.default_generator).to(batch.image.device)
         y = self.labels_of(batch)
-        real = self.verdict(self.to_network(batch.image), y=y)
-        return {"critic_real_logit": real, "critic_fake_logit": self.verdict(self.generate(z, y), y=y)}
+        real, fake = self.to_network(batch.image), self.generate(z, y)
+        # a critic that compares the examples of a batch is asked about batches of the size it knows
+        size = self.batch_size if self.minibatch else len(batch)
+        ys = [None] * -(-len(batch) // size) if y is None else y.split(size)
+        verdicts = [
+            torch.cat([self.verdict(x, y=k) for x, k in zip(images.split(size), ys, strict=True)])
+            for images in (real, fake)
+        ]
+        return {"critic_real_logit": verdicts[0], "critic_fake_logit": verdicts[1]}
 
     def objective(self) -> list[list[Term]]:
         real, fake = ("x", "G(z)") if self.condition is None else ("x|y", "G(z,y)|y")
         critic = self.critic_terms(real, fake)
         generator = [Term("generator", GENERATOR[self.loss].format(real=real, fake=fake))]
-        return [critic] * self.critic_steps_at(10**9 + 1) + [generator] * self.generator_steps
+        return [critic] * self.critic_steps + [generator] * self.generator_steps
 
     def critic_terms(self, real: str, *fakes: str) -> list[Term]:
         """The critic's loss term by term."""

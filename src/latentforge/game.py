@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -76,6 +77,17 @@ def own_parameters(model: Game) -> dict[str, list[nn.Parameter]]:
     if lost:
         raise RunError(f"no player owns {', '.join(lost[:3])}")
     return out
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def generator_of(seed: int | None, salt: int) -> torch.Generator:
@@ -145,22 +157,32 @@ class Game(nn.Module):
     def finish(self, data: Images, held: Images) -> None:
         """Once, after the last round, on the averaged weights: fit what sampling needs on the training images. `held`
         are the validation images, by whose codes `auto` chooses the sampler."""
-        if self.condition is not None:
-            self.condition.learn(data.labels)
         if self.sampler_kind != "prior":
             from latentforge import samplers
 
             codes, labels = self.codes_of(data)
             rest, rest_labels = self.codes_of(held)
             prior = self.log_prior if self.has_prior and self.has_prior_density else None
-            sampler = samplers.fit(self.sampler_kind, codes, rest, labels, rest_labels, prior, self.sampler_scores)
+            classes = 0 if labels is None or self.condition is None else self.condition.size
+            sampler = samplers.fit(
+                self.sampler_kind, codes, rest, labels, rest_labels, prior, self.sampler_scores, classes
+            )
             self.sampler = None if sampler is None else sampler.to(self.device)
+
+    def learn_labels(self, data: Images) -> None:
+        """Remember how the training images' labels are distributed, where the model is told them."""
+        if self.condition is not None:
+            if data.labels is None:
+                raise InputError(f"{self.name} is told labels, and these images have none; use folders named by class.")
+            self.condition.learn(data.labels)
 
     @torch.no_grad()
     def codes_of(self, data: Images) -> tuple[Tensor, Tensor | None]:
         """One code (N, Z) of each image, on the CPU, and its class (N,) where the model is conditioned on classes."""
-        batches = [(b.image.to(self.device), self.labels_of(b)) for b in data.batches()]
-        codes = torch.cat([self.encode(x, y).sample().cpu() for x, y in batches])
+        with evaluating(self):
+            codes = torch.cat(
+                [self.encode(b.image.to(self.device), self.labels_of(b)).sample().cpu() for b in data.batches()]
+            )
         by_class = self.condition is not None and self.condition.classes
         return codes, data.labels.cpu() if by_class and data.labels is not None else None
 
@@ -210,11 +232,13 @@ class Game(nn.Module):
         if self.condition is None:
             return None
         if batch.label is None:
-            if t is None:
-                return None
-            raise InputError(f"{self.name} is told labels, and these images have none; use folders named by class.")
+            self.condition.check_drop(True)
+            return None
         y = batch.label.to(self.device)
-        return y if t is None else self.condition.drop_some(y, t)
+        if t is not None:
+            return self.condition.drop_some(y, t)
+        self.condition.check(y)
+        return y
 
     def show(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Images (B, C, H, W) with what is known of them as one more channel, where the model is conditional."""
@@ -241,26 +265,18 @@ class Game(nn.Module):
     @torch.no_grad()
     def decode(self, z: Tensor, y: Tensor | None = None, batch: int = 256) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from codes (B, Z), in eval mode and bounded memory."""
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             ys = [None] * math.ceil(len(z) / batch) if y is None else y.to(self.device).split(batch)
             parts = [self.to_unit(self.generate(c.to(self.device), k)) for c, k in zip(z.split(batch), ys, strict=True)]
             return torch.cat(parts).clamp_(0, 1)
-        finally:
-            self.train(training)
 
     @torch.no_grad()
     def reconstruct(self, image: Tensor, y: Tensor | None = None) -> Tensor:
         """Decode the posterior mean: images (B, C, H, W) in [0, 1] to the same."""
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             ys = [None] * math.ceil(len(image) / 256) if y is None else y.to(self.device).split(256)
             pairs = zip(image.split(256), ys, strict=True)
             return self.decode(torch.cat([self.encode(x.to(self.device), k).mean for x, k in pairs]), y)
-        finally:
-            self.train(training)
 
     def draw_labels(self, n: int, label: Any = None, seed: int | None = None) -> Tensor | None:
         """What n samples are to show: (n,) classes or (n, D) descriptors. `label`: one for all, or n of them; -1 tells
@@ -285,7 +301,8 @@ class Game(nn.Module):
             return self.sampler.draw(n, generator, y)
         if not self.has_prior:
             raise InputError(f"{self.name} has no prior to draw codes from; train with --sampler gmm, flow or auto.")
-        return self.draw_prior(n, generator)
+        with evaluating(self):
+            return self.draw_prior(n, generator)
 
     def sample(self, n: int, *, label: Any = None, seed: int | None = None) -> Tensor:
         """n new images (n, C, H, W) in [0, 1]: no gradients, eval mode, the fitted sampler or the prior. `label`: see

@@ -109,8 +109,8 @@ class Trainer:
             if sampler != "prior" and not model.has_encoder:
                 raise InputError(f"{model.name} has no encoder to fit a sampler on; leave out --sampler {sampler}.")
             model.sampler_kind = sampler
-        model.sampler = None
-        model.trained_on = data.source
+        model.sampler, model.trained_on = None, data.source
+        model.learn_labels(data.train)
 
         self.model = model.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         check_rates(lr, list(model.players()))
@@ -332,7 +332,7 @@ class Trainer:
             raise RunError("the weights are no longer finite; lower --lr, set --clip 1, or use --precision fp32.")
         torch.manual_seed(mix(self.seed, 0xF1))
         with torch.no_grad():
-            self.average.finish(self.data.train, self.data.validation)
+            self.average.eval().finish(self.data.train, self.data.validation)
         sampler, self.average.sampler = self.average.sampler, None
         self.model.load_state_dict(self.average.state_dict())
         self.model.sampler, self.model.sampler_scores = sampler, self.average.sampler_scores

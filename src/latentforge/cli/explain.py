@@ -45,7 +45,7 @@ def explain(name: str, arguments: dict[str, Any]) -> str:
         arguments = {"num_classes": 10, **arguments}
     try:
         model = registry.create(name, image_shape=SHAPE, **arguments)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise InputError(f"{name} cannot be built: {error}.") from None
     lines = [f"{name}: {row.summary}", row.paper, "", "One round"]
     for number, (move, times) in enumerate(((k, len([*g])) for k, g in itertools.groupby(model.objective())), 1):

@@ -19,9 +19,11 @@ def command(run: Path, number: int, out: Path | None, **source: str | None) -> N
     import torch
 
     import latentforge as lf
-    from latentforge.report.grid import to_uint8
+    from latentforge.data.modes import is_points
+    from latentforge.report.grid import save, to_uint8
+    from latentforge.report.points import draw_pairs
     from latentforge.tasks.encode import need_encoder
-    from latentforge.tasks.output import check_place, write_arrays, write_images
+    from latentforge.tasks.output import check_place, write_arrays, write_images, writing
 
     out = out or run / "reconstructions.png"
     check_place(out, ".png", ".npz", "")
@@ -31,7 +33,15 @@ def command(run: Path, number: int, out: Path | None, **source: str | None) -> N
     chosen = images[images.spread(number)]
     originals, rebuilt = chosen.image, model.reconstruct(chosen.image, model.labels_of(chosen))
     mse = (rebuilt.cpu() - originals.cpu()).square().mean().item()
-    if out.suffix.lower() == ".npz":
+    if is_points(model.image_shape):
+        check_place(out, ".png", ".npz")
+        if out.suffix.lower() == ".png":
+            with writing(out):
+                save(draw_pairs(originals, rebuilt.cpu(), None), out)
+            text = f"{out}: {len(originals)} points and their reconstructions"
+        else:
+            text = write_arrays(out, images=originals.numpy(), reconstructions=rebuilt.cpu().numpy())
+    elif out.suffix.lower() == ".npz":
         text = write_arrays(out, images=to_uint8(originals), reconstructions=to_uint8(rebuilt))
     elif out.suffix.lower() == ".png":
         text = write_images(torch.stack([originals, rebuilt.cpu()], 1).flatten(0, 1), out, columns=8)

@@ -26,7 +26,7 @@ class Models(click.Group):
             if not named:
                 hint = " Did you mean --preset?" if difflib.get_close_matches(args[0], ["--preset"]) else ""
                 raise click.UsageError(
-                    f"name the model before its flags, as in 'latentforge train vae {args[0]} ...'.{hint}", ctx
+                    f"name the model before its flags, as in '{ctx.command_path} vae {args[0]} ...'.{hint}", ctx
                 )
             flag, following = named[0]
             args = [presets.load(flag.partition("=")[2] or following)["model"], *args]

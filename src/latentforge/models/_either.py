@@ -8,7 +8,7 @@ from torch import Tensor
 
 from latentforge import nets
 from latentforge.duel import Duel
-from latentforge.nets.condition import Condition, ConditionalCritic
+from latentforge.nets.condition import Condition
 from latentforge.parts.noise import Noise
 
 
@@ -51,9 +51,7 @@ class EitherDuel(Duel):
         self.generator = self.loosened(
             nets.generator(net, latent_dim + told, image_shape, hidden, width, for_generator)
         )
-        self.critic = self.armed(nets.critic(net, seen, critic_hidden, width, for_critic))
-        if _condition is not None:
-            self.critic = ConditionalCritic(self.critic, told, image_shape, _projection)
+        self.critic = self.armed(nets.critic(net, seen, critic_hidden, width, for_critic), told, _projection)
 
     def players(self):
         return {"critic": [self.critic], "generator": [self.generator]}

@@ -20,7 +20,7 @@ from latentforge import nets
 from latentforge.duel import GENERATOR, Duel
 from latentforge.game import Seat, Term
 from latentforge.parts.gaussian import Point
-from latentforge.parts.likelihood import bernoulli_nll
+from latentforge.parts.likelihood import ERROR, reconstruction_error
 from latentforge.parts.noise import Noise
 from latentforge.registry import register
 
@@ -75,7 +75,7 @@ class AAE(Duel):
         for _ in range(self.critic_steps - 1):
             yield {"critic": self.against_prior(next(data).image, t)}
         x = next(data).image  # (B, C, H, W)
-        error = self.error(self.decoder(self.encoder(x)), x).mean()
+        error = reconstruction_error(self.decoder(self.encoder(x)), x, self.reconstruction).mean()
         t.log("reconstruction", error)
         yield {"autoencoder": error}
         yield {"critic": self.against_prior(x, t)}
@@ -87,12 +87,6 @@ class AAE(Duel):
         with torch.no_grad():
             codes = self.encoder(x)
         return self.critic_cost((self.start(t, len(x)),), (codes,), t)
-
-    def error(self, logits: Tensor, x: Tensor) -> Tensor:
-        """(B,) squared error, or cross-entropy in nats, summed over pixels."""
-        if self.reconstruction == "bernoulli":
-            return bernoulli_nll(logits, x)
-        return (torch.sigmoid(logits.float()) - x).square().flatten(1).sum(1)
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Point:
         return Point(self.encoder(image))
@@ -112,8 +106,7 @@ class AAE(Duel):
         }
 
     def objective(self):
-        rebuilt = {"squared": "||x - x'||^2", "bernoulli": "cross-entropy of x under x' (nats)"}[self.reconstruction]
         critic = self.critic_terms("z_p", "encoder(x)")
         fool = Term("encoder", GENERATOR[self.loss].format(real="z_p", fake="encoder(x)"))
-        moves = [[Term("autoencoder", f"{rebuilt},  x' = decoder(encoder(x))")], critic]
+        moves = [[Term("autoencoder", f"{ERROR[self.reconstruction]},  x' = decoder(encoder(x))")], critic]
         return [critic] * (self.critic_steps - 1) + moves + [[fool]] * self.generator_steps

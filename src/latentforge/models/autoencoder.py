@@ -17,7 +17,7 @@ from torch import Tensor
 from latentforge import nets
 from latentforge.game import Game, Seat, Term
 from latentforge.parts.gaussian import Point
-from latentforge.parts.likelihood import bernoulli_nll
+from latentforge.parts.likelihood import ERROR, reconstruction_error
 from latentforge.registry import register
 
 
@@ -61,19 +61,13 @@ class Autoencoder(Game):
 
     def play(self, data, t):
         x = next(data).image  # (B, C, H, W)
-        loss = self.error(self.decoder(self.encoder(self.seen(x, t))), x).mean()
+        loss = reconstruction_error(self.decoder(self.encoder(self.seen(x, t))), x, self.loss).mean()
         t.log("loss", loss)
         yield {"autoencoder": loss}
 
     def seen(self, x: Tensor, t) -> Tensor:
         """What the encoder is shown of x while training."""
         return x
-
-    def error(self, logits: Tensor, x: Tensor) -> Tensor:
-        """(B,) squared error, or cross-entropy in nats, summed over pixels."""
-        if self.loss == "bernoulli":
-            return bernoulli_nll(logits, x)
-        return (torch.sigmoid(logits.float()) - x).square().flatten(1).sum(1)
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Point:
         return Point(self.encoder(image))
@@ -84,8 +78,9 @@ class Autoencoder(Game):
     def evaluate(self, batch):
         logits = self.decoder(self.encoder(batch.image))
         out = {"reconstruction_mse": (torch.sigmoid(logits) - batch.image).square().flatten(1).mean(1)}
-        return out | ({"loss_nats": self.error(logits, batch.image)} if self.loss == "bernoulli" else {})
+        return out | (
+            {"loss_nats": reconstruction_error(logits, batch.image, self.loss)} if self.loss == "bernoulli" else {}
+        )
 
     def objective(self):
-        error = {"squared": "||x - x'||^2", "bernoulli": "cross-entropy of x under x' (nats)"}[self.loss]
-        return [[Term("autoencoder", f"{error},  x' = decoder(encoder(x))")]]
+        return [[Term("autoencoder", f"{ERROR[self.loss]},  x' = decoder(encoder(x))")]]

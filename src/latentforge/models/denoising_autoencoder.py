@@ -9,6 +9,7 @@ Departures: not stacked, trained end to end like `autoencoder`, whose networks a
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from latentforge.clock import Clock
@@ -22,12 +23,20 @@ class Denoising(Game):
     """Mixed into an autoencoder: its encoder is shown spoilt images while training.
 
     Args:
+        image_shape: (C, H, W) of the images
         corruption: gaussian noise, masking (pixels set to 0) or salt-and-pepper (to 0 or 1)
         amount: standard deviation of the gaussian noise, or share of the pixels
     """
 
-    def __init__(self, *args, corruption: Corruption = "gaussian", amount: float = 0.2, **options):
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        *,
+        corruption: Corruption = "gaussian",
+        amount: float = 0.2,
+        **options,
+    ):
+        super().__init__(image_shape, **options)  # type: ignore[call-arg]
         if corruption != "gaussian" and amount > 1:
             raise ValueError(f"amount {amount:g} is a share of the pixels under {corruption}; give at most 1")
         self.corruption, self.amount = corruption, amount
@@ -37,7 +46,7 @@ class Denoising(Game):
 
     def evaluate(self, batch):
         """The family's measures of clean images, and the error of images rebuilt from spoilt ones."""
-        t = Clock(0, batch.image.device)
+        t = Clock(int(torch.randint(2**31, ())), batch.image.device)
         t.start_round()
         spoilt = self.seen(batch.image, t)
         y = self.labels_of(batch)

@@ -29,7 +29,7 @@ class UnrolledGAN(GAN):
         unroll_rate: their learning rate
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], *, unroll: int = 5, unroll_rate: float = 0.1, **options):
+    def __init__(self, image_shape: tuple[int, int, int], *, unroll: int = 5, unroll_rate: float = 0.01, **options):
         super().__init__(image_shape, **options)
         self.unroll, self.unroll_rate = unroll, unroll_rate
         self.batch_coupled = self.batch_coupled or unroll > 0  # the steps ahead follow the whole batch
@@ -50,7 +50,8 @@ class UnrolledGAN(GAN):
         return cost
 
     def objective(self):
-        *rest, last = super().objective()
-        if self.unroll:
-            last = [Term("generator", f"{last[0].formula}  under the critic {self.unroll} steps ahead")]
-        return [*rest, last]
+        ahead = f"  under the critic {self.unroll} steps ahead" if self.unroll else ""
+        return [
+            [Term(m.player, m.formula + ahead * (m.player == "generator"), m.weight) for m in move]
+            for move in super().objective()
+        ]

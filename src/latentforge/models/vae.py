@@ -171,7 +171,7 @@ class VAE(Game):
 
     def log_base(self, u: Tensor) -> Tensor:
         """log density, (B,) nats, of the Gaussian prior of u; u is the code but for the uniform prior's squashing."""
-        return MultivariateNormal(self.prior_mean, scale_tril=self.prior_scale).log_prob(u.to(self.prior_mean))
+        return MultivariateNormal(self.prior_mean, scale_tril=self.prior_scale, validate_args=False).log_prob(u)
 
     def evaluate(self, batch):
         x, y = batch.image, self.labels_of(batch)

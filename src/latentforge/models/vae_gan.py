@@ -29,7 +29,7 @@ from latentforge import nets
 from latentforge.duel import GENERATOR, Duel
 from latentforge.game import Seat, Term, leave_out
 from latentforge.nets import published
-from latentforge.nets.condition import Condition, ConditionalCritic
+from latentforge.nets.condition import Condition
 from latentforge.parts.adversarial import PROBABILISTIC, generator_loss
 from latentforge.parts.gate import Gate
 from latentforge.parts.gaussian import Diagonal
@@ -95,9 +95,7 @@ class VAEGAN(Duel):
             self.encoder = nets.encoder(net, shown, 2 * latent_dim, hidden, width, 4)
             decoder = nets.decoder(net, latent_dim + told, image_shape, hidden, width, 4)
             critic = nets.MLPCritic(judged, hidden) if net == "mlp" else nets.ConvCritic(judged, width)
-        self.decoder, self.critic = self.loosened(decoder), self.armed(critic)
-        if told:
-            self.critic = ConditionalCritic(self.critic, told, image_shape, _projection)
+        self.decoder, self.critic = self.loosened(decoder), self.armed(critic, told, _projection)
         self.gate = Gate(2 if fakes == "both" and objective == "larsen" else 1, margin if gated else 0.0)
 
     def players(self):
@@ -110,7 +108,7 @@ class VAEGAN(Duel):
 
     def play(self, data, t):
         in_turn, scale = self.kind == "in-turn", 1.0 if self.kind == "larsen" else self.weight
-        for _ in range(self.critic_steps - (not in_turn)):
+        for _ in range(0 if "critic" in self.gate.sitting_out() else self.critic_steps - (not in_turn)):
             batch = next(data)
             x, y = batch.image, self.labels_of(batch, t)
             with torch.no_grad():
@@ -192,11 +190,11 @@ class VAEGAN(Duel):
         likeness = [(f"-log p(x|z{given})  (bernoulli, nats)", self.pixel if larsen else 1.0)]
         likeness += [("||D_l(x) - D_l(x~)||^2 / 2", self.feature)] * larsen
         kinds = {"both": ["x~", "x_p"], "prior": ["x_p"], "reconstructions": ["x~"]}[self.fakes] if larsen else ["x_p"]
-        verdict, weight = GENERATOR[self.loss], 1.0 if larsen else self.weight
-        fool = [Term("decoder", verdict.format(real="x", fake=k), weight) for k in kinds]
+        weight = 1.0 if larsen else self.weight
+        fool = [Term("decoder", GENERATOR[self.loss].format(real="x", fake=k), weight) for k in [*kinds, "x_p"]]
         vae = [Term("encoder", f"KL(q(z|x{given}) || N(0, I))", self.beta)]
         vae += [Term("encoder", f, w) for f, w in likeness if w]
         vae += [Term("decoder", f, w * (self.gamma if larsen else 1.0)) for f, w in likeness if w]
-        critic = self.critic_terms("x", *kinds)
-        moves = [vae] if alone else [[*vae, *fool, *critic]]  # otherwise the first step of each is in the common move
-        return [critic] * (self.critic_steps - (not alone)) + [fool[-1:]] * (self.generator_steps - (not alone)) + moves
+        moves = [vae] if alone else [[*vae, *fool[:-1], *self.critic_terms("x", *kinds)]]
+        extra = [self.critic_terms("x", "x_p")] * (self.critic_steps - (not alone))
+        return extra + [fool[-1:]] * (self.generator_steps - (not alone)) + moves

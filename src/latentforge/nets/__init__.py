@@ -38,16 +38,16 @@ def generator(net: str, in_dim: int, image_shape, hidden: tuple[int, ...], width
     body = (
         MLPDecoder(in_dim, image_shape, hidden) if net == "mlp" else ConvDecoder(in_dim, image_shape, width, norm=norm)
     )
-    return nn.Sequential(start(body, net, norm), nn.Tanh())
+    return nn.Sequential(initialised(body, net, norm), nn.Tanh())
 
 
 def critic(net: str, image_shape, hidden: tuple[int, ...], width: int, norm: bool) -> Any:
     """(B, C, H, W) -> logits (B,): mlp or conv, with batch norm (of convolutions) or He's initialisation."""
     body = MLPCritic(image_shape, hidden) if net == "mlp" else ConvCritic(image_shape, width, norm=norm)
-    return start(body, net, norm)
+    return initialised(body, net, norm)
 
 
-def start(module: nn.Module, net: str, norm: bool) -> nn.Module:
+def initialised(module: nn.Module, net: str, norm: bool) -> nn.Module:
     return normal_(module) if norm and net != "mlp" else he_(module)
 
 

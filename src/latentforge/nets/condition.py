@@ -43,11 +43,15 @@ class Condition(nn.Module):
         """n of them from what a user asked for: one for all, or n."""
         raise TypeError(f"{type(self).__name__} must define asked()")
 
+    def check(self, y: Tensor) -> None:
+        """InputError where labels of images are not what the model is told."""
+        raise TypeError(f"{type(self).__name__} must define check()")
+
     def check_drop(self, dropped: bool) -> None:
         """InputError where nothing is to be told to a model that always was told something."""
         if dropped and not self.drop:
             raise InputError(
-                "this model was always told a label and cannot do without; train it with --drop .1 for that."
+                "this model was always told labels and cannot do without; give them, or train with --drop .1."
             )
 
 
@@ -68,6 +72,12 @@ class Label(Condition):
         if y is None:
             return self.share.new_zeros(n, self.size)
         return (y[:, None] == torch.arange(self.size, device=y.device)).to(self.share)
+
+    def check(self, y: Tensor) -> None:
+        if y.is_floating_point() or y.dim() != 1:
+            raise InputError("this model is told classes, and these images have descriptors; give images with classes.")
+        if len(y) and not -1 <= int(y.min()) <= int(y.max()) < self.size:
+            raise InputError(f"these images have class {int(y.max())}; the model knows 0 to {self.size - 1}.")
 
     def learn(self, labels: Tensor | None) -> None:
         if labels is not None:
@@ -118,9 +128,15 @@ class Descriptor(Condition):
         if y is None:
             return self.mean.new_zeros(n, self.size)
         told = y.isfinite().all(1, keepdim=True)
-        h = self.linear((y.to(self.mean).nan_to_num() - self.mean) / self.stddev)
-        distance = (h[:, None] - self.centres).square().sum(2)
-        return (-0.5 * distance * (-2 * self.log_width).exp()).exp() * told
+        with torch.autocast(y.device.type, enabled=False):
+            h = self.linear((y.to(self.mean).nan_to_num() - self.mean) / self.stddev)
+            distance = (h[:, None] - self.centres).square().sum(2)
+            return (-0.5 * distance * (-2 * self.log_width).exp()).exp() * told
+
+    def check(self, y: Tensor) -> None:
+        d = len(self.mean)
+        if not y.is_floating_point() or y.shape[1:] != (d,):
+            raise InputError(f"this model is told {d} descriptors of an image; give images with as many.")
 
     def learn(self, labels: Tensor | None) -> None:
         if labels is not None:
@@ -133,14 +149,17 @@ class Descriptor(Condition):
     def asked(self, label: Any, n: int) -> Tensor:
         d = len(self.mean)
         y = as_numbers(label)
-        if isinstance(label, int) and label == -1:
+        if isinstance(label, int) and label == -1 and d > 1:
             y = torch.full((d,), math.nan)
         elif d == 1 and y is not None and y.shape in ((), (n,)):
             y = y.reshape(-1, 1)
         if y is None or y.shape not in ((d,), (1, d), (n, d)):
             raise InputError(f"label: give {d} numbers, the descriptor of one image, or {n} rows of them.")
         y = y.float()
-        self.check_drop(bool(y.isnan().any()))
+        nothing = y.isnan().all(-1)
+        if not y[~nothing].isfinite().all():
+            raise InputError("label: a descriptor needs finite numbers; a row of NaN tells the model nothing.")
+        self.check_drop(bool(nothing.any()))
         return y.expand(n, d).contiguous()
 
 

@@ -92,7 +92,7 @@ class ConvCritic(nn.Module):
     """(B, C, H, W) -> logits (B,). The features are the raw output of the last strided convolution, before its norm
     and activation (as in Larsen et al. 2016)."""
 
-    def __init__(self, image_shape, width: int, kernel: int = 4, norm: bool = False, dropout: float = 0.0):
+    def __init__(self, image_shape, width: int, kernel: int = 4, norm: bool = False):
         super().__init__()
         c, h, w = image_shape
         sizes = halvings(h, w, kernel)
@@ -103,11 +103,9 @@ class ConvCritic(nn.Module):
             if i < len(outs) - 1:
                 # the first layer has no batch norm (Radford et al. 2016, section 3)
                 layers += [nn.BatchNorm2d(out)] * (norm and i > 0) + [nn.LeakyReLU(0.2)]
-                layers += [nn.Dropout(dropout)] * (dropout > 0)
             c = out
         self.body = nn.Sequential(*layers)
         tail: list[nn.Module] = [nn.BatchNorm2d(c)] * (norm and len(outs) > 1) + [nn.LeakyReLU(0.2)]
-        tail += [nn.Dropout(dropout)] * (dropout > 0)
         self.head = nn.Sequential(*tail, nn.Flatten(), nn.Linear(c * math.prod(sizes[-1]), 1))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Likelihood = Literal["bernoulli", "gaussian", "learned-gaussian"]
+from latentforge.parts.gaussian import LOG_2PI
 
-LOG_2PI = math.log(2 * math.pi)
+Likelihood = Literal["bernoulli", "gaussian", "learned-gaussian"]
+ERROR = {"squared": "||x - x'||^2", "bernoulli": "cross-entropy of x under x' (nats)"}  # as `explain` writes them
 
 
 def bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
@@ -27,6 +27,13 @@ def gaussian_nll(mean: Tensor, x: Tensor, log_sigma: Tensor | float) -> Tensor:
     log_sigma = torch.as_tensor(log_sigma, dtype=torch.float32, device=x.device)
     d = (x.float() - mean.float()) * (-log_sigma).exp()
     return (0.5 * (d * d + LOG_2PI) + log_sigma).flatten(1).sum(1)
+
+
+def reconstruction_error(logits: Tensor, x: Tensor, kind: Literal["squared", "bernoulli"]) -> Tensor:
+    """(B,) squared error of sigmoid(logits), or cross-entropy in nats, summed over pixels."""
+    if kind == "bernoulli":
+        return bernoulli_nll(logits, x)
+    return (torch.sigmoid(logits.float()) - x).square().flatten(1).sum(1)
 
 
 def bernoulli_floor(x: Tensor) -> Tensor:

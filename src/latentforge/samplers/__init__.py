@@ -30,13 +30,14 @@ def fit(
     held_labels: Tensor | None = None,
     prior: Callable[[Tensor], Tensor] | None = None,
     compared: dict[str, float] | None = None,
+    classes: int = 0,
 ) -> nn.Module | None:
     """The sampler `kind` fitted to codes (N, Z); with labels (N,) in 0..K-1, one density per class. `auto` fits both
     kinds and returns the one, or None for `prior`, under which the mean log density of the validation codes `held`
     (M, Z) is highest; a kind of its own is returned whatever its score. `prior` maps codes (M, Z) to log density (M,).
 
     The result's `scores` holds the finite mean log densities of `held` in nats that were compared, by kind; so does
-    `compared` afterwards, where it is given.
+    `compared` afterwards, where it is given. `classes` is K where there are more than the labels show.
     RunError where codes are not finite or there are none, InputError where `auto` has nothing to compare on.
     """
     if kind == "prior":
@@ -48,13 +49,14 @@ def fit(
         raise RunError("there are no codes to fit a sampler on; use --sampler prior.")
     if kind == "auto" and not len(held):
         raise InputError("--sampler auto compares on validation images, and there are none; name gmm, flow or prior.")
-    classes = 0
-    if labels is not None:
+    if labels is None:
+        classes = 0
+    else:
         if len(held) and held_labels is None:
             raise InputError("a sampler per class needs the labels of the validation images too.")
         labels = labels.cpu()
         held_labels = labels[:0] if held_labels is None else held_labels.cpu()
-        classes = 1 + int(torch.cat([labels, held_labels]).max())
+        classes = max(classes, 1 + int(torch.cat([labels, held_labels]).max()))
     candidates = {k: fit_one(k, codes, labels, classes) for k in (("gmm", "flow") if kind == "auto" else (kind,))}
     scores: dict[str, float] = {}
     if len(held):

@@ -35,7 +35,11 @@ def evaluate(model: Game, data: Dataset, split: str = "test", seed: int = 0) -> 
     train, real = some(data.train, FIT), some(held, SAMPLES)
     rows = []
     for name, value in mean_measures(model, held, seed).items():
-        row = {"measure": name, "value": value, "better": "" if "logit" in name or name == "kl_nats" else "lower"}
+        row = {
+            "measure": name,
+            "value": value,
+            "better": "" if "logit" in name or name in ("kl_nats", "spoilt_mse") else "lower",
+        }
         rows.append(row | baseline(name, model, train, real))
     sampled = []
     if model.can_sample:
