@@ -206,16 +206,16 @@ def test_minus_1_asks_for_no_descriptor_in_particular():
     for d_ in (1, 3):
         c = Descriptor((0.0,) * d_, (1.0,) * d_, 4)
         c.drop = 0.1
-        found = c.asked(-1, 2)
+        found = c.asked("none", 2)
         assert found.shape == (2, d_)
         assert found.isnan().all()
 
 
 def test_a_model_that_always_was_told_cannot_do_without():
     """Where no label was ever dropped in training, none may be left out later."""
-    for label in (-1, [0, -1, 2]):
+    for label in (-1, "none", [0, -1, 2]):
         refused(lambda label=label: Label(5).asked(label, 3), "label", "--drop")
-    for label in (-1, [math.nan, 1.0], [[1.0, 2.0], [math.nan, math.nan], [0.0, 1.0]]):
+    for label in (-1, "none", [[1.0, 2.0], [math.nan, math.nan], [0.0, 1.0]]):
         refused(lambda label=label: Descriptor((0.0,) * 2, (1.0,) * 2, 4).asked(label, 3), "label", "--drop")
 
 

@@ -209,8 +209,8 @@ def test_the_round_follows_the_schedule_and_every_step_sees_fresh_images(rounds,
 
 @pytest.mark.parametrize(
     ("name", "optimizer", "rate", "betas"),
-    [("wgan", torch.optim.RMSprop, 5e-5, None), ("wgan-gp", torch.optim.Adam, 1e-4, (0.0, 0.9)),
-     ("r3gan", torch.optim.Adam, 2e-4, (0.0, 0.99)), ("began", torch.optim.Adam, 2e-4, (0.5, 0.999))],
+    [("wgan", torch.optim.RMSprop, 2e-4, None), ("wgan-gp", torch.optim.Adam, 3e-4, (0.0, 0.9)),
+     ("r3gan", torch.optim.Adam, 2e-4, (0.0, 0.99)), ("began", torch.optim.Adam, 5e-4, (0.5, 0.999))],
 )  # fmt: skip
 def test_seats(name, optimizer, rate, betas):
     model = build(name, hidden=(8,), latent_dim=Z, net="mlp")

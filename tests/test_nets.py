@@ -43,7 +43,7 @@ CRITICS = {
     "conv-3": lambda s: nets.ConvCritic(s, 4, kernel=3),
     "conv-4": lambda s: nets.ConvCritic(s, 4, kernel=4),
     "conv-5": lambda s: nets.ConvCritic(s, 4, kernel=5),
-    "conv-norm": lambda s: nets.ConvCritic(s, 4, norm=True, dropout=0.1),
+    "conv-norm": lambda s: nets.ConvCritic(s, 4, norm=True),
     "article-003": published.article_003_critic,
     "article-004": published.article_004_critic,
     "larsen": published.larsen_critic,

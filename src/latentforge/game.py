@@ -232,6 +232,8 @@ class Game(nn.Module):
         if self.condition is None:
             return None
         if batch.label is None:
+            if t is not None:
+                raise InputError(f"{self.name} is told labels, and these images have none.")
             self.condition.check_drop(True)
             return None
         y = batch.label.to(self.device)
@@ -279,8 +281,8 @@ class Game(nn.Module):
             return self.decode(torch.cat([self.encode(x.to(self.device), k).mean for x, k in pairs]), y)
 
     def draw_labels(self, n: int, label: Any = None, seed: int | None = None) -> Tensor | None:
-        """What n samples are to show: (n,) classes or (n, D) descriptors. `label`: one for all, or n of them; -1 tells
-        the model nothing; None draws them as frequent as in training. None for models without a condition."""
+        """What n samples are to show: (n,) classes or (n, D) descriptors. `label`: one for all, or n of them; -1 or
+        "none" tells the model nothing; None draws them as frequent as in training. None for models without a condition."""
         if self.condition is None:
             if label is not None:
                 raise InputError(f"{self.name} was not told labels in training; train cvae, cgan or cvae-gan for that.")

@@ -28,12 +28,12 @@ def command(run: Path, number: int, out: Path | None, label: str | None, seed: i
     print(write_images(model.sample(number, label=y, seed=seed), out, labels=y))
 
 
-def asked(label: str) -> int | list[float]:
-    """--label as a class, or as the numbers of a descriptor."""
+def asked(label: str) -> str | int | list[float]:
+    """--label as a class, as the numbers of a descriptor, or "none"."""
     text = label.strip()
     try:
-        return (
-            -1 if text == "none" else int(text) if text.lstrip("-").isdigit() else [float(v) for v in text.split(",")]
-        )
+        if text == "none":
+            return text
+        return int(text) if text.lstrip("-").isdigit() else [float(v) for v in text.split(",")]
     except ValueError:
         raise InputError(f"--label {label}: give a class as a number, a descriptor as .5,.5,.3,0, or none.") from None

@@ -47,7 +47,7 @@ class BiGAN(Duel):
         noise: Noise = "normal",
         net: Literal["mlp", "conv"] = "conv",
         hidden: tuple[int, ...] = (512, 512),
-        critic_hidden: tuple[int, ...] = (512, 512),
+        critic_hidden: tuple[int, ...] = (256, 256),
         width: int = 32,
         encoder: Literal["deterministic", "stochastic"] = "deterministic",
         **rules,

@@ -71,7 +71,7 @@ class JointVAEGAN(Duel):
         latent_dim: int = 20,
         net: Literal["mlp", "conv"] = "conv",
         hidden: tuple[int, ...] = (512,),
-        critic_hidden: tuple[int, ...] = (512, 512),
+        critic_hidden: tuple[int, ...] = (256, 256),
         width: int = 32,
         noise_dim: int = 64,
         generator_hidden: tuple[int, ...] = (512,),

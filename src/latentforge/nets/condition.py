@@ -88,7 +88,7 @@ class Label(Condition):
         return torch.multinomial(self.share.cpu(), n, replacement=True, generator=generator)
 
     def asked(self, label: Any, n: int) -> Tensor:
-        y = as_numbers(label)
+        y = as_numbers(-1 if isinstance(label, str) and label == "none" else label)
         if y is None or y.is_floating_point() or y.shape not in ((), (n,)):
             raise InputError(f"label: give one whole number, or {n} of them.")
         y = y.long().expand(n)
@@ -149,7 +149,7 @@ class Descriptor(Condition):
     def asked(self, label: Any, n: int) -> Tensor:
         d = len(self.mean)
         y = as_numbers(label)
-        if isinstance(label, int) and label == -1 and d > 1:
+        if (isinstance(label, str) and label == "none") or (d > 1 and isinstance(label, int) and label == -1):
             y = torch.full((d,), math.nan)
         elif d == 1 and y is not None and y.shape in ((), (n,)):
             y = y.reshape(-1, 1)
