@@ -106,6 +106,8 @@ def kept() -> dict[str, dict[str, Any]]:
 def table(cells: dict[str, dict[str, Any]] | None = None) -> str:
     """Markdown: one row per cell, with the trivial baselines and what real images score at the end."""
     cells = kept() if cells is None else cells
+    if not cells:
+        return "Not measured yet: `make zoo` does."
     lines = [
         "| `train …` | parameters | images seen | sampler | "
         + " | ".join(SHOWN.values())
