@@ -86,7 +86,8 @@ def command(cell: str) -> str:
     model, arguments, options = CELLS[cell]
     own = {k: v for k, v in arguments.items() if MLP.get(k) != v}
     own |= {k: v for k, v in options.items() if k == "batch_size"}
-    flags = [f"--{k.replace('_', '-')} {','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in own.items()]
+    shown = {k: f"{v:g}" if isinstance(v, float) else v for k, v in own.items()}
+    flags = [f"--{k.replace('_', '-')} {v}" for k, v in shown.items()]
     return " ".join([model, *flags, *["(its own rates)"] * ("lr" in options and options["lr"] is None)])
 
 
