@@ -6,7 +6,7 @@ k moves by lambda (gamma L(x) - L(G(z))) within [0, 1]. gamma = E L(G(z)) / E L(
 (low). M = L(x) + |gamma L(x) - L(G(z))| measures convergence: `convergence` in stats.jsonl, beside `k`.
 
 Departures: dense networks by default, or strided convolutions instead of nearest-neighbour upsampling and pooling, which
-on digits drew one of them only; for runs of minutes a rate of 5e-4 (theirs 1e-4, halved on the way) and lambda .01
+collapsed in short trials on digits; for runs of minutes a rate of 5e-4 (theirs 1e-4, halved on the way) and lambda .01
 (.001); gamma .7.
 """
 

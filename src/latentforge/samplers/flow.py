@@ -1,8 +1,7 @@
 """Masked autoregressive flow on the codes (Papamakarios, Pavlakou & Murray 2017, arXiv:1705.07057): each layer shifts
 and scales every dimension by a function of those before it, z_i = x_i exp(s_i(x_<i)) + t_i(x_<i). The affine coupling
-of RealNVP (Dinh et al. 2017, arXiv:1605.08803) is the special case of two groups of dimensions; at equal time it fitted
-worse on all sets tried. With labels, s and t also see the class. A single dimension has none before it: there the
-flow is a Gaussian, of each class."""
+of RealNVP (Dinh et al. 2017, arXiv:1605.08803) is the special case of two groups of dimensions. With labels, s and t
+also see the class. A single dimension has none before it: there the flow is a Gaussian, of each class."""
 
 from __future__ import annotations
 
