@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies clean
+.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +45,14 @@ modes: $(VENV)/.ready
 
 studies: $(VENV)/.ready
 	$(BIN)/python benchmarks/studies.py
+
+# the classifier that judges digits, trained anew on MNIST into the package
+digits: $(VENV)/.ready
+	$(BIN)/python benchmarks/digits.py
+
+# healthy runs of every family and runs made sick on purpose: what does the doctor say?
+doctor: $(VENV)/.ready
+	$(BIN)/python benchmarks/doctor.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

@@ -23,6 +23,7 @@ from latentforge import presets
 
 RESULTS = Path(__file__).parent / "results" / "presets"
 FILES = Path(presets.__file__).parent
+EVALUATE = ("--metrics", "own,samples", "--features", "pca50", "--repeats", "0")
 SHOWN = ("loss_nats", "reconstruction_mse", "coverage", "density", "frechet")
 
 
@@ -36,7 +37,9 @@ def measure(name: str, data_dir: str | None) -> None:
                        check=True, stdout=subprocess.DEVNULL)  # fmt: skip
         seconds = time.monotonic() - began
         subprocess.run(
-            [sys.executable, "-m", "latentforge", "evaluate", str(run)], check=True, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "latentforge", "evaluate", str(run), *EVALUATE],
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
         metrics = json.loads((run / "metrics.json").read_text())
     result = {

@@ -11,12 +11,14 @@ import re
 import sys
 from pathlib import Path
 
+import doctor
 import modes
 import presets as preset_results
 import reference
 import studies
 import zoo
 
+from latentforge.diagnose.rules import RULES
 from latentforge.registry import KINDS, MODELS
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +29,11 @@ def models_table() -> str:
     ordered = sorted(MODELS.items(), key=lambda item: list(KINDS).index(item[1].kind))
     lines += [f"| [`{k}`](docs/models/{k}.md) | {v.kind} | {v.summary} | {v.paper} |" for k, v in ordered]
     return "\n".join(lines)
+
+
+def rules_table() -> str:
+    lines = ["| finding | what it means | what to try |", "| --- | --- | --- |"]
+    return "\n".join(lines + [f"| {name} | {rule.what} | {rule.remedy} |" for name, rule in RULES.items()])
 
 
 def fill(path: Path, name: str, content: str) -> str:
@@ -43,6 +50,8 @@ def main() -> int:
         ("docs/results.md", "reference", reference.table()),
         ("docs/results.md", "zoo", zoo.table()),
         ("docs/results.md", "modes", modes.table()),
+        ("docs/doctor.md", "rules", rules_table()),
+        ("docs/doctor.md", "doctor", doctor.table("check")),
         ("docs/presets.md", "presets", preset_results.table()),
         *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS],
         *[(f"docs/models/{name}.md", "study", studies.table(study)) for study, name in studies.PAGES.items()],

@@ -46,7 +46,7 @@ def measure(cell: str, seed: int, data_dir: str | None) -> None:
         began = time.monotonic()
         call([*command.split(), "--quiet", "--out", run, *where])
         seconds = time.monotonic() - began
-        call(["evaluate", run])
+        call(["evaluate", run, "--metrics", "own,samples,codes", "--features", "pca50", "--repeats", "0"])
         metrics = json.loads((Path(run) / "metrics.json").read_text())
     result = {
         "cell": cell, "command": f"latentforge {command}", "seed": seed, "seconds": round(seconds, 1),

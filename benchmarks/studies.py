@@ -27,11 +27,12 @@ from scipy.stats import spearmanr
 import latentforge as lf
 from latentforge.data import open_data
 from latentforge.data.synthetic import DESCRIPTORS
-from latentforge.metrics.coverage import density_coverage
-from latentforge.metrics.frechet import frechet_distance
+from latentforge.metrics.coverage import neighbourhoods
+from latentforge.metrics.distance import frechet_distance
 from latentforge.metrics.pca import PCA
 from latentforge.metrics.shapes import measure_shapes
 from latentforge.models.iwae import IWAE
+from latentforge.parts.likelihood import importance_bound
 
 RESULTS = Path(__file__).parent / "results" / "studies"
 ASKED = 2000
@@ -106,7 +107,7 @@ def balance(data_dir: str | None) -> dict[str, Any]:
         )
         fake = pca(model.sample(len(real), seed=0).cpu())
         spread = float(fake.var(0).sum() / real.var(0).sum())
-        found = {**density_coverage(real, fake, 5), "frechet": frechet_distance(real, fake), "variance_ratio": spread}
+        found = {**neighbourhoods(real, fake), "frechet": frechet_distance(real, fake), "variance_ratio": spread}
         rows.append({"gamma": gamma, **{k: float(v) for k, v in found.items()}})
         print(rows[-1], flush=True)
     return {"command": "latentforge train began --data mnist --net mlp --examples 1000000 --gamma GAMMA", "rows": rows,
@@ -126,7 +127,7 @@ def bounds(data_dir: str | None) -> dict[str, Any]:
     with torch.no_grad():
         elbo = [vae.evaluate(data.test[i])["loss_nats"].mean() for i in torch.arange(2000).split(200)]
         for k in (1, 5, 50, 500):
-            values = [iwae.bound(x, torch.randn(len(x), k, iwae.latent_dim)).mean() for x in batches]
+            values = [importance_bound(iwae, x, torch.randn(len(x), k, iwae.latent_dim)).mean() for x in batches]
             rows.append({"codes": k, "nats": float(torch.stack(values).double().mean())})
             print(rows[-1], flush=True)
     return {"command": "latentforge train vae --data mnist --net mlp --hidden 400 --epochs 5", "rows": rows,

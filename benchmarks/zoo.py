@@ -21,12 +21,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import digits
 import torch
 from machine import machine
 
 import latentforge as lf
 from latentforge.cli import main
+from latentforge.data import open_data
+from latentforge.metrics.features import extractor
 from latentforge.registry import KINDS, MODELS
 
 RESULTS = Path(__file__).parent / "results" / "zoo"
@@ -56,7 +57,7 @@ def measure(
         began = time.monotonic()
         call([*command, "--quiet", "--out", run, *where])
         seconds = time.monotonic() - began
-        call(["evaluate", run])
+        call(["evaluate", run, "--metrics", "own,samples,codes", "--features", "pca50", "--repeats", "0"])
         metrics = json.loads((Path(run) / "metrics.json").read_text())
         model = lf.load(run)
         sizes = {k: sum(p.numel() for m in ms for p in m.parameters()) for k, ms in model.players().items()}
@@ -72,18 +73,18 @@ def measure(
     return result
 
 
-def digits_of(model: lf.Game, data_dir: str | None) -> dict[str, float]:
+def digits_of(model: lf.Game, data_dir: str | None) -> dict[str, float | str]:
     """The share of the rarest and of the commonest digit in samples and, where a digit can be asked for, the share of
     samples that show it (equally many of each)."""
-    judge, error = digits.judge(data_dir)
-    found = digits.classify(judge, model.sample(SAMPLES, seed=0).cpu())
+    judge = extractor("digits", open_data("mnist", data_dir=data_dir))
+    found = judge.classify(model.sample(SAMPLES, seed=0).cpu()).argmax(1)
     share = torch.bincount(found, minlength=10) / SAMPLES
-    out = {"judge_error": round(error, 4), "rarest": float(share.min()), "commonest": float(share.max())}
+    out = {"rarest": float(share.min()), "commonest": float(share.max())}
     if model.condition is not None:
         asked = torch.arange(SAMPLES) % 10
         images = model.sample(SAMPLES, label=asked, seed=1).cpu()
-        out["as_asked"] = float((digits.classify(judge, images) == asked).double().mean())
-    return {k: round(v, 4) for k, v in out.items()}
+        out["as_asked"] = float((judge.classify(images).argmax(1) == asked).double().mean())
+    return {"judge": judge.about} | {k: round(v, 4) for k, v in out.items()}
 
 
 def run_outside(arguments: list[str]) -> None:

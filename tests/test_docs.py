@@ -40,7 +40,7 @@ def test_readme_commands_run(tmp_path, monkeypatch):
         assert words[0] == "latentforge"
         assert main(words[1:]) == 0, line
     for made in ("grid.png", "first.png", "pairs.png", "walks.png", "codes.npz", "my-vae/model.safetensors",
-                 "runs/vae-gan/report.html"):  # fmt: skip
+                 "runs/vae-gan/report.html", "comparisons/vae-gan-vae-gan/comparison.html"):  # fmt: skip
         assert (tmp_path / made).stat().st_size > 0
 
 

@@ -199,6 +199,14 @@ def test_tables():
     assert table("t", 7)["rows"] == [["value", "7"]]
 
 
+def test_intervals_share_a_column_and_notes_stand_below():
+    row = {"value": 1.0, "low": 0.5, "high": 1.5, "better": "lower", "features": "what it is", "note": "few"}
+    made = table("t", {"a": row, "b": {"value": 2.0, "features": "what it is"}})
+    assert made["header"] == ["measure", "value", "95 % interval", "better"]
+    assert made["rows"] == [["a", "1", "0.5 to 1.5", "lower"], ["b", "2", "–", "–"]]
+    assert made["below"] == ["what it is", "few"]
+
+
 def test_numbers_for_people():
     assert [show(v) for v in (None, True, 12345, 0.5, 1e-5, 1234.5, 100.0, (8, 8), float("nan"), "a")] == [
         "–", "yes", "12,345", "0.5", "1e-05", "1,234", "100", "8, 8", "nan", "a",

@@ -12,7 +12,7 @@ from latentforge import registry
 from latentforge.clock import mix
 from latentforge.data import Dataset, named, open_data
 from latentforge.data.decode import reason
-from latentforge.errors import InputError
+from latentforge.errors import Collapsed, InputError, RunError
 from latentforge.game import Game
 from latentforge.journal import summary_writer
 from latentforge.limits import check
@@ -21,6 +21,7 @@ from latentforge.saving import plain
 from latentforge.train import Trainer
 
 BUDGET = ("epochs", "examples", "minutes")
+LEAST = 0.2  # of the budget, for another attempt after a collapse
 
 
 def trainer_options() -> dict[str, Any]:
@@ -119,7 +120,42 @@ def fit(
         trainer.run = Run.create(out, config_of(trainer, data, data_options or {}, options, preset))
     for note in trainer.data.notes:
         trainer.journal.display.note(note)
-    return trainer.fit()
+    return to_the_end(trainer, options)
+
+
+def to_the_end(trainer: Trainer, options: dict[str, Any]) -> Game:
+    """Train; where the run is to start again at a collapse, with other seeds, each time with what is left of the budget.
+    RunError once less than `LEAST` of it is left."""
+    whole = trainer.examples or trainer.minutes or 0
+    while True:
+        try:
+            return trainer.fit()
+        except Collapsed as collapse:
+            left = (
+                trainer.examples - trainer.clocks[0].examples
+                if trainer.examples
+                else ((trainer.minutes or 0) - trainer.seconds / 60)
+            )
+            if left < LEAST * whole:
+                raise RunError(f"{collapse}; too little of the budget is left to start again.") from None
+            trainer = again(trainer, options, left)
+            trainer.journal.display.note(f"{collapse.args[0].split(':')[0]}: starting again with seed {trainer.seed}")
+
+
+def again(old: Trainer, options: dict[str, Any], left: float) -> Trainer:
+    """A fresh trainer with the next seed and the budget that is left. What the run wrote moves to attempts/N."""
+    budget = {
+        "epochs": None,
+        "examples": int(left) if old.examples else None,
+        "minutes": None if old.examples else left,
+    }
+    options = options | budget | {"seed": old.seed + 1}
+    model = create_for(
+        old.model.name, old.data, old.seed + 1, {k: v for k, v in old.model.args.items() if k != "image_shape"}
+    )
+    if old.run is not None and old.rank == 0:
+        old.run.set_aside({**budget, "seed": old.seed + 1})
+    return Trainer(model, old.data, run=old.run, quiet=old.journal.display.quiet, **options)
 
 
 def config_of(
@@ -204,7 +240,7 @@ def resume(path: str | Path, data: Any = None, *, quiet: bool = False, **budget:
         extend(trainer, run)
     if trainer.rank == 0:
         trainer.journal.previewed = run.tidy(trainer.clocks[0].round if found else -1)
-    return trainer.fit()
+    return to_the_end(trainer, options)
 
 
 def extend(trainer: Trainer, run: Run) -> None:

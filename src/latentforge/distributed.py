@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from latentforge.errors import RunError
+from latentforge.errors import InputError, RunError
 
 
 def rank() -> int:
@@ -26,6 +26,16 @@ def start() -> tuple[int, int]:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def parts_of(batch_size: int, accumulate: int, world: int) -> int:
+    """The parts a batch is cut into, over accumulation and processes; InputError where they cannot be equal."""
+    parts = accumulate * world
+    if batch_size < 1 or batch_size % parts:
+        raise InputError(
+            f"batch size {batch_size} cannot be cut into {parts} equal parts; choose a multiple of {parts}."
+        )
+    return parts
 
 
 def local_device(device: torch.device) -> torch.device:

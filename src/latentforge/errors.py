@@ -14,6 +14,10 @@ class RunError(RuntimeError):
     """The run failed in spite of good input. The command line prints the one line and exits with 1."""
 
 
+class Collapsed(RunError):
+    """The generator has narrowed, and the run is to start again. A checkpoint has been written."""
+
+
 class Interrupted(Exception):
     """A signal asked the run to stop; a checkpoint has been written. The command line exits with 130."""
 

@@ -211,6 +211,14 @@ class Game(nn.Module):
         """log p(z), (N,) nats, of codes (N, Z); N(0, I) unless the family says otherwise."""
         return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
+    def log_base(self, u: Tensor) -> Tensor:
+        """log density, (N,) nats, of the prior where codes are sampled; that of the code but for squashed codes."""
+        return self.log_prior(u)
+
+    def reconstruction_nll(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """-log p(x | z, y), (B,) nats, of images (B, C, H, W) in [0, 1]."""
+        raise TypeError(f"{type(self).__name__} has no likelihood")
+
     def encode(self, image: Tensor, y: Tensor | None = None) -> Any:
         """The posterior over codes of images in [0, 1]: `.mean`, `.stddev` (B, Z) and `.sample()`. `y` is what a
         conditional model is told of them; None leaves it out."""
@@ -249,6 +257,10 @@ class Game(nn.Module):
     def tell(self, z: Tensor, y: Tensor | None) -> Tensor:
         """Codes (B, Z) with what is known of the image appended, where the model is conditional."""
         return z if self.condition is None else torch.cat([z, self.condition(y, len(z))], 1)
+
+    @property
+    def has_likelihood(self) -> bool:
+        return type(self).reconstruction_nll is not Game.reconstruction_nll
 
     @property
     def has_encoder(self) -> bool:

@@ -1,17 +1,19 @@
-"""What a run tells about itself: statistics, previews, TensorBoard, progress. A disk that cannot be written is a
+"""What a run tells about itself: statistics, previews, findings, TensorBoard, progress. A disk that cannot be written is a
 warning here; training goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from latentforge.data.dataset import Dataset
-from latentforge.display import Display
-from latentforge.errors import InputError
+from latentforge.diagnose.doctor import COLLAPSE, Doctor, Finding
+from latentforge.display import HIDDEN, Display
+from latentforge.errors import Collapsed, InputError, RunError
 from latentforge.game import Game
 from latentforge.preview import write_previews
 from latentforge.run import Run
@@ -36,10 +38,13 @@ class Journal:
         self.values: dict[str, list[Tensor]] = {}
         self.previewed = -1  # round of the last preview
         self.failing: set[str] = set()  # what could not be written the last time
+        self.doctor, self.findings = Doctor(), list[Finding]()
 
     def open(self, run: Run | None, tensorboard: bool) -> None:
         """Begin writing to `run`."""
         self.run = run
+        if run is not None:
+            self.doctor.recall(run.stats())
         if tensorboard and run is not None:
             self.board = summary_writer()(str(run.path / "tensorboard"))
 
@@ -75,6 +80,15 @@ class Journal:
         if measures:
             self.write(where | measures)
 
+    def alarm(self, strict: bool, on_collapse: str) -> RunError | None:
+        """The error to end the run with, where a finding is to end it."""
+        for found in self.findings:
+            if found.rule == COLLAPSE and on_collapse == "restart":
+                return Collapsed(str(found))
+            if strict or (found.rule == COLLAPSE and on_collapse == "stop"):
+                return RunError(str(found))
+        return None
+
     def write(self, row: dict[str, Any]) -> None:
         run = self.run
         if run is not None:
@@ -82,6 +96,12 @@ class Journal:
         if self.board is not None:
             for name, value in row.items():
                 self.board.add_scalar(name, value, row["examples"])
+        for found in self.doctor.see(row):
+            self.findings.append(found)
+            self.display.warn(str(found))
+            if run is not None:
+                where = {k: v for k, v in row.items() if k in HIDDEN}
+                self.guard("findings", partial(run.append, where | found.row()))
 
     def guard(self, what: str, action: Callable[[], Any]) -> None:
         """Do it; a full disk costs this one, not the run. Told once, until it works again."""

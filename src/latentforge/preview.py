@@ -9,6 +9,7 @@ from torch import Tensor
 
 from latentforge.clock import mix
 from latentforge.data.dataset import Dataset
+from latentforge.diagnose.signs import signs
 from latentforge.game import Game
 from latentforge.measures import mean_measures
 from latentforge.report.grid import grid, save
@@ -21,7 +22,7 @@ def write_previews(model: Game, data: Dataset, folder: Path, round_: int, seed: 
     """Write `samples-ROUND.png` (64 codes that never change, 2,000 for points), where the model has something to draw
     codes from, and, with an encoder, `reconstructions-ROUND.png` (32 validation images, each followed by its
     reconstruction; 300 points, each joined to its own). A conditional model is told the labels of validation images.
-    Returns the validation measures."""
+    Returns the validation measures and the signs the doctor reads."""
     points = is_points(data.image_shape)
     with torch.random.fork_rng(devices=[]):
         if model.can_sample:
@@ -38,7 +39,8 @@ def write_previews(model: Game, data: Dataset, folder: Path, round_: int, seed: 
             )
             save(sheet, folder / f"reconstructions-{round_:08d}.png")
         measures = mean_measures(model, data.validation, seed, limit=LIMIT)
-    return {f"validation/{k}": v for k, v in measures.items()}
+    found = {f"validation/{k}": v for k, v in measures.items()}
+    return found | {f"sign/{k}": v for k, v in signs(model, data, seed).items()}
 
 
 def draw(model: Game, data: Dataset, n: int, seed: int) -> Tensor:

@@ -84,6 +84,19 @@ class Run:
         self.config["train"] |= budget
         write_text(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
 
+    def set_aside(self, changes: dict[str, Any]) -> None:
+        """Before another attempt: move what this one wrote to attempts/N and change its settings."""
+        n = 1 + sum(1 for _ in (self.path / "attempts").glob("*")) if (self.path / "attempts").is_dir() else 1
+        folder = self.path / "attempts" / str(n)
+        folder.mkdir(parents=True)
+        shutil.copy(self.path / "config.yaml", folder)
+        for name in ("checkpoints", "previews", "stats.jsonl"):  # checkpoints first: without them nothing is taken up
+            if (self.path / name).exists():
+                (self.path / name).rename(folder / name)
+        self.config["train"] |= changes
+        write_text(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+        self.make_folders()
+
     # -- statistics ----------------------------------------------------------------------------------------------
     def append(self, row: dict[str, Any]) -> None:
         """One line of `stats.jsonl`, or none where the disk is full."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,15 @@ def save_model(model: Game, directory: str | Path) -> None:
         raise InputError(f"{directory} cannot be written ({reason(error)}); choose another place.") from None
 
 
+def need_finite(model: Game) -> None:
+    """RunError where a weight is not a number."""
+    if not all(v.isfinite().all() for v in model.state_dict().values()):
+        raise RunError("the weights are no longer finite; lower --lr, set --clip 1, or use --precision fp32.")
+
+
 def save_result(run: Run, model: Game, numbers: dict[str, Any]) -> None:
     """The end of a run: `metrics.json` and `model/`, which appears whole. RunError where the disk is full."""
+    numbers |= {"peak_memory_mb": peak_memory()}
     numbers |= {"sampler_scores": model.sampler_scores} if model.sampler_scores else {}
     try:
         write_text(run.path / "metrics.json", json.dumps({"training": numbers}, indent=2) + "\n")
@@ -87,6 +95,16 @@ def save_result(run: Run, model: Game, numbers: dict[str, Any]) -> None:
     except (OSError, InputError) as error:
         again = f"make room and run 'latentforge resume {run.path}'"
         raise RunError(f"the model could not be written ({error}); {again}.") from None
+
+
+def peak_memory() -> int | None:
+    """The most memory this process has held, in MB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 
 def card(model: Game) -> str:

@@ -31,8 +31,8 @@ from latentforge.game import Game, Move, own_parameters
 from latentforge.journal import Journal
 from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, pack, seat_with, unpack
 from latentforge.run import Run
-from latentforge.samplers import SECONDS, Sampler
-from latentforge.saving import pick_device, save_result
+from latentforge.samplers import SECONDS, Sampler, sampler_for
+from latentforge.saving import need_finite, pick_device, save_result
 from latentforge.schedules import Schedule, budget, decay, ramp
 from latentforge.stopping import StopSignal
 
@@ -64,6 +64,8 @@ class Trainer:
         device: auto, cpu, cuda or mps
         precision: auto is bf16 on CUDA and fp32 elsewhere
         compile: torch.compile the networks; auto is off
+        strict: end the run, with exit code 1, when the doctor finds something wrong
+        on_collapse: at mode collapse: warn, stop, or restart with another seed and what is left of the budget
     """
 
     def __init__(
@@ -90,6 +92,8 @@ class Trainer:
         device: str = "auto",
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         compile: Literal["auto", "on", "off"] = "auto",
+        strict: bool = False,
+        on_collapse: Literal["warn", "stop", "restart"] = "warn",
         run: Run | None = None,
         quiet: bool = False,
     ):
@@ -100,15 +104,9 @@ class Trainer:
         self.batch_size = batch_size = batch_size or model.batch_size
         self.data, self.checkpoint_every = data, checkpoint_every
         self.examples, self.minutes = budget(len(data.train), epochs, examples, minutes)
-        parts = accumulate * self.world
-        if batch_size < 1 or batch_size % parts:
-            raise InputError(
-                f"batch size {batch_size} cannot be cut into {parts} equal parts; choose a multiple of {parts}."
-            )
-        if sampler is not None:
-            if sampler != "prior" and not model.has_encoder:
-                raise InputError(f"{model.name} has no encoder to fit a sampler on; leave out --sampler {sampler}.")
-            model.sampler_kind = sampler
+        self.strict, self.on_collapse = strict, on_collapse
+        parts = distributed.parts_of(batch_size, accumulate, self.world)
+        model.sampler_kind = sampler_for(model, sampler)
         model.sampler, model.trained_on = None, data.source
         model.learn_labels(data.train)
 
@@ -202,6 +200,7 @@ class Trainer:
                 )
             return
         self.bad_in_a_row[name] = 0
+        self.journal.note({f"gradient/{name}": norm})
         if seat.clip and norm > seat.clip:
             torch._foreach_mul_(present, float(seat.clip / norm))
         t = self.clocks[0]
@@ -223,8 +222,7 @@ class Trainer:
             import_module("sklearn.mixture")  # before the clock starts: it takes seconds
         with torch.random.fork_rng(devices=[]), keep_freed_memory(), self.stop, self.journal.display:
             self.started = self.logged_at = self.saved_at = time.monotonic()
-            self.base_seconds = self.seconds
-            self.saved_examples = self.clocks[0].examples
+            self.base_seconds, self.saved_examples = self.seconds, self.clocks[0].examples
             self.journal.open(self.run if self.rank == 0 else None, self.tensorboard)
             if self.clocks[0].round == 0:
                 self.preview()
@@ -259,10 +257,13 @@ class Trainer:
             due = t.examples - self.saved_examples >= self.checkpoint_every
         else:
             due = distributed.agree(now - self.saved_at > CHECKPOINT_SECONDS, self.world)
-        if due or stop:
+        alarm = self.journal.alarm(self.strict, self.on_collapse)
+        ill = distributed.agree(alarm is not None, self.world)
+        if due or stop or ill:
             self.checkpoint()
-        if stop:
-            raise Interrupted(f"stopped at round {t.round}; its checkpoint is written")
+        if ill or stop:
+            stopped = Interrupted(f"stopped at round {t.round}; its checkpoint is written")
+            raise (alarm or RunError("ended by a finding")) if ill else stopped
 
     def where(self) -> dict[str, Any]:
         """How far the run is; reads the clock of a `--minutes` budget."""
@@ -328,8 +329,7 @@ class Trainer:
     def conclude(self) -> Game:
         """Fit the sampler on the averaged weights, give them to the model and save it."""
         began = time.monotonic()
-        if not all(v.isfinite().all() for v in self.average.state_dict().values()):
-            raise RunError("the weights are no longer finite; lower --lr, set --clip 1, or use --precision fp32.")
+        need_finite(self.average)
         torch.manual_seed(mix(self.seed, 0xF1))
         with torch.no_grad():
             self.average.eval().finish(self.data.train, self.data.validation)

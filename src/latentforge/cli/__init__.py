@@ -25,6 +25,7 @@ VERBS = {
     "interpolate": "Walk between codes",
     "embed": "Write the codes of images",
     "evaluate": "Measure a trained model on held-out images",
+    "compare": "Train several models alike and put them side by side",
     "report": "Write the page of a run anew",
     "export": "Write the model alone, ready to share",
 }

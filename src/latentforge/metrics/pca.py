@@ -23,10 +23,10 @@ class PCA:
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """The best linear reconstruction, clipped to [0, 1]."""
-        flat = self.pca.inverse_transform(self.pca.transform(images.flatten(1).numpy()))
-        return torch.from_numpy(flat).float().clamp(0, 1).view_as(images)
+        c, h, w = images.shape[1:]
+        return self.images(self(images), (c, h, w))
 
-    def gaussian_scores(self, n: int, seed: int) -> Tensor:
-        """(n, k) draws from the Gaussian with the training scores' variances: samples without any learning."""
-        noise = torch.randn(n, len(self.variances), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        return noise * self.variances.sqrt()
+    def images(self, scores: Tensor, shape: tuple[int, int, int]) -> Tensor:
+        """(N, C, H, W) images of scores (N, k), clipped to [0, 1]."""
+        flat = self.pca.inverse_transform(scores.numpy())
+        return torch.from_numpy(flat).float().clamp(0, 1).view(len(scores), *shape)

@@ -9,14 +9,11 @@ Departures: one layer of codes; grey values under the Bernoulli loss, where the 
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor
 
 from latentforge.game import Term
 from latentforge.models.vae import VAE
-from latentforge.parts.gaussian import Squashed
+from latentforge.parts.likelihood import importance_bound
 from latentforge.registry import register
 
 
@@ -38,23 +35,13 @@ class IWAE(VAE):
 
     def play(self, data, t):
         x = next(data).image  # (B, C, H, W)
-        loss = self.bound(x, t.randn(len(x), self.particles, self.latent_dim)).mean()
+        loss = importance_bound(self, x, t.randn(len(x), self.particles, self.latent_dim)).mean()
         t.log("loss", loss)
         yield {"vae": loss}
 
-    def bound(self, x: Tensor, noise: Tensor) -> Tensor:
-        """The bound of -log p(x), (B,) nats, from noise (B, K, Z)."""
-        k, q = noise.shape[1], self.posterior_of(x)
-        weights = []
-        for j in range(k):
-            u = q.sample(noise[:, j])
-            nll = self.reconstruction_nll(Squashed.squash(u) if self.prior == "uniform" else u, x)
-            weights.append(self.log_base(u) - nll - q.log_prob(u))
-        return math.log(k) - torch.stack(weights).logsumexp(0)
-
     def evaluate(self, batch):
         noise = torch.randn(len(batch), self.particles, self.latent_dim).to(batch.image.device)
-        return super().evaluate(batch) | {"iwae_nats": self.bound(batch.image, noise)}
+        return super().evaluate(batch) | {"iwae_nats": importance_bound(self, batch.image, noise)}
 
     def objective(self):
         return [[Term("vae", f"-log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x),  K = {self.particles}")]]

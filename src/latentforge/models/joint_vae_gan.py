@@ -120,8 +120,8 @@ class JointVAEGAN(Duel):
         else:
             x = next(data).image  # (B, C, H, W)
             q = self.encode(x)
-            nll = bernoulli_nll(self.decoder(q.sample(t.randn(len(x), self.latent_dim))), x).mean()
-            loss = nll + q.kl_per_dimension().sum(1).mean()
+            nll = self.reconstruction_nll(q.sample(t.randn(len(x), self.latent_dim)), x)
+            loss = nll.mean() + q.kl_per_dimension().sum(1).mean()
             t.log("loss", loss)
             yield {"encoder": loss, "decoder": loss}
 
@@ -163,6 +163,9 @@ class JointVAEGAN(Duel):
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.sigmoid(self.decoder(z))
+
+    def reconstruction_nll(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return bernoulli_nll(self.decoder(z), x)
 
     @torch.no_grad()
     def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:

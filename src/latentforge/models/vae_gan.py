@@ -181,6 +181,9 @@ class VAEGAN(Duel):
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.sigmoid(self.decoder(self.tell(z, y)))
 
+    def reconstruction_nll(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return bernoulli_nll(self.decoder(self.tell(z, y)), x)
+
     def evaluate(self, batch):
         return elbo_measures(self, batch.image, self.labels_of(batch))
 

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentforge.parts.gaussian import LOG_2PI
+from latentforge.parts.gaussian import LOG_2PI, Squashed
 
 Likelihood = Literal["bernoulli", "gaussian", "learned-gaussian"]
 ERROR = {"squared": "||x - x'||^2", "bernoulli": "cross-entropy of x under x' (nats)"}  # as `explain` writes them
@@ -42,11 +43,26 @@ def bernoulli_floor(x: Tensor) -> Tensor:
     return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1)
 
 
+def importance_bound(game: Any, x: Tensor, noise: Tensor, y: Tensor | None = None) -> Tensor:
+    """-log 1/K sum_k p(x, z_k | y) / q(z_k | x, y), (B,) nats, from noise (B, K, Z): an upper bound of -log p(x | y) that
+    tightens as K grows (Burda et al. 2016, arXiv:1509.00519, equation 8). A squashed code is weighed before its squashing,
+    which is one to one."""
+    q = game.encode(x, y)
+    squashed = isinstance(q, Squashed)
+    base = q.base if squashed else q
+    weights = []
+    for eps in noise.unbind(1):
+        u = base.sample(eps)
+        nll = game.reconstruction_nll(Squashed.squash(u) if squashed else u, x, y)
+        weights.append(game.log_base(u) - nll - base.log_prob(u))
+    return math.log(noise.shape[1]) - torch.stack(weights).logsumexp(0)
+
+
 def elbo_measures(game: Any, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
-    """What a model with a Gaussian posterior, N(0, I) as prior and a Bernoulli decoder says of images (B, C, H, W): loss,
+    """What a model with a Gaussian posterior, N(0, I) as prior and a likelihood says of images (B, C, H, W): loss,
     likelihood and KL in nats, and the squared error per pixel of the decoded mean; each (B,)."""
     q = game.encode(x, y)
     code = q.sample(torch.randn(len(x), game.latent_dim).to(x.device))
-    nll, kl = bernoulli_nll(game.decoder(game.tell(code, y)), x), q.kl_per_dimension().sum(1)
+    nll, kl = game.reconstruction_nll(code, x, y), q.kl_per_dimension().sum(1)
     mse = (game.generate(q.mean, y) - x).square().flatten(1).mean(1)
     return {"loss_nats": nll + kl, "nll_nats": nll, "kl_nats": kl, "reconstruction_mse": mse}

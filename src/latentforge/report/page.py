@@ -5,11 +5,9 @@ Everything is read from the run directory, so the page can be written at any mom
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
-import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +17,32 @@ from PIL import Image
 from latentforge import registry
 from latentforge.data.modes import is_points
 from latentforge.display import HIDDEN, clock
+from latentforge.errors import InputError
 from latentforge.files import write_text
+from latentforge.report.plots import Look, inline, legend, plain_axes, plot
+from latentforge.report.settings import against_defaults, commands, data_facts, machine, model_settings, train_settings
+from latentforge.report.words import short, show, words
 from latentforge.run import Run
 
 VALIDATION = "validation/"
-WIDEST = 1400  # pixels of an inlined picture; larger ones are shrunk
-MOMENTS = 8  # previews shown in the strip
-RESOLVED = {"device", "precision"}  # written down as what `auto` came to, so never a change by the user
-SERIES = {  # colours that hold on white and on black
-    False: ("#2f6db3", "#c9621c", "#2c8a5b", "#8a4fa8", "#a8892b"),
-    True: ("#6ea8e6", "#f0955a", "#5fc492", "#c08fdd", "#d9bd62"),
+SIGNS = {  # panels of what the doctor looks at
+    "samples against real images": ("diversity", "coverage", "duplicates", "nearest"),
+    "how often the critic tells": ("critic_tells", "critic_knows"),
+    "codes and reconstructions": ("rebuilt", "active", "gap"),
 }
+BELOW = ("features", "note")  # of a measure, told once below the table
+MOMENTS = 8  # previews shown in the strip
 
 
 def write_report(run: Run) -> Path:
     """Write RUN/report.html from what the run holds so far; returns its path."""
-    rows, metrics = run.stats(), read_metrics(run)
+    metrics = read_metrics(run)
+    rows, findings = split_findings(run)
     name, images, train = run.config["model"]["name"], run.config.get("images") or {}, run.config["train"]
     known = registry.MODELS.get(name)  # None for a model that is no part of the package
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     seen = {r["round"]: r["examples"] for r in rows}
     samples, pairs = previews(run, "samples"), previews(run, "reconstructions")
-    page = environment.get_template("page.html").render(
+    page = template("page.html").render(
         name=name,
         summary=known.summary if known else "",
         paper=known.paper if known else "",
@@ -55,8 +54,10 @@ def write_report(run: Run) -> Path:
         samples=newest(samples, seen),
         pairs=newest(pairs, seen),
         moments=moments(samples, seen, images.get("shape")),
+        findings=findings,
+        latent=learned(run),
         curves=curves(rows),
-        tables=[table(title, section) for title, section in metrics.items() if title != "training"],
+        tables=[table(title, section) for title, section in metrics.items() if title not in ("training", "evaluated")],
         commands=commands(run),
         settings=[
             ("Model", model_settings(run.config["model"])),
@@ -71,6 +72,38 @@ def write_report(run: Run) -> Path:
     return path
 
 
+def learned(run: Run) -> dict[str, Any] | None:
+    """Pictures of the latent space of a finished run; None where its images cannot be had again."""
+    from latentforge.api import data_of
+    from latentforge.metrics.subject import Subject
+    from latentforge.report.pictures import latent_space
+    from latentforge.saving import load
+
+    if not run.finished or run.config["model"]["name"] not in registry.MODELS:
+        return None
+    try:
+        data = data_of(run)
+    except InputError:  # they were in memory, or have been moved: the page does without
+        return None
+    model = load(run.path)
+    return latent_space({model.name: model}, Subject(model, data, features=("pca50",)))
+
+
+def split_findings(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of numbers, and what the doctor found."""
+    rows = run.stats()
+    found = [r | {"when": f"{100 * r.get('progress', 0):.0f} %"} for r in rows if "finding" in r]
+    return [r for r in rows if "finding" not in r], found
+
+
+def template(name: str) -> Any:
+    """A page's template; a variable it is not given is an error."""
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    ).get_template(name)  # fmt: skip
+
+
 def read_metrics(run: Run) -> dict[str, Any]:
     """`metrics.json`; empty where there is none or it cannot be read."""
     try:
@@ -81,39 +114,6 @@ def read_metrics(run: Run) -> dict[str, Any]:
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------
-def show(value: Any) -> str:
-    """A value for people: 4 significant digits, thousands set apart, lists without brackets."""
-    if value is None or value == [] or value == "":
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        if value.is_integer() and abs(value) < 1e6:
-            return f"{int(value):,}"
-        return f"{value:.4g}" if not 1000 <= abs(value) < 1e6 else f"{value:,.0f}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(show, value))
-    return str(value)
-
-
-def words(name: str) -> tuple[str, str]:
-    """'reconstruction_mse' -> ('reconstruction', 'MSE'): what is measured, and its unit."""
-    for end, unit in (("_nats", "nats"), ("_mse", "MSE"), ("_logit", "logit")):
-        if name.endswith(end):
-            return name.removesuffix(end).replace("_", " "), unit
-    return name.replace("_", " "), ""
-
-
-def short(n: float) -> str:
-    """12000 -> '12k'."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(n) >= size:
-            return f"{n / size:.3g}{letter}"
-    return f"{n:.3g}"
-
-
 def state(run: Run, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Whether the run is finished, else how far it is; and how many steps it had to leave out."""
     progress = next((r["progress"] for r in reversed(rows) if "progress" in r), 0.0)
@@ -142,33 +142,34 @@ def key_numbers(rows: list[dict[str, Any]]) -> list[list[dict[str, str]]]:
 
 
 def table(title: str, section: Any) -> dict[str, Any]:
-    """A section of `metrics.json` as header and rows of text. Measures with fields of their own get a column per field,
-    lists of records a row per record, anything else a row per value."""
+    """A section of `metrics.json` as header and rows of text, with what is to be said below it. Measures with fields of
+    their own get a column per field, lists of records a row per record, anything else a row per value."""
     section = section if isinstance(section, dict | list) else {"value": section}
     if isinstance(section, list):
         section = {str(i + 1): v for i, v in enumerate(section)}
-    fields = list(dict.fromkeys(f for v in section.values() if isinstance(v, dict) for f in v))
+    cells = {k: with_interval(v) if isinstance(v, dict) else v for k, v in section.items()}
+    fields = list(dict.fromkeys(f for v in cells.values() if isinstance(v, dict) for f in v))
+    below = list(dict.fromkeys(v[k] for k in BELOW for v in section.values() if isinstance(v, dict) and k in v))
     if not fields:
-        return {"title": title, "header": ["measure", "value"], "rows": [[k, show(v)] for k, v in section.items()]}
-    body = [[k, *(show(cell.get(f)) for f in fields)] for k, v in section.items()
+        rows = [[k, show(v)] for k, v in section.items()]
+        return {"title": title, "header": ["measure", "value"], "rows": rows, "below": []}
+    body = [[k, *(show(cell.get(f)) for f in fields)] for k, v in cells.items()
             for cell in [v if isinstance(v, dict) else {fields[0]: v}]]  # fmt: skip
-    return {"title": title, "header": ["measure", *fields], "rows": body}
+    return {"title": title, "header": ["measure", *fields], "rows": body, "below": below}
+
+
+def with_interval(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the ends of its interval in one column, without what stands below the table."""
+    out = {}
+    for k, v in row.items():
+        if k == "low" and row.get("high") is not None:
+            out["95 % interval"] = f"{show(v)} to {show(row['high'])}"
+        elif k not in ("low", "high", *BELOW):
+            out[k] = v
+    return out
 
 
 # -- pictures --------------------------------------------------------------------------------------------------------
-def inline(image: Image.Image) -> dict[str, Any]:
-    """A picture as a data: URI with its size."""
-    if image.width > WIDEST:
-        image = image.resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return {"uri": data_uri(buffer.getvalue()), "width": image.width, "height": image.height}
-
-
-def data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
 def previews(run: Run, kind: str) -> list[tuple[int, Path]]:
     """(round, file) of the previews of this kind, oldest first."""
     return [(int(f.stem.rpartition("-")[2]), f) for f in sorted((run.path / "previews").glob(f"{kind}-*.png"))]
@@ -206,16 +207,24 @@ def moments(found: list[tuple[int, Path]], seen: dict[int, int], shape: list[int
 
 # -- curves ----------------------------------------------------------------------------------------------------------
 def curves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Panels of curves over images seen, in three groups; each drawn for light and for dark pages."""
+    """Panels of curves over images seen, in four groups; each drawn for light and for dark pages."""
     names = list(dict.fromkeys(k.removeprefix(VALIDATION) for r in rows for k in r if k not in HIDDEN))
     trained = {k for r in rows for k in r}
     names.sort(key=lambda name: name not in trained)
     costs, shares, logits = "cost of each side, nats", "share of rounds sat out", "the critic's logits (validation)"
+    norms = "norm of each player's gradient"
     groups: dict[str, dict[str, list[str]]] = {
-        "Losses": {}, "Critic against generator": {costs: [], shares: [], logits: []}, "Other": {},
+        "Losses": {}, "Critic against generator": {costs: [], shares: [], logits: []},
+        "Signs": {title: [] for title in SIGNS}, "Other": {norms: []},
     }  # fmt: skip
     for name in names:
-        if name.endswith("_sits_out"):
+        if name.startswith("sign/"):
+            title = next((t for t, found in SIGNS.items() if name.removeprefix("sign/") in found), None)
+            if title is not None:
+                groups["Signs"][title].append(name)
+        elif name.startswith("gradient/"):
+            groups["Other"][norms].append(name)
+        elif name.endswith("_sits_out"):
             groups["Critic against generator"][shares].append(name)
         elif name.endswith("_logit"):
             groups["Critic against generator"][logits].append(name)
@@ -226,63 +235,44 @@ def curves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             groups["Losses" if name == "loss" or name.endswith("_nats") else "Other"][title] = [name]
     out = []
     for title, panels in groups.items():
-        drawn = [{"title": t, **{k: draw(t, p, rows, k == "dark") for k in ("light", "dark")}}
-                 for t, p in panels.items() if p]  # fmt: skip
+        drawn = [{"title": t, **plot(partial(panel, t, p, rows))} for t, p in panels.items() if p]
         if drawn:
             out.append({"title": title, "panels": drawn})
     return out
 
 
-def draw(title: str, names: list[str], rows: list[dict[str, Any]], dark: bool) -> str:
-    """One panel as a data: URI: a line per training curve, dots for validation."""
-    import matplotlib
-    from matplotlib.figure import Figure
+def panel(title: str, names: list[str], rows: list[dict[str, Any]], figure: Any, look: Look) -> None:
+    """A line per training curve, dots for validation."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    ink, line = ("#b9bec6", "#3b4048") if dark else ("#565b63", "#dddfe3")
-    style: Any = {
-        "text.parse_math": False, "font.size": 9.0, "text.color": ink, "axes.labelcolor": ink, "xtick.color": ink,
-        "ytick.color": ink, "axes.edgecolor": line,
-    }  # fmt: skip
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(3.7, 2.4), dpi=172, layout="constrained")
-        axes = figure.add_subplot()
-        kept: list[tuple[float, float]] = []
-        for i, name in enumerate(names):
-            colour = SERIES[dark][i % 5]
-            points = [(r["examples"], r[name]) for r in rows if r.get(name) is not None]
-            checks = [(r["examples"], r[VALIDATION + name]) for r in rows if r.get(VALIDATION + name) is not None]
-            label = words(name)[0]
-            if points:
-                marker = "o" if len(points) == 1 else None
-                axes.plot(*zip(*points, strict=True), color=colour, lw=1.3, marker=marker, ms=3, label=label)
-            if checks:
-                if len(names) == 1:
-                    label = "validation"
-                elif points:
-                    label += ", validation"
-                axes.plot(*zip(*checks, strict=True), "o", color=colour, mec=ink, mew=0.6, ms=4, label=label)
-            kept += points + checks
-        if title.startswith("cost of each side"):
-            axes.axhline(math.log(2), color=ink, lw=0.8, ls=(0, (4, 3)), zorder=0, label="ln 2, an even game")
-        if title.startswith("share"):
-            axes.set_ylim(-0.05, 1.05)
-        elif (top := ceiling(kept)) is not None:
-            axes.set_ylim(top=top)
-        axes.set_xlabel("images seen")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v)))
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.grid(axis="y", color=line, lw=0.7)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(length=0)
-        handles, labels = axes.get_legend_handles_labels()
-        if len(handles) > 1:
-            columns = min(len(handles), 2)
-            figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False, fontsize=8)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", transparent=True)
-    return data_uri(buffer.getvalue())
+    axes = figure.add_subplot()
+    kept: list[tuple[float, float]] = []
+    for i, name in enumerate(names):
+        colour = look.series[i % len(look.series)]
+        points = [(r["examples"], r[name]) for r in rows if r.get(name) is not None]
+        checks = [(r["examples"], r[VALIDATION + name]) for r in rows if r.get(VALIDATION + name) is not None]
+        label = words(name.rpartition("/")[2])[0]
+        if points:
+            marker = "o" if len(points) == 1 else None
+            axes.plot(*zip(*points, strict=True), color=colour, lw=1.3, marker=marker, ms=3, label=label)
+        if checks:
+            if len(names) == 1:
+                label = "validation"
+            elif points:
+                label += ", validation"
+            axes.plot(*zip(*checks, strict=True), "o", color=colour, mec=look.ink, mew=0.6, ms=4, label=label)
+        kept += points + checks
+    if title.startswith("cost of each side"):
+        axes.axhline(math.log(2), color=look.ink, lw=0.8, ls=(0, (4, 3)), zorder=0, label="ln 2, an even game")
+    if title.startswith("share"):
+        axes.set_ylim(-0.05, 1.05)
+    elif (top := ceiling(kept)) is not None:
+        axes.set_ylim(top=top)
+    axes.set_xlabel("images seen")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v)))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    plain_axes(axes, look)
+    legend(figure, axes)
 
 
 def ceiling(points: list[tuple[float, float]]) -> float | None:
@@ -295,57 +285,3 @@ def ceiling(points: list[tuple[float, float]]) -> float | None:
     spread = max(rest) - min(rest)
     top = max(rest) + 0.08 * spread
     return top if spread and max(y for _, y in points) > max(rest) + spread else None
-
-
-# -- settings --------------------------------------------------------------------------------------------------------
-def model_settings(model: dict[str, Any]) -> list[dict[str, Any]]:
-    values = {k: v for k, v in model.items() if k != "name"}
-    if model["name"] not in registry.MODELS:
-        return against_defaults(values, {}, {})
-    cls = registry.model_class(model["name"])
-    defaults = {k: p.default for k, p in registry.arguments(cls).items() if p.default is not p.empty}
-    return against_defaults(values, defaults, registry.argument_help(cls))
-
-
-def train_settings(options: dict[str, Any]) -> list[dict[str, Any]]:
-    from latentforge.api import trainer_options
-    from latentforge.train import Trainer
-
-    defaults = {k: v for k, v in trainer_options().items() if k not in RESOLVED}
-    return against_defaults(options, defaults, registry.argument_help(Trainer))
-
-
-def against_defaults(values: dict[str, Any], defaults: dict[str, Any], helps: dict[str, str]) -> list[dict[str, Any]]:
-    """A row per setting, marked where it differs from its default."""
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()}
-    return [{"name": k, "value": show(v), "changed": k in plain and v != plain[k], "help": helps.get(k, "")}
-            for k, v in values.items()]  # fmt: skip
-
-
-def data_facts(run: Run) -> dict[str, Any]:
-    images = {k: v for k, v in (run.config.get("images") or {}).items() if k != "notes"}
-    return run.config["data"] | images
-
-
-def machine(run: Run) -> dict[str, Any]:
-    return (run.config.get("machine") or {}) | {k: run.config["train"].get(k) for k in ("device", "precision")}
-
-
-def commands(run: Run) -> list[tuple[str, str]]:
-    """(what for, command) with the run's path as it was given; only what this run can do."""
-    path, quoted = shlex.quote(str(run.path)), repr(str(run.path))
-    memory = run.config["data"]["source"] == "memory"  # such a run goes on from Python only
-    why = "Train on, to a larger total" if run.finished else "Continue where it stopped"
-    if memory:
-        more = ", epochs=NEW_TOTAL" if run.finished else ""
-        resume = f"import latentforge as lf; lf.resume({quoted}, data=YOUR_ARRAYS{more})"
-    else:
-        resume = f"latentforge resume {path}" + (" --epochs NEW_TOTAL" if run.finished else "")
-    if not run.finished and not any((run.path / "checkpoints").glob("*.safetensors")):
-        return [(why, resume)]
-    return [
-        ("Draw 64 new images", f"latentforge sample {path} -n 64 --out samples.png"),
-        (why, resume),
-        *([] if memory else [("Measure it on the test images", f"latentforge evaluate {path}")]),
-        ("Use it in Python", f"import latentforge as lf; images = lf.load({quoted}).sample(64)"),
-    ]

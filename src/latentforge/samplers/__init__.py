@@ -95,3 +95,11 @@ def build(config: dict[str, Any]) -> nn.Module:
         out = {"gmm": GaussianMixture, "flow": Flow}[kind](**sizes)
     out.scores.update(scores)
     return out
+
+
+def sampler_for(model: Any, asked: Sampler | None) -> Sampler:
+    """What codes of a model will be drawn from: what is asked for, else its own default. InputError where there are no
+    codes to fit it on."""
+    if asked not in (None, "prior") and not model.has_encoder:
+        raise InputError(f"{model.name} has no encoder to fit a sampler on; leave out --sampler {asked}.")
+    return asked or model.sampler_kind

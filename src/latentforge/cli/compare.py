@@ -1,0 +1,64 @@
+"""`latentforge compare MODEL ...`."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import click
+
+
+@click.command("compare", context_settings={"ignore_unknown_options": True})
+@click.argument("what", nargs=-1, type=click.UNPROCESSED)
+@click.option("--data", help="named set, folder of images, .npz, .npy or .parquet file  [mnist-5k]")
+@click.option("--data-dir", help="where named sets are looked for first")
+@click.option("--image-size", help="crop and resize: 64 or 30x46")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="budget of each training  [5]")
+@click.option("--examples", type=click.IntRange(1), help="budget in training images")
+@click.option("--epochs", type=click.FloatRange(0, min_open=True), help="budget in passes over the training images")
+@click.option("--seeds", type=click.IntRange(1), default=1, help="trainings of each model, seeds 0, 1 ...  [1]")
+@click.option("--split", type=click.Choice(["validation", "test"]), default="test", help="which images  [test]")
+@click.option("--metrics", help="see 'latentforge evaluate --list'  [the quick ones]")
+@click.option("--features", default="auto", help="what samples are compared in  [auto]")
+@click.option("--repeats", type=click.IntRange(0), default=16, help="half-samples per interval  [16]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="folder; what is finished in it is kept  [comparisons/NAMES]"
+)
+@click.option("--quiet", is_flag=True, help="no progress")
+def command(
+    what: tuple[str, ...], seeds: int, split: str, metrics: str | None, features: str, repeats: int, out: Path | None,
+    quiet: bool, **shared: object,
+) -> None:  # fmt: skip
+    """Train models on the same data with the same budget, measure them alike, and write one page that puts them side by
+    side.
+
+    \b
+    latentforge compare vae gan vae-gan --data mnist --minutes 5
+    latentforge compare vae "vae --sampler gmm" runs/mine --out comparisons/mine
+
+    Each of WHAT is a model, a model with its flags in quotes, or the directory of a finished run. Run it again with the
+    same --out to go on where it stopped, or with more models.
+    """
+    from latentforge.errors import InputError
+    from latentforge.tasks.compare import compare
+    from latentforge.tasks.evaluate import QUICK
+
+    flag = next((w for w in what if w.startswith("-")), None)
+    if flag is not None:
+        raise InputError(
+            f'compare has no flag {flag}; give a model its own flags in quotes, as in "vae --sampler gmm".'
+        )
+    train = [[f"--{k.replace('_', '-')}", f"{v:g}" if isinstance(v, float) else str(v)] for k, v in shared.items() if v]
+    if what and not any(shared[k] for k in ("minutes", "examples", "epochs")):
+        train.append(["--minutes", "5"])
+    place = out or free("-".join(w.split()[0].rstrip("/").split("/")[-1] for w in what) or "none")
+    chosen = QUICK if metrics is None else tuple(metrics.split(","))
+    compare(what, place, train=list(itertools.chain(*train)), seeds=seeds, split=split, metrics=chosen,
+            features=tuple(features.split(",")), repeats=repeats, quiet=quiet)  # fmt: skip
+    print(f"report    {place / 'comparison.html'}\nnumbers   {place / 'comparison.json'}")
+
+
+def free(name: str) -> Path:
+    """comparisons/NAME, or NAME-2 ... where that exists."""
+    names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
+    return next(p for p in (Path("comparisons") / n for n in names) if not p.exists())

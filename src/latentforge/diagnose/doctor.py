@@ -1,0 +1,56 @@
+"""The doctor: fed every row of a run's statistics, it names what goes wrong, once each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from latentforge.diagnose.history import History
+from latentforge.diagnose.rules import RULES
+
+COLLAPSE = "mode collapse"
+ALWAYS = "not finite"  # judged from the first round
+YOUNG = 100  # rounds before which nothing else is
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule saw."""
+
+    rule: str
+    what: str
+    evidence: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.what} ({self.evidence}); {self.remedy}"
+
+    def row(self) -> dict[str, str]:
+        return {"finding": self.rule, "evidence": self.evidence, "remedy": self.remedy}
+
+
+class Doctor:
+    """Rules over the stream of a run."""
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.known: set[str] = set()
+
+    def recall(self, rows: list[dict[str, Any]]) -> None:
+        """Take up the statistics of a run that goes on: what was found is not told again."""
+        for row in rows:
+            if "finding" in row:
+                self.known.add(row["finding"])
+            else:
+                self.history.see(row)
+
+    def see(self, row: dict[str, Any]) -> list[Finding]:
+        """Findings that this row brings."""
+        self.history.see(row)
+        out = []
+        for name, rule in RULES.items():
+            old = row["round"] >= YOUNG or name == ALWAYS
+            if old and name not in self.known and (evidence := rule.see(self.history)):
+                self.known.add(name)
+                out.append(Finding(name, rule.what, evidence, rule.remedy))
+        return out

@@ -1,0 +1,175 @@
+"""The rules that read a run, each with its remedy. A rule looks at the history and says what it saw, or nothing. Thresholds
+were set on runs of some seeds and sets and then checked on others (docs/doctor.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from latentforge.diagnose.history import History
+
+SETTLED = 0.15  # share of the budget before which samples and codes are not judged
+EVEN = 1.386  # nats: what a critic of two kinds pays in an even game, 2 ln 2
+COSTS = ("critic_real", "critic_fake")
+GENERATORS = ("generator", "fool")  # names under which a generator's cost is logged
+MOVED = ("gradient/generator", "gradient/decoder")
+
+
+class Rule(NamedTuple):
+    """What may go wrong, how it is seen, what to do."""
+
+    see: Callable[[History], str | None]
+    what: str
+    remedy: str
+
+
+def mode_collapse(h: History) -> str | None:
+    diversity, duplicates, coverage = (h.sign(k) for k in ("diversity", "duplicates", "coverage"))
+    if h.progress < SETTLED or diversity is None or duplicates is None or coverage is None:
+        return None
+    if max(diversity) < 0.6:
+        return f"samples differ {diversity[-1]:.2f} times as much as real images"
+    if min(duplicates) > 0.3 and max(coverage) < 0.3:
+        return f"{duplicates[-1]:.0%} of the samples have a near twin among 256, and {coverage[-1]:.0%} of real images one near"
+    return None
+
+
+def posterior_collapse(h: History) -> str | None:
+    active = h.sign("active")
+    if h.progress < SETTLED or active is None or max(active) > 0.02:
+        return None
+    return f"{active[-1]:.0%} of the code's dimensions follow the image"
+
+
+def dead_decoder(h: History) -> str | None:
+    rebuilt, active = h.sign("rebuilt"), h.sign("active")
+    if h.progress < SETTLED or rebuilt is None or max(rebuilt) > 0.05 or (active is not None and max(active) <= 0.02):
+        return None
+    return f"reconstructions vary {rebuilt[-1]:.3f} times as much as their images"
+
+
+def critic_too_strong(h: History) -> str | None:
+    tells, cost = h.sign("critic_tells"), h.recent(*COSTS)
+    coverage = h.sign("coverage")
+    if h.progress < SETTLED or tells is None or coverage is None or not nats(h):
+        return None
+    if min(tells) > 0.995 and cost is not None and cost < 0.15 * EVEN and max(coverage) < 0.5:
+        return f"the critic ranks {tells[-1]:.1%} of real images above a sample and pays {cost:.3f} nats of {EVEN:.2f}"
+    return None
+
+
+def critic_too_weak(h: History) -> str | None:
+    tells, coverage = h.sign("critic_tells"), h.sign("coverage")
+    if h.progress < SETTLED or tells is None or coverage is None:
+        return None
+    if max(tells) < 0.6 and max(coverage) < 0.1:
+        return (
+            f"it ranks {tells[-1]:.0%} of real images above a sample, though samples come near {coverage[-1]:.0%} only"
+        )
+    return None
+
+
+def critic_loss_falls(h: History) -> str | None:
+    now = h.recent(*COSTS)
+    if not nats(h) or h.progress > 0.3 or now is None or now > 0.05 * EVEN:
+        return None
+    return f"its costs fell to {now:.4f} nats within {h.progress:.0%} of the budget (an even game: {EVEN:.2f})"
+
+
+def generator_loss_falls(h: History) -> str | None:
+    name = logged(h, GENERATORS)
+    if name is None or not nats(h) or h.progress < 0.05:
+        return None
+    now = h.recent(name)
+    return f"it fell to {now:.4f} nats (an even game: {EVEN / 2:.2f})" if now is not None and now < 0.1 else None
+
+
+def vanishing_gradient(h: History) -> str | None:
+    name = logged(h, MOVED)
+    if name is None or h.progress < SETTLED or logged(h, GENERATORS) is None:
+        return None
+    now, before = h.recent(name), h.median(0.0, 0.1, name)
+    if now is None or not before or now > 0.01 * before:
+        return None
+    return f"its norm fell from {before:.2g} to {now:.2g}"
+
+
+def oscillation(h: History) -> str | None:
+    name = logged(h, GENERATORS)
+    if name is None or h.progress < 0.3:
+        return None
+    values = [v for p, v in h.series(name) if p > h.progress - 0.2]
+    if len(values) < 12:
+        return None
+    ordered = sorted(values)
+    middle, swing = ordered[len(ordered) // 2], ordered[-len(ordered) // 10] - ordered[len(ordered) // 10]
+    turns = sum((b - a) * (c - b) < 0 and min(abs(b - a), abs(c - b)) > 0.3 * swing
+                for a, b, c in zip(values, values[1:], values[2:], strict=False))  # fmt: skip
+    if swing > 2 * max(abs(middle), 0.1) and turns > 0.25 * len(values):
+        return f"its loss swings by {swing:.2g} around {middle:.2g}"
+    return None
+
+
+def memorisation(h: History) -> str | None:
+    nearest = h.sign("nearest")
+    if h.progress < SETTLED or nearest is None or max(nearest) > 0.5:
+        return None
+    return f"samples are {nearest[-1]:.2f} times as far from the nearest training image as unseen images are"
+
+
+def too_few_data(h: History) -> str | None:
+    gap, knows = h.sign("gap"), h.sign("critic_knows")
+    if h.progress < SETTLED:
+        return None
+    if gap is not None and min(gap) > 2:
+        return f"unseen images are rebuilt with {gap[-1]:.1f} times the error of training images"
+    if knows is not None and min(knows) > 0.8:
+        return f"the critic ranks {knows[-1]:.0%} of training images above unseen ones"
+    return None
+
+
+def not_finite(h: History) -> str | None:
+    if not h.bad_steps:
+        return None
+    norms = {n: v for r in h.rows for n, v in r.items() if n.startswith("gradient/")}
+    largest = max(norms, key=lambda n: norms[n], default=None)
+    last = f"; the last norms: {', '.join(f'{n[9:]} {v:.2g}' for n, v in norms.items())}" if largest else ""
+    return f"{h.bad_steps} steps were left out because a gradient was not finite{last}"
+
+
+def nats(h: History) -> bool:
+    """Whether the critic's costs are cross-entropies: never below 0, and a game with them begins near 2 ln 2."""
+    found = [v for n in COSTS for _, v in h.series(n)]
+    return bool(found) and min(found) >= 0 and h.rows[0].get("loss_kind", "nats") == "nats"
+
+
+def logged(h: History, names: tuple[str, ...]) -> str | None:
+    return next((n for n in names if h.series(n)), None)
+
+
+RULES = {
+    "mode collapse": Rule(mode_collapse, "the generator draws a narrow part of the data",
+        "add --minibatch 16, --loss relativistic --r1 .1 --r2 .1, or a hybrid (vae-gan); slow the generator with --lr"),
+    "posterior collapse": Rule(posterior_collapse, "codes tell nothing of the image",
+        "add --kl-warmup 100000, --free-bits .1, or a smaller --beta"),
+    "dead decoder": Rule(dead_decoder, "the decoder gives the same image for every code",
+        "lower --lr, or add --clip 1; check that the images are not all alike"),
+    "critic too strong": Rule(critic_too_strong, "the critic tells every sample, and the generator learns nothing from it",
+        "add --r1 1, --spectral-norm or --instance-noise .1; lower the critic's rate: --lr critic=1e-4,generator=2e-4"),
+    "critic too weak": Rule(critic_too_weak, "the critic cannot tell samples that are not like the data",
+        "raise its rate or steps: --critic-steps 2; lower penalties"),
+    "critic loss falls fast": Rule(critic_loss_falls, "the critic wins before the generator has begun",
+        "lower the critic's rate, or add --r1 1 or --smoothing .1"),
+    "generator loss falls fast": Rule(generator_loss_falls, "the generator has found a weakness of the critic",
+        "lower the generator's rate, or raise --critic-steps"),
+    "vanishing generator gradient": Rule(vanishing_gradient, "the generator no longer moves",
+        "use --loss nonsaturating, relativistic or wasserstein, and --r1 1"),
+    "oscillation": Rule(oscillation, "the players chase each other",
+        "lower --lr, add --r1 1, or sample from longer averages: --ema 50000"),
+    "memorisation": Rule(memorisation, "samples copy training images",
+        "train on more images, a smaller model (--width, --hidden) or for less long"),
+    "too few data": Rule(too_few_data, "the model has learned the training images by heart",
+        "add images, --augment all (models with a critic), or make the model smaller (--width, --hidden, --latent-dim)"),
+    "not finite": Rule(not_finite, "gradients were not finite",
+        "lower --lr, set --clip 1, or use --precision fp32"),
+}  # fmt: skip

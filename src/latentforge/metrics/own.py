@@ -1,0 +1,40 @@
+"""The model's own measures over held-out images, each beside what needs no learning of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from latentforge.measures import measures
+from latentforge.metrics.intervals import around_mean
+from latentforge.metrics.pca import PCA
+from latentforge.metrics.subject import Row, Subject
+from latentforge.parts.likelihood import bernoulli_floor, bernoulli_nll
+
+
+def rows(s: Subject) -> list[Row]:
+    out = []
+    for name, values in measures(s.model, s.held, s.seed).items():
+        value, low, high = around_mean(values)
+        ends = {"low": low, "high": high, "better": better(name)}
+        out.append({"measure": name, "value": value, **ends, **baseline(name, s), "images": len(values)})
+    return out
+
+
+def better(name: str) -> str:
+    return "" if "logit" in name or name in ("kl_nats", "spoilt_mse") else "lower"
+
+
+def baseline(name: str, s: Subject) -> dict[str, Any]:
+    if name == "reconstruction_mse":
+        pca = PCA(s.train, s.model.latent_dim)
+        return {"baseline": float((pca.reconstruct(s.real) - s.real).square().mean()),
+                "which": f"PCA-{len(pca.variances)}",
+                "reference": float((s.train.mean(0) - s.real).square().mean()), "is": "mean image"}  # fmt: skip
+    bernoulli = getattr(s.model, "likelihood", "bernoulli") == "bernoulli"
+    if name == "loss_nats" and bernoulli and getattr(s.model, "loss", "") != "squared":
+        logits = torch.logit(s.train.mean(0).clamp(1e-4, 1 - 1e-4)).expand_as(s.real)
+        return {"baseline": float(bernoulli_nll(logits, s.real).mean()), "which": "independent pixels",
+                "reference": float(bernoulli_floor(s.real).mean()), "is": "floor of this loss"}  # fmt: skip
+    return {}

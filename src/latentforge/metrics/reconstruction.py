@@ -1,0 +1,53 @@
+"""How true reconstructions of held-out images are, by the arithmetic of torchmetrics. Higher is better for both.
+
+psnr: 10 log10(1 / MSE) in decibels, mean over images. ssim: structural similarity (Wang et al. 2004), Gaussian window
+11x11 of sigma 1.5, so images need sides of 11 and more.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latentforge.metrics.intervals import around_mean
+from latentforge.metrics.pca import PCA
+from latentforge.metrics.subject import Row, Subject, short
+
+WINDOW = 11
+
+
+def psnr(again: Tensor, image: Tensor) -> Tensor:
+    """(N,) decibels of images (N, C, H, W) in [0, 1]."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    values = peak_signal_noise_ratio(again, image, data_range=1.0, dim=(1, 2, 3), reduction="none")
+    return values.clamp(max=100)  # an image rebuilt exactly has no finite one
+
+
+def ssim(again: Tensor, image: Tensor) -> Tensor:
+    """(N,) structural similarity of images (N, C, H, W) in [0, 1]."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    parts = zip(again.split(500), image.split(500), strict=True)
+    values = [structural_similarity_index_measure(a, b, data_range=1.0, reduction="none") for a, b in parts]
+    return torch.cat([torch.atleast_1d(v) for v in values])
+
+
+def rows(s: Subject) -> list[Row]:
+    if not s.model.has_encoder or min(s.data.image_shape[1:]) < 2:
+        return []
+    batch = s.held[s.held.spread(s.n)]
+    again = s.model.reconstruct(batch.image, s.model.labels_of(batch)).cpu()
+    pca = PCA(s.train, s.model.latent_dim)
+    linear, mean = pca.reconstruct(s.real), s.train.mean(0).expand_as(s.real)
+    out = []
+    for name, measure in (("psnr", psnr), ("ssim", ssim)):
+        if name == "ssim" and min(s.data.image_shape[1:]) < WINDOW:
+            continue
+        value, low, high = around_mean(measure(again, s.real))
+        out.append({
+            "measure": f"{name}-{short(len(again))}", "value": value, "low": low, "high": high, "better": "higher",
+            "baseline": float(measure(linear, s.real).mean()), "which": f"PCA-{len(pca.variances)}",
+            "reference": float(measure(mean, s.real).mean()), "is": "mean image", "images": len(again),
+        })  # fmt: skip
+    return out

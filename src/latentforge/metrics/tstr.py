@@ -1,0 +1,40 @@
+"""Train on synthetic, test on real: the accuracy on held-out images of a classifier that has seen labelled samples only.
+Higher is better. Beside it the same classifier trained on samples of a Gaussian per class, and on as many real images."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from latentforge.data.batch import Images
+from latentforge.metrics.intervals import around_mean
+from latentforge.metrics.network import train_classifier
+from latentforge.metrics.subject import SAMPLES, Row, Subject, gaussian_images, short, some
+
+EPOCHS = 8  # of the samples
+
+
+def accuracy(train: Images, classes: int, real: Tensor, label: Tensor, seed: int) -> Tensor:
+    """(N,) 1 where a classifier trained on `train` is right about real images."""
+    net = train_classifier(train, classes, EPOCHS * len(train), seed)
+    return (net.over(real, head=True).argmax(1) == label).double()
+
+
+def rows(s: Subject) -> list[Row]:
+    condition, k = s.model.condition, s.data.num_classes
+    if condition is None or not condition.classes or k < 2 or s.held.labels is None:
+        return []
+    n = min(SAMPLES, len(s.data.train))
+    real = s.held[s.held.spread(SAMPLES)]
+    assert real.label is not None
+    asked = s.model.draw_labels(n, seed=s.seed)
+    sets = {"value": Images(s.model.sample(n, label=asked, seed=s.seed).cpu(), asked)}
+    sets["baseline"] = Images(*gaussian_images(s.data, n, s.seed))
+    train = some(s.data.train, n)
+    sets["reference"] = Images(train.image, train.label)
+    found = {name: accuracy(images, k, real.image, real.label, s.seed) for name, images in sets.items()}
+    value, low, high = around_mean(found["value"])
+    return [{
+        "measure": f"tstr-{short(n)}", "value": value, "low": low, "high": high, "better": "higher",
+        "baseline": float(found["baseline"].mean()), "which": s.which, "reference": float(found["reference"].mean()),
+        "is": "training images", "images": len(real.label), "sampler": s.sampler,
+    }]  # fmt: skip

@@ -1,0 +1,96 @@
+"""Plots for pages: drawn twice, for light and for dark ones, as data: URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+WIDEST = 1400  # pixels of an inlined picture; larger ones are shrunk
+SERIES = {  # colours that hold on white and on black
+    False: (
+        "#2f6db3",
+        "#c9621c",
+        "#2c8a5b",
+        "#8a4fa8",
+        "#a8892b",
+        "#b3446c",
+        "#4b8f9e",
+        "#6b6f76",
+        "#7a5c3e",
+        "#5a7d2a",
+    ),
+    True: (
+        "#6ea8e6",
+        "#f0955a",
+        "#5fc492",
+        "#c08fdd",
+        "#d9bd62",
+        "#e58aac",
+        "#84c9d6",
+        "#a9aeb6",
+        "#c9a27d",
+        "#a5cf6d",
+    ),
+}
+
+
+class Look(NamedTuple):
+    """The colours of one drawing."""
+
+    ink: str
+    line: str
+    series: tuple[str, ...]
+
+
+def plot(draw: Callable[[Any, Look], None], width: float = 3.7, height: float = 2.4) -> dict[str, str]:
+    """`light` and `dark` versions of what `draw(figure, look)` puts on a figure of so many inches."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    out = {}
+    for name, dark in (("light", False), ("dark", True)):
+        ink, line = ("#b9bec6", "#3b4048") if dark else ("#565b63", "#dddfe3")
+        style: Any = {
+            "text.parse_math": False, "font.size": 9.0, "text.color": ink, "axes.labelcolor": ink, "xtick.color": ink,
+            "ytick.color": ink, "axes.edgecolor": line,
+        }  # fmt: skip
+        with matplotlib.rc_context(style):
+            figure = Figure(figsize=(width, height), dpi=172, layout="constrained")
+            draw(figure, Look(ink, line, SERIES[dark]))
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", transparent=True)
+        out[name] = data_uri(buffer.getvalue())
+    return out
+
+
+def plain_axes(axes: Any, look: Look) -> None:
+    """A grid of thin lines, no frame."""
+    axes.grid(axis="y", color=look.line, lw=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def legend(figure: Any, axes: Any) -> None:
+    """Above the axes, where there is more than one line."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(handles) > 1:
+        columns = min(len(handles), 2)
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False, fontsize=8)
+
+
+def inline(image: Image.Image) -> dict[str, Any]:
+    """A picture as a data: URI with its size."""
+    if image.width > WIDEST:
+        image = image.resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return {"uri": data_uri(buffer.getvalue()), "width": image.width, "height": image.height}
+
+
+def data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

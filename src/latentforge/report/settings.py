@@ -1,0 +1,65 @@
+"""The settings of a run, each beside its default, and the commands that go on from it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from latentforge import registry
+from latentforge.report.words import show
+from latentforge.run import Run
+
+RESOLVED = {"device", "precision"}  # written down as what `auto` came to, so never a change by the user
+
+
+def model_settings(model: dict[str, Any]) -> list[dict[str, Any]]:
+    values = {k: v for k, v in model.items() if k != "name"}
+    if model["name"] not in registry.MODELS:
+        return against_defaults(values, {}, {})
+    cls = registry.model_class(model["name"])
+    defaults = {k: p.default for k, p in registry.arguments(cls).items() if p.default is not p.empty}
+    return against_defaults(values, defaults, registry.argument_help(cls))
+
+
+def train_settings(options: dict[str, Any]) -> list[dict[str, Any]]:
+    from latentforge.api import trainer_options
+    from latentforge.train import Trainer
+
+    defaults = {k: v for k, v in trainer_options().items() if k not in RESOLVED}
+    return against_defaults(options, defaults, registry.argument_help(Trainer))
+
+
+def against_defaults(values: dict[str, Any], defaults: dict[str, Any], helps: dict[str, str]) -> list[dict[str, Any]]:
+    """A row per setting, marked where it differs from its default."""
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()}
+    return [{"name": k, "value": show(v), "changed": k in plain and v != plain[k], "help": helps.get(k, "")}
+            for k, v in values.items()]  # fmt: skip
+
+
+def data_facts(run: Run) -> dict[str, Any]:
+    images = {k: v for k, v in (run.config.get("images") or {}).items() if k != "notes"}
+    return run.config["data"] | images
+
+
+def machine(run: Run) -> dict[str, Any]:
+    return (run.config.get("machine") or {}) | {k: run.config["train"].get(k) for k in ("device", "precision")}
+
+
+def commands(run: Run) -> list[tuple[str, str]]:
+    """(what for, command) with the run's path as it was given; only what this run can do."""
+    path, quoted = shlex.quote(str(run.path)), repr(str(run.path))
+    memory = run.config["data"]["source"] == "memory"  # such a run goes on from Python only
+    why = "Train on, to a larger total" if run.finished else "Continue where it stopped"
+    if memory:
+        more = ", epochs=NEW_TOTAL" if run.finished else ""
+        resume = f"import latentforge as lf; lf.resume({quoted}, data=YOUR_ARRAYS{more})"
+    else:
+        resume = f"latentforge resume {path}" + (" --epochs NEW_TOTAL" if run.finished else "")
+    if not run.finished and not any((run.path / "checkpoints").glob("*.safetensors")):
+        return [(why, resume)]
+    return [
+        ("Draw 64 new images", f"latentforge sample {path} -n 64 --out samples.png"),
+        (why, resume),
+        *([] if memory else [("Measure it on the test images", f"latentforge evaluate {path}")]),
+        ("Use it in Python", f"import latentforge as lf; images = lf.load({quoted}).sample(64)"),
+    ]

@@ -1,0 +1,38 @@
+"""Values and names for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def show(value: Any) -> str:
+    """A value for people: 4 significant digits, thousands set apart, lists without brackets."""
+    if value is None or value == [] or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        if value.is_integer() and abs(value) < 1e6:
+            return f"{int(value):,}"
+        return f"{value:.4g}" if not 1000 <= abs(value) < 1e6 else f"{value:,.0f}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(show, value))
+    return str(value)
+
+
+def words(name: str) -> tuple[str, str]:
+    """'reconstruction_mse' -> ('reconstruction', 'MSE'): what is measured, and its unit."""
+    for end, unit in (("_nats", "nats"), ("_mse", "MSE"), ("_logit", "logit")):
+        if name.endswith(end):
+            return name.removesuffix(end).replace("_", " "), unit
+    return name.replace("_", " "), ""
+
+
+def short(n: float) -> str:
+    """12000 -> '12k'."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(n) >= size:
+            return f"{n / size:.3g}{letter}"
+    return f"{n:.3g}"

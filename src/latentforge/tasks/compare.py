@@ -1,0 +1,196 @@
+"""Several models on the same data with the same budget: trained one after the other, evaluated alike, put side by side.
+
+A folder holds it all: runs/NAME-SEED, comparison.json and comparison.html. What is finished there is taken as it is, what
+was cut short goes on, so that a comparison grows from day to day."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from latentforge import registry
+from latentforge._version import __version__
+from latentforge.api import data_of
+from latentforge.errors import InputError, RunError
+from latentforge.files import write_text
+from latentforge.run import Run
+from latentforge.saving import load
+from latentforge.tasks.evaluate import QUICK, evaluate
+
+Rows = dict[str, dict[str, Any]]  # measure -> row
+
+
+@dataclass
+class Entry:
+    """One column of a comparison: a model with its flags, trained once per seed."""
+
+    name: str
+    command: str  # how its first run was or can be made
+    runs: list[Run]
+    rows: list[Rows] = field(default_factory=list)  # per run
+
+    @property
+    def run(self) -> Run:
+        """The one that pictures are taken of."""
+        return self.runs[0]
+
+
+def compare(
+    what: Sequence[str],
+    out: str | Path,
+    *,
+    train: Sequence[str] = (),
+    seeds: int = 1,
+    split: str = "test",
+    metrics: Sequence[str] = QUICK,
+    features: Sequence[str] = ("auto",),
+    repeats: int = 16,
+    quiet: bool = False,
+) -> list[Entry]:
+    """Train and evaluate each of `what`: a model's name, with flags of `train` behind it where it needs some ("vae
+    --sampler gmm"), or the directory of a run. `train`: flags for all, as on the command line; `seeds`: runs of each
+    model, seeds 0, 1 ... Writes OUT/comparison.json and OUT/comparison.html."""
+    if not what:
+        raise InputError("nothing to compare; name models or runs, as in 'latentforge compare vae gan vae-gan'.")
+    out = Path(out)
+    entries = [entry(words, out, tuple(train), seeds) for words in what]
+    names = [e.name for e in entries]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise InputError(f"'{twice}' is named twice.")
+    agree(out / "commands.json", entries)
+    for e in entries:
+        e.runs = [trained(run, e.command, train, seed, quiet) for seed, run in enumerate(e.runs)]
+    prints = {e.name: (e.run.config.get("images") or {}).get("fingerprint") for e in entries}
+    if len(set(prints.values())) > 1:
+        raise InputError(
+            f"the runs were trained on different images: {', '.join(names)}; compare runs of one data set."
+        )
+    dataset = data_of(entries[0].run)
+    for e in entries:
+        for run in e.runs:
+            e.rows.append(measured(run, dataset, split, metrics, features, repeats))
+    write_text(out / "comparison.json", json.dumps(summary(entries, split), indent=2) + "\n")
+    from latentforge.report.comparison import write_comparison
+
+    write_comparison(entries, dataset, out, split, tuple(features))
+    return entries
+
+
+def entry(words: str, out: Path, train: tuple[str, ...], seeds: int) -> Entry:
+    """What is named by `words`, with the runs it has or will have."""
+    if (Path(words) / "config.yaml").is_file():
+        run = Run.open(words)
+        if not run.finished:
+            raise InputError(f"{words} is not finished; run 'latentforge resume {words}' first.")
+        return Entry(Path(words).resolve().name, f"run {words}", [run])
+    try:
+        name, *flags = shlex.split(words)
+    except ValueError as error:
+        raise InputError(f"'{words}': {error}.") from None
+    if name not in registry.MODELS and ("/" in name or Path(name).exists()):
+        raise InputError(f"{name} is neither a run nor a model; give the directory that 'latentforge train' printed.")
+    registry.entry(name)  # InputError with a suggestion
+    label = re.sub(r"[^\w.]+", "-", " ".join([name, *flags])).strip("-")
+    command = shlex.join(["latentforge", "train", name, *flags, *train])
+    return Entry(label, command, [Run(out / "runs" / f"{label}-{seed}", {}) for seed in range(seeds)])
+
+
+def agree(file: Path, entries: list[Entry]) -> None:
+    """Note how each run of this folder is made; InputError where one of that name was made otherwise."""
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for e in entries:
+        if e.runs[0].config:  # a run from elsewhere
+            continue
+        if known.setdefault(e.name, e.command) != e.command:
+            raise InputError(f"{file.parent} holds '{known[e.name]}', not '{e.command}'; choose another --out.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(known, indent=2) + "\n")
+
+
+def trained(run: Run, command: str, train: Sequence[str], seed: int, quiet: bool) -> Run:
+    """The run, finished: taken as it is, gone on with or trained anew, each in a process of its own."""
+    if run.config:
+        return run
+    words = shlex.split(command)[1:]
+    if (run.path / "config.yaml").is_file():
+        if (found := Run.open(run.path)).finished:
+            return found
+        call(["resume", str(run.path)], quiet)
+    else:
+        call([*words, "--seed", str(seed), "--out", str(run.path)], quiet)
+    return Run.open(run.path)
+
+
+def call(words: list[str], quiet: bool) -> None:
+    if not quiet:
+        print("latentforge " + shlex.join(words), file=sys.stderr, flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "latentforge", *words, *(["--quiet"] if quiet else [])], stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE if quiet else None, text=True,
+    )  # fmt: skip
+    if done.returncode == 2:
+        raise InputError(f"'latentforge {shlex.join(words)}' was refused{reason(done.stderr)}")
+    if done.returncode:
+        raise RunError(f"'latentforge {shlex.join(words)}' ended with exit code {done.returncode}{reason(done.stderr)}")
+
+
+def reason(text: str | None) -> str:
+    lines = (text or "").strip().splitlines()
+    return f": {lines[-1].removeprefix('latentforge: ')}" if lines else "; see above."
+
+
+def measured(
+    run: Run, dataset: Any, split: str, metrics: Sequence[str], features: Sequence[str], repeats: int
+) -> Rows:  # fmt: skip
+    """The numbers of a run, from its metrics.json where they were taken the same way."""
+    file = run.path / "metrics.json"
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    how = {"metrics": list(metrics), "features": list(features), "repeats": repeats}
+    if (kept.get("evaluated") or {}).get(split) != how:
+        rows = evaluate(load(run.path), dataset, split, metrics=metrics, features=features, repeats=repeats)
+        kept[split] = {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
+        kept["evaluated"] = (kept.get("evaluated") or {}) | {split: how}
+        write_text(file, json.dumps(kept, indent=2) + "\n")
+    return kept[split]
+
+
+def summary(entries: list[Entry], split: str) -> dict[str, Any]:
+    """What a comparison found, for programs."""
+    return {
+        "latentforge": __version__, "python": platform.python_version(), "split": split,
+        "images": entries[0].run.config.get("images"), "machine": entries[0].run.config.get("machine"),
+        "entries": {e.name: {"command": e.command, "training": [training(r) for r in e.runs], split: e.rows}
+                    for e in entries},
+    }  # fmt: skip
+
+
+def training(run: Run) -> dict[str, Any]:
+    """What the training of a run took."""
+    return json.loads((run.path / "metrics.json").read_text(encoding="utf-8")).get("training", {})
+
+
+def across(rows: list[Rows], measure: str) -> dict[str, Any] | None:
+    """One row for all seeds: the mean value and, for several seeds, their range instead of the interval of one."""
+    found = [r[measure] for r in rows if measure in r and r[measure]["value"] is not None]
+    if not found:
+        return None
+    values = [r["value"] for r in found]
+    row = found[0] | {"value": sum(values) / len(values), "seeds": len(values)}
+    if len(values) > 1:
+        row |= {"low": min(values), "high": max(values)}
+    return row
+
+
+def ends(row: dict[str, Any]) -> tuple[float, float]:
+    """Of a row's interval; its value twice where it has none."""
+    value = row["value"]
+    return (row["low"], row["high"]) if row.get("low") is not None else (value, value)

@@ -1,0 +1,238 @@
+"""`compare`: what it trains, keeps and refuses, the page it writes, and the sentences on it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import latentforge as lf
+from latentforge.cli import main
+from latentforge.errors import InputError
+from latentforge.report import verdict
+from latentforge.report.comparison import leaders
+from latentforge.run import Run
+from latentforge.tasks.compare import Entry, across
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+FLAGS = ["--examples", "192", "--features", "pca50", "--repeats", "2", "--quiet"]
+SMALL = "--net mlp --hidden 8 --latent-dim 3"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A comparison of a model with an encoder, one without, one that is told labels and one that cannot sample."""
+    out = tmp_path_factory.mktemp("compare") / "c"
+    what = [f"vae {SMALL}", "gan --hidden 8 --critic-hidden 8 --latent-dim 3", f"cvae {SMALL}",
+            f"autoencoder {SMALL} --sampler prior"]  # fmt: skip
+    assert main(["compare", *what, "--out", str(out), *FLAGS]) == 0
+    return out, what
+
+
+def test_compare_writes_a_page_that_stands_alone(folder):
+    out, _ = folder
+    page = (out / "comparison.html").read_text()
+    assert not re.search(r"""(?:src|href|srcset)=["'](?!data:)""", page)
+    assert "<script" not in page
+    for text in ("In plain words", "Samples", "Numbers", "Reconstructions", "Between two codes", "Latent maps", "Noise in what",
+                 "Generated against real", "What a pixel distance", "Time, memory and size", "no encoder", "searched codes",
+                 "no prior to draw codes from"):  # fmt: skip
+        assert text in page, text
+    assert page.count("data:image/png") > 30
+
+
+def test_compare_keeps_its_numbers(folder):
+    out, _ = folder
+    found = json.loads((out / "comparison.json").read_text())
+    entries = found["entries"]
+    assert len(entries) == 4
+    for name, e in entries.items():
+        (rows,) = e["test"]
+        assert e["training"][0]["examples"] == 192
+        assert e["training"][0]["peak_memory_mb"] > 50
+        assert any(m.startswith("frechet-pca") for m in rows) == (not name.startswith("autoencoder"))
+        assert e["command"].startswith(f"latentforge train {name.split('-')[0]} ")
+        kept = json.loads((out / "runs" / f"{name}-0" / "metrics.json").read_text())
+        assert kept["test"] == rows
+
+
+def test_compare_again_trains_nothing_and_grows(folder, monkeypatch):
+    out, what = folder
+    runs = sorted((out / "runs").iterdir())
+    before = [(r / "model" / "model.safetensors").stat().st_mtime_ns for r in runs]
+    extra = "vae --net mlp --hidden 4 --latent-dim 2"
+    assert main(["compare", *what[:1], extra, "--out", str(out), *FLAGS]) == 0
+    assert [(r / "model" / "model.safetensors").stat().st_mtime_ns for r in runs] == before
+    assert len(list((out / "runs").iterdir())) == 5
+    assert len(json.loads((out / "comparison.json").read_text())["entries"]) == 2
+
+
+def test_compare_takes_runs_and_goes_on_with_unfinished_ones(folder, tmp_path, capsys):
+    out, what = folder
+    run = next(iter(sorted((out / "runs").iterdir())))
+    assert main(["compare", str(run), what[0], "--out", str(tmp_path / "d"), *FLAGS]) == 0
+    made = next((tmp_path / "d" / "runs").iterdir())
+    same = [
+        torch.equal(lf.load(made).sample(3, seed=0), lf.load(tmp_path / "d" / "runs" / made.name).sample(3, seed=0))
+    ]
+    assert all(same)
+    shutil.rmtree(made / "model")  # as a kill before the end leaves it
+    assert main(["compare", what[0], "--out", str(tmp_path / "d"), *FLAGS]) == 0
+    assert (made / "model").is_dir()
+    shutil.rmtree(made / "model")
+    assert main(["compare", str(made), "--out", str(tmp_path / "e"), *FLAGS]) == 2
+    assert "resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "nothing to compare"),
+        (["vea"], "Did you mean vae"),
+        (["runs/none"], "neither a run nor a model"),
+        (["vae", "vae"], "named twice"),
+        (["vae", "--beta", "2"], "in quotes"),
+        (["vae --betta 2"], "--betta"),
+        (['vae "'], "quotation"),
+        (["vae", "--metrics", "sample"], "Did you mean samples"),
+    ],
+)
+def test_bad_input_is_one_line(words, says, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *words, "--examples", "64", "--quiet", "--out", "x"]) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_folder_made_otherwise_is_refused(folder, capsys):
+    out, what = folder
+    assert main(["compare", what[0], "--out", str(out), "--examples", "64", "--quiet"]) == 2
+    assert "choose another --out" in capsys.readouterr().err
+
+
+def test_runs_of_different_images_do_not_compare(folder, tmp_path, capsys):
+    out, what = folder
+    run = next(iter(sorted((out / "runs").iterdir())))
+    flags = ["--data", "mnist-5k", "--image-size", "12", "--out", str(tmp_path / "x")]
+    assert main(["compare", str(run), what[0], *flags, *FLAGS]) == 2
+    assert "different images" in capsys.readouterr().err
+
+
+# ---- the sentences ------------------------------------------------------------------------------------------------------
+
+
+def row(value, low=None, high=None, better="lower", **more):
+    return {"value": value, "low": low, "high": high, "better": better, **more}
+
+
+def test_leaders_are_the_best_and_those_it_cannot_be_told_from():
+    assert leaders([row(3.0, 2.5, 3.5), row(3.4, 3.2, 3.6), row(9.0, 8, 10), None]) == {0, 1}
+    assert leaders([row(0.3, 0.2, 0.4, "higher"), row(0.9, 0.8, 1.0, "higher")]) == {1}
+    assert leaders([row(1.0), row(2.0), row(1.0)]) == {0, 2}
+    assert leaders([row(1.0), None]) == set()
+    assert leaders([row(1.0, better=""), row(2.0, better="")]) == set()
+
+
+def test_several_seeds_give_their_range():
+    rows = [{"m": row(v, v - 9, v + 9)} for v in (1.0, 4.0, 2.5)]
+    assert across(rows, "m") == row(2.5, 1.0, 4.0, seeds=3)
+    assert across(rows[:1], "m") == row(1.0, -8.0, 10.0, seeds=1)
+    assert across([{"m": row(None)}], "m") is None
+
+
+def entries_of(**rows) -> list[Entry]:
+    run = Run(Path("none"), {"model": {"name": "vae"}})
+    return [Entry(name, "", [run], [r]) for name, r in rows.items()]
+
+
+def sentences(entries, facts=None, rebuilt=()) -> str:
+    blank = {
+        "images_seen": None,
+        "images_per_second": None,
+        "samples_per_second": None,
+        "peak_memory_mb": None,
+        "parameters": None,
+    }
+    parts = verdict.verdict(entries, facts or {e.name: blank for e in entries}, list(rebuilt))
+    return " ".join(s for p in parts for s in p["sentences"])
+
+
+def test_the_verdict_follows_the_numbers():
+    def model(frechet, width, **more):
+        return {"frechet-digits-10k": row(frechet, frechet - width, frechet + width, baseline=50.0, which="a Gaussian",
+                                          reference=0.9, **{"is": "training images"})} | more  # fmt: skip
+
+    clear = sentences(entries_of(a=model(3.0, 0.1), b=model(8.0, 0.1)))
+    assert (
+        "a draws the samples nearest to real images (frechet-digits-10k 3; next b, 8; training images: 0.9)." in clear
+    )
+    assert "No better" not in clear
+    close = sentences(entries_of(a=model(8.2, 1.0), b=model(8.0, 1.0)))
+    assert "b draws" in close
+    assert "does not tell apart" in close
+    bad = sentences(entries_of(a=model(60.0, 1.0), b=model(8.0, 1.0)))
+    assert "No better than the trivial baseline (a Gaussian, 50): a." in bad
+    lost = sentences(entries_of(a={"rarest-class-digits-10k": row(0.02, better="higher")}, b={}))
+    assert "Some class hardly appears in the samples of a (0.02)" in lost
+
+
+def test_the_verdict_says_nothing_that_was_not_measured():
+    assert sentences(entries_of(a={}, b={})) == "No model was told labels."
+
+
+def test_speed_and_search_are_told_with_their_numbers():
+    facts = {
+        "a": {
+            "images_seen": 100,
+            "images_per_second": 50.0,
+            "samples_per_second": 10.0,
+            "peak_memory_mb": 400,
+            "parameters": 9,
+        },
+        "b": {
+            "images_seen": 200,
+            "images_per_second": 90.0,
+            "samples_per_second": 5.0,
+            "peak_memory_mb": 300,
+            "parameters": 8,
+        },
+    }
+    searched = [{"name": "b", "searched": True, "cost": "0.3 s", "error": 0.0123}]
+    text = sentences(entries_of(a={}, b={}), facts, searched)
+    assert "b trains fastest, 90 images a second (a 50)." in text
+    assert "a draws fastest, 10 images a second (b 5)." in text
+    assert "b needs least memory to train, 300 MB (a 400)." in text
+    assert "searched for, 0.3 s each, and leaves a squared error of 0.0123" in text
+    assert "b cannot be asked for the code of an image directly." in text
+
+
+# ---- latent optimisation ---------------------------------------------------------------------------------------------------
+
+
+def test_a_search_finds_the_code_of_a_decoders_own_image():
+    torch.manual_seed(0)
+    model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=2, net="mlp", hidden=(16,)).eval()
+    for p in model.parameters():
+        p.data.mul_(2)  # an image per code, not nearly one for all
+    z = torch.randn(5, 2)
+    images = model.decode(z)
+    weights = [p.clone() for p in model.parameters()]
+    found = lf.invert(model, images, steps=400)
+    error = (model.decode(found) - images).square().mean()
+    drawn = model.sample(64, seed=0)
+    best = torch.cdist(images.flatten(1), drawn.flatten(1)).min(1).values.square().mean() / 64
+    assert error < 0.05 * best
+    assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(found, lf.invert(model, images, steps=400))
+
+
+def test_what_cannot_sample_cannot_be_searched():
+    model = lf.create("autoencoder", image_shape=(1, 8, 8), latent_dim=2, net="mlp", hidden=(4,))
+    with pytest.raises(InputError, match="nothing to draw codes from"):
+        lf.invert(model, torch.rand(2, 1, 8, 8))

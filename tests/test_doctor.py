@@ -1,0 +1,249 @@
+"""The doctor: its signs by hand, its rules on streams made for them, and what a run does with a finding."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import torch
+
+import latentforge as lf
+from conftest import tiny_data
+from latentforge.cli import main
+from latentforge.data import Dataset, Images
+from latentforge.diagnose.doctor import Doctor
+from latentforge.diagnose.rules import RULES
+from latentforge.diagnose.signs import of_samples, ranks_above, signs
+from latentforge.errors import InputError, RunError
+from latentforge.registry import MODELS
+from latentforge.run import Run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+# ---- signs -------------------------------------------------------------------------------------------------------------
+
+
+def test_ranks_above_is_the_area_under_the_curve():
+    a, b = torch.randn(40), torch.randn(60).round(decimals=1)
+    labels = np.r_[np.ones(40), np.zeros(60)]
+    expected = sklearn.metrics.roc_auc_score(labels, torch.cat([a, b]).numpy())
+    assert ranks_above(a, b) == pytest.approx(expected)
+    assert ranks_above(torch.ones(3), torch.ones(4)) == 0.5
+
+
+def test_signs_of_samples():
+    g = torch.Generator().manual_seed(0)
+    real, fresh, train = torch.rand(3, 200, 1, 6, 6, generator=g)
+    good = of_samples(fresh, real, Images(train))
+    assert good["diversity"] == pytest.approx(1, abs=0.05)
+    assert good["duplicates"] == 0
+    assert good["coverage"] > 0.9
+    assert good["nearest"] == pytest.approx(1, abs=0.05)
+    one = of_samples(fresh[:1] + 0.001 * fresh, real, Images(train))
+    assert one["diversity"] < 0.01
+    assert one["duplicates"] == 1
+    assert one["coverage"] < 0.1
+    assert of_samples(train, real, Images(train))["nearest"] == 0
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_every_model_gives_signs(name):
+    data = tiny_data((1, 12, 12))
+    more = {"num_classes": data.num_classes} if name in ("cvae", "cgan", "cvae-gan") else {}
+    model = lf.create(name, image_shape=(1, 12, 12), latent_dim=3, **more)
+    state = torch.get_rng_state()
+    found = signs(model, data, 0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert found == signs(model, data, 0)
+    assert {"diversity", "duplicates", "coverage", "nearest"} <= set(found)
+    assert ("rebuilt" in found) == ("gap" in found) == model.has_encoder
+    assert all(np.isfinite(v) and v >= 0 for v in found.values())
+    assert model.training
+
+
+def test_too_few_images_give_no_signs():
+    data = tiny_data((1, 12, 12), n=20)
+    assert signs(lf.create("vae", image_shape=(1, 12, 12), latent_dim=2, net="mlp", hidden=(4,)), data, 0) == {}
+
+
+# ---- rules -------------------------------------------------------------------------------------------------------------
+
+HEALTHY_SIGNS = {"diversity": 0.95, "duplicates": 0.02, "coverage": 0.6, "nearest": 1.0, "critic_tells": 0.8,
+                 "critic_knows": 0.52, "rebuilt": 0.9, "active": 0.8, "gap": 1.1}  # fmt: skip
+
+
+def stream(signs_=None, bad_steps=0, **logged):
+    """Rows of a run: 100 of values, which are numbers or functions of progress, and a preview every tenth."""
+    values = {
+        "critic_real": 0.6,
+        "critic_fake": 0.6,
+        "generator": 0.9,
+        "gradient/generator": 1.0,
+        "gradient/critic": 1.0,
+    }
+    values |= logged
+    for i in range(1, 101):
+        p = i / 100
+        base = {"round": 20 * i, "examples": 1280 * i, "epoch": p, "progress": p, "seconds": p, "bad_steps": bad_steps}
+        yield base | {k: v(p) if callable(v) else v for k, v in values.items() if v is not None}
+        if i % 10 == 0:
+            yield base | {f"sign/{k}": v for k, v in (HEALTHY_SIGNS | (signs_ or {})).items() if v is not None}
+
+
+def found_in(rows) -> list[str]:
+    doctor = Doctor()
+    return [f.rule for row in rows for f in doctor.see(row)]
+
+
+def test_a_healthy_stream_has_no_findings():
+    assert found_in(stream()) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows"),
+    [
+        ("mode collapse", stream({"diversity": 0.3})),
+        ("mode collapse", stream({"duplicates": 0.7, "coverage": 0.1})),
+        ("posterior collapse", stream({"active": 0.0, "rebuilt": 0.01})),
+        ("dead decoder", stream({"active": None, "rebuilt": 0.001})),
+        ("critic too strong", stream({"critic_tells": 1.0, "coverage": 0.2}, critic_real=0.05, critic_fake=0.05)),
+        ("critic too weak", stream({"critic_tells": 0.5, "coverage": 0.01})),
+        ("critic loss falls fast", stream(critic_real=lambda p: 0.01, critic_fake=lambda p: 0.01)),
+        ("generator loss falls fast", stream(generator=lambda p: 0.7 if p < 0.1 else 0.02)),
+        ("vanishing generator gradient", stream(**{"gradient/generator": lambda p: 1.0 if p < 0.12 else 1e-4})),
+        ("oscillation", stream(generator=lambda p: 0.1 if round(100 * p) % 2 else 8.0)),
+        ("memorisation", stream({"nearest": 0.1})),
+        ("too few data", stream({"gap": 4.0})),
+        ("too few data", stream({"critic_knows": 0.95})),
+        ("not finite", stream(bad_steps=3)),
+    ],
+)
+def test_each_rule_sees_what_it_is_for(rule, rows):
+    assert rule in found_in(rows)
+
+
+def test_every_rule_is_tried():
+    marks = test_each_rule_sees_what_it_is_for.pytestmark[0]
+    assert {case[0] for case in marks.args[1]} == set(RULES)
+
+
+def test_a_young_run_is_not_judged():
+    rows = [r | {"round": r["round"] // 100} for r in stream({"nearest": 0.1})]
+    assert found_in(rows) == []
+    assert found_in([r | {"bad_steps": 1} for r in rows]) == ["not finite"]
+
+
+def test_a_finding_is_told_once_and_remembered():
+    rows = list(stream({"nearest": 0.1}))
+    assert found_in(rows) == ["memorisation"]
+    first = Doctor()
+    half = len(rows) // 2
+    told = [f for row in rows[:half] for f in first.see(row)]
+    again = Doctor()
+    again.recall([*rows[:half], {"round": 1, **told[0].row()}])
+    assert [f for row in rows[half:] for f in again.see(row)] == []
+
+
+def test_costs_that_are_no_cross_entropies_are_not_read_as_such():
+    wasserstein = stream(critic_real=-3.0, critic_fake=2.9, generator=-2.0)
+    assert found_in(wasserstein) == []
+
+
+def test_remedies_name_flags_that_exist():
+    import re
+
+    from latentforge.api import trainer_options
+    from latentforge.registry import arguments, model_class
+
+    known = set(trainer_options())
+    for name in MODELS:
+        known |= set(arguments(model_class(name)))
+    for name, rule in RULES.items():
+        for flag in re.findall(r"--([a-z0-9-]+)", rule.remedy):
+            assert flag.replace("-", "_") in known, f"{name}: --{flag}"
+
+
+# ---- what a run does with a finding ---------------------------------------------------------------------------------------
+
+
+def collapsing(n: int = 100) -> Dataset:
+    """Images that a critic with next to no learning rate cannot guard: the generator narrows at once."""
+    return tiny_data((1, 8, 8), n=n)
+
+
+NARROW = {"hidden": (8,), "critic_hidden": (8,), "latent_dim": 2}
+FAST = {"examples": 19_200, "batch_size": 64, "lr": "critic=1e-9,generator=0.02", "quiet": True}
+
+
+def findings(path) -> list[str]:
+    return [r["finding"] for r in Run.open(path).stats() if "finding" in r]
+
+
+def test_a_finding_is_shown_kept_and_on_the_page(tmp_path, capsys):
+    lf.fit("gan", collapsing(), out=tmp_path / "run", model_options=NARROW, **(FAST | {"quiet": False}))
+    assert "mode collapse" in findings(tmp_path / "run")
+    shown = capsys.readouterr().err
+    assert "warning: mode collapse: the generator draws a narrow part of the data" in shown
+    from latentforge.report.page import write_report
+
+    page = write_report(Run.open(tmp_path / "run")).read_text()
+    assert "What the doctor found" in page
+    assert "mode collapse" in page
+
+
+def test_strict_ends_the_run_after_a_checkpoint(tmp_path):
+    with pytest.raises(RunError, match=r": .*; "):
+        lf.fit("gan", collapsing(), out=tmp_path / "run", model_options=NARROW, strict=True, **FAST)
+    run = Run.open(tmp_path / "run")
+    assert not run.finished
+    assert (run.path / "checkpoints" / "latest").exists()
+    stopped = run.load_checkpoint()[1]["round"]
+    assert 100 <= stopped < 300
+    lf.resume(run.path, data=collapsing(), quiet=True)  # in spite of it
+    assert run.finished
+    assert len(findings(run.path)) == len(set(findings(run.path)))
+
+
+def test_stop_at_collapse(tmp_path):
+    with pytest.raises(RunError, match="mode collapse"):
+        lf.fit("gan", collapsing(), out=tmp_path / "run", model_options=NARROW, on_collapse="stop", **FAST)
+    assert not Run.open(tmp_path / "run").finished
+
+
+def test_restart_at_collapse_uses_another_seed_and_the_rest_of_the_budget(tmp_path):
+    with pytest.raises(RunError, match="too little of the budget is left"):
+        lf.fit("gan", collapsing(), out=tmp_path / "run", model_options=NARROW, on_collapse="restart", **FAST)
+    run = Run.open(tmp_path / "run")
+    attempts = sorted((run.path / "attempts").iterdir())
+    assert len(attempts) >= 1
+    assert run.config["train"]["seed"] == len(attempts)
+    assert run.config["train"]["examples"] < FAST["examples"]
+    for attempt in attempts:
+        rows = [json.loads(line) for line in (attempt / "stats.jsonl").read_text().splitlines()]
+        assert any(r.get("finding") == "mode collapse" for r in rows)
+        assert (attempt / "config.yaml").exists()
+    assert not any(r.get("finding") == "mode collapse" and r["round"] < 1 for r in run.stats())
+
+
+def test_a_healthy_run_is_not_restarted(tmp_path):
+    lf.fit("vae", tiny_data((1, 8, 8)), out=tmp_path / "run", model_options={"net": "mlp", "hidden": (8,), "latent_dim": 2},
+           examples=640, on_collapse="restart", quiet=True)  # fmt: skip
+    assert not (tmp_path / "run" / "attempts").exists()
+
+
+def test_gradient_norms_are_kept(tmp_path):
+    lf.fit("gan", tiny_data((1, 8, 8)), out=tmp_path / "run", model_options=NARROW, examples=256, quiet=True)
+    rows = Run.open(tmp_path / "run").stats()
+    norms = [r for r in rows if "gradient/critic" in r]
+    assert norms
+    assert all(r["gradient/critic"] > 0 and r["gradient/generator"] > 0 for r in norms)
+
+
+def test_a_wrong_choice_is_one_line(tmp_path, capsys):
+    assert main(["train", "gan", "--on-collapse", "pray", "--out", str(tmp_path / "x")]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    with pytest.raises(InputError):
+        lf.fit("gan", tiny_data((1, 8, 8)), on_collapse="pray", examples=64)

@@ -1,0 +1,259 @@
+"""`evaluate`: its rows, their baselines by hand, and that better models score better."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import prdc
+import pytest
+import scipy.linalg
+import scipy.special
+import torch
+from sklearn.decomposition import PCA as SklearnPCA
+from torch import nn
+
+import latentforge as lf
+from conftest import tiny_data
+from latentforge.data import Dataset, Images
+from latentforge.data.modes import Modes, ring
+from latentforge.errors import InputError
+from latentforge.game import Game
+from latentforge.measures import mean_measures
+from latentforge.metrics.subject import gaussian_images
+from latentforge.tasks.evaluate import METRICS, QUICK
+from latentforge.train import Trainer
+from test_metrics import drawn, modes_slowly
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def by_scipy(x: np.ndarray, y: np.ndarray) -> float:
+    """The Frechet distance as printed, with scipy's matrix square root."""
+    s, t = np.cov(x.T), np.cov(y.T)
+    return float(((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(s + t - 2 * scipy.linalg.sqrtm(s @ t).real))
+
+
+@pytest.fixture(scope="module")
+def trained(one_thread):
+    data = tiny_data((1, 8, 8), n=200)
+    torch.manual_seed(0)
+    model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=3, net="mlp", hidden=(8,))
+    return Trainer(model, data, examples=320, batch_size=16, quiet=True).fit(), data
+
+
+def test_measures_are_means_of_what_the_model_says(trained):
+    model, data = trained
+    images = data.test[torch.arange(len(data.test))].image
+    with torch.no_grad():
+        posterior = model.encode(images)
+        mean, std = posterior.mean.double(), posterior.stddev.double()
+        kl = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).sum(1).mean()
+        mse = (model.decode(posterior.mean) - images).square().mean()
+    found = mean_measures(model, data.test)
+    assert found["kl_nats"] == pytest.approx(float(kl), rel=1e-5)
+    assert found["reconstruction_mse"] == pytest.approx(float(mse), rel=1e-5)
+    assert found["loss_nats"] == pytest.approx(found["nll_nats"] + found["kl_nats"], rel=1e-6)
+    assert found == mean_measures(model, data.test)
+    assert found["nll_nats"] != mean_measures(model, data.test, seed=1)["nll_nats"]
+
+
+def test_a_limit_spreads_over_the_split(trained):
+    model, data = trained
+    part = Images(data.test.pixels[data.test.spread(7)], data.test.labels[data.test.spread(7)])
+    limited = mean_measures(model, data.test, limit=7)
+    assert limited["reconstruction_mse"] == pytest.approx(mean_measures(model, part)["reconstruction_mse"], rel=1e-5)
+
+
+def test_baselines_of_evaluate_by_hand(trained):
+    model, data = trained
+    rows = {r["measure"]: r for r in lf.evaluate(model, data)}
+    x, y = (s.pixels.flatten(1).double().numpy() / 255 for s in (data.train, data.test))
+
+    pca = SklearnPCA(3, svd_solver="full").fit(x)
+    rebuilt = pca.inverse_transform(pca.transform(y)).clip(0, 1)
+    row = rows["reconstruction_mse"]
+    assert row["which"] == "PCA-3"
+    assert row["baseline"] == pytest.approx(((rebuilt - y) ** 2).mean(), rel=1e-4)
+    assert row["reference"] == pytest.approx(((x.mean(0) - y) ** 2).mean(), rel=1e-4)
+    assert row["better"] == "lower"
+    assert row["value"] == pytest.approx(mean_measures(model, data.test)["reconstruction_mse"])
+
+    row = rows["loss_nats"]
+    p = x.mean(0).clip(1e-4, 1 - 1e-4)
+    assert row["which"] == "independent pixels"
+    assert row["baseline"] == pytest.approx(-(y * np.log(p) + (1 - y) * np.log(1 - p)).sum(1).mean(), rel=1e-4)
+    entropy = -(scipy.special.xlogy(y, y) + scipy.special.xlogy(1 - y, 1 - y)).sum(1).mean()
+    assert row["reference"] == pytest.approx(entropy, rel=1e-4)
+    assert row["value"] > row["reference"]
+
+
+def test_rows_of_samples_by_hand(trained):
+    model, data = trained
+    rows = {r["measure"]: r for r in lf.evaluate(model, data, features=["pca50"], repeats=4)}
+    x, y = (s.pixels.flatten(1).double().numpy() / 255 for s in (data.train, data.test))
+    n = len(y)
+    wide = SklearnPCA(50, svd_solver="full").fit(x)
+    real, train = wide.transform(y), wide.transform(x[np.linspace(0, len(x) - 1, n).astype(int)])
+    fake = wide.transform(model.sample(n, seed=0).flatten(1).double().numpy())
+    gauss = wide.transform(gaussian_images(data, n, 0)[0].flatten(1).double().numpy())
+    for column, other in (("value", fake), ("baseline", gauss), ("reference", train)):
+        assert rows[f"frechet-pca50-{n}"][column] == pytest.approx(by_scipy(real, other), rel=0.01)
+        for measure, expected in prdc.compute_prdc(real, other, 5).items():
+            assert rows[f"{measure}-pca50-{n}"][column] == pytest.approx(expected, abs=0.051)
+    for measure, better in (("frechet", "lower"), ("kernel", "lower"), ("recall", "higher"), ("coverage", "higher")):
+        row = rows[f"{measure}-pca50-{n}"]
+        assert row["better"] == better
+        assert row["low"] <= row["value"] <= row["high"]
+        assert row["images"] == n == 40
+        assert row["which"] == "Gaussian per class in PCA-50"
+        assert row["sampler"] == "prior"
+        assert row["note"].startswith("40 images are few")
+        assert row["features"].startswith("50 principal components")
+
+
+def test_every_metric_gives_rows_where_it_can(trained, monkeypatch):
+    """A conditional VAE with an encoder and a likelihood has all but those of known factors, mixtures and stacked digits."""
+    data = tiny_data((1, 12, 12), n=100)
+    model = lf.create(
+        "cvae", image_shape=(1, 12, 12), latent_dim=3, net="mlp", hidden=(8,), num_classes=data.num_classes
+    )
+    Trainer(model, data, examples=64, batch_size=16, quiet=True).fit()
+    monkeypatch.setattr("latentforge.metrics.likelihood.CODES", 5)
+    found = {r["measure"]: r for r in lf.evaluate(model, data, metrics=["all"], repeats=2)}
+    starts = {
+        "own": "loss_nats", "samples": "frechet-labels-", "classes": "as-asked-labels-", "memorisation": "memorisation-",
+        "reconstruction": "ssim-", "codes": "mutual-information-", "nll": "bits-per-dim-dynamic-5-",
+        "smoothness": "unevenness-", "tstr": "tstr-",
+    }  # fmt: skip
+    for group, start in starts.items():
+        assert any(m.startswith(start) for m in found), group
+    assert set(METRICS) - set(starts) == {"modes", "disentanglement", "stacked"}
+    assert all(r["better"] in ("lower", "higher") for m, r in found.items() if m not in ("kl_nats",))
+    assert not any(m.startswith(("1-nn", "linear-probe")) for m in found)  # its codes need not hold the class
+    nats, bits = (next(r for m, r in found.items() if m.startswith(s)) for s in ("nll-", "bits-"))
+    assert bits["value"] == pytest.approx(nats["value"] / (144 * math.log(2)))
+    assert bits["baseline"] == pytest.approx(nats["baseline"] / (144 * math.log(2)))
+
+
+def test_known_factors_are_measured():
+    labels = torch.rand(120, 2)
+    pixels = labels.repeat(1, 32).view(-1, 1, 8, 8)
+    parts = [Images(pixels[i::3], labels[i::3]) for i in range(3)]
+    data = Dataset("made", "made", *parts, descriptors=["a", "b"])
+    model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=3, net="mlp", hidden=(4,)).eval()
+    rows = lf.evaluate(model, data, metrics=["disentanglement"])
+    assert [r["measure"] for r in rows] == [
+        f"{m}-40" for m in ("mig", "dci-disentanglement", "dci-completeness", "dci-informativeness", "sap")
+    ]
+    assert all((0 <= r["value"] <= 1 and r["which"] == "PCA-2") or r["which"] == "PCA-3" for r in rows)
+
+
+def test_a_misspelt_metric_is_named(trained):
+    model, data = trained
+    with pytest.raises(InputError, match="Did you mean samples"):
+        lf.evaluate(model, data, metrics=["sample"])
+    with pytest.raises(InputError, match="binarise"):
+        lf.evaluate(model, data, binarise="no")
+    assert set(QUICK) < set(METRICS)
+
+
+def test_evaluate_is_repeatable_and_made_of_plain_numbers(trained):
+    model, data = trained
+    rows = lf.evaluate(model, data, "validation", seed=3, repeats=2)
+    assert rows == lf.evaluate(model, data, "validation", seed=3, repeats=2)
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    assert {r["images"] for r in rows} == {40}
+    assert {r["measure"].split("-")[1] for r in rows if r["measure"].startswith("frechet")} == {"labels"}
+
+
+def test_a_squared_error_has_no_bernoulli_baseline():
+    data = tiny_data((1, 8, 8))
+    for name, options in (("autoencoder", {"loss": "squared"}), ("vae", {"likelihood": "gaussian"})):
+        model = lf.create(name, image_shape=(1, 8, 8), latent_dim=2, net="mlp", hidden=(4,), **options)
+        rows = {r["measure"]: r for r in lf.evaluate(model.eval(), data)}
+        assert "baseline" in rows["reconstruction_mse"]
+        assert "baseline" not in rows.get("loss_nats", {})
+
+
+def test_the_better_model_scores_better():
+    """Real images score better than noise, on every measure of samples."""
+
+    class Copies(Game):
+        """Shows the images it is given."""
+
+        def __init__(self, images):
+            super().__init__()
+            self.images, self.latent_dim = images, 1
+
+        def sample(self, n, *, seed=None):
+            return self.images[:n]
+
+    data = tiny_data((1, 8, 8), n=300)
+    other = data.validation[torch.arange(len(data.validation))].image
+    noise = torch.rand(other.shape, generator=torch.Generator().manual_seed(0))
+    good, bad = (
+        {r["measure"].split("-")[0]: r for r in lf.evaluate(Copies(x), data, metrics=["samples", "memorisation"])}
+        for x in (other, noise)
+    )
+    for m in ("frechet", "kernel"):
+        assert good[m]["high"] < bad[m]["low"]
+    for m in ("density", "coverage", "recall"):
+        assert good[m]["low"] > bad[m]["high"]
+    assert good["frechet"]["value"] == pytest.approx(good["frechet"]["reference"], rel=0.6)
+    assert good["frechet"]["value"] < good["frechet"]["baseline"] < bad["frechet"]["value"]
+    train = data.train[torch.arange(len(other))].image
+    (copied,) = lf.evaluate(Copies(train), data, metrics=["memorisation"])
+    assert copied["value"] < 0.01 < 0.8 < good["memorisation"]["value"] < 1.2
+
+
+class Points(Game):
+    """Shows the points it is given, as images."""
+
+    latent_dim, image_shape = 2, (2, 1, 1)
+
+    def __init__(self, images):
+        super().__init__()
+        self.images, self.unused = images, nn.Parameter(torch.zeros(1))  # a game without weights is on no device
+
+    def sample(self, n, *, seed=None):
+        return self.images[:n]
+
+    def evaluate(self, b):
+        return {"reconstruction_mse": b.image.flatten(1).square().mean(1)}
+
+
+def points_data(modes: Modes) -> Dataset:
+    parts = [torch.from_numpy(modes.to_pixels(drawn(modes, n, seed).numpy())) for seed, n in enumerate((900, 200, 400))]
+    return Dataset("points", "a mixture", *map(Images, parts), modes=modes)
+
+
+def test_evaluate_on_points():
+    modes = ring()
+    data = points_data(modes)
+    other = torch.from_numpy(modes.to_pixels(drawn(modes, 400, 9, components=3).numpy()))
+    rows = {r["measure"]: r for r in lf.evaluate(Points(other), data)}
+    assert rows["reconstruction_mse"]["which"] == "PCA-2"
+    assert rows["reconstruction_mse"]["baseline"] == pytest.approx(0, abs=1e-9)
+    assert {"frechet-pca2-400", "recall-pca2-400", "coverage-pca2-400"} < set(rows)
+    found = {m: rows[m] for m in ("modes", "high_quality", "reverse_kl")}
+    for column, points in (("value", other), ("reference", data.test.pixels)):
+        expected = modes_slowly(modes.to_units(points).numpy(), modes)
+        assert {m: r[column] for m, r in found.items()} == pytest.approx(expected)
+    assert found["modes"]["value"] == 3
+    assert [r["better"] for r in found.values()] == ["higher", "higher", "lower"]
+    assert found["high_quality"]["baseline"] < 0.05 < 0.95 < found["high_quality"]["reference"]
+    assert {r["images"] for r in found.values()} == {400}
+
+
+def test_points_near_no_mode_stay_valid_json():
+    rows = lf.evaluate(Points(torch.full((400, 2, 1, 1), 0.5)), points_data(ring()))
+    (row,) = (r for r in rows if r["measure"] == "reverse_kl")
+    assert row["value"] is None
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+def test_images_have_no_modes(trained):
+    model, data = trained
+    assert "modes" not in {r["measure"] for r in lf.evaluate(model, data)}
