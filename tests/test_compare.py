@@ -19,7 +19,7 @@ from latentforge.run import Run
 from latentforge.tasks.compare import Entry, across
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-FLAGS = ["--examples", "192", "--features", "pca50", "--repeats", "2", "--quiet"]
+FLAGS = ["--examples", "256", "--features", "pca50", "--repeats", "2", "--quiet"]
 SMALL = "--net mlp --hidden 8 --latent-dim 3"
 
 
@@ -52,7 +52,7 @@ def test_compare_keeps_its_numbers(folder):
     assert len(entries) == 4
     for name, e in entries.items():
         (rows,) = e["test"]
-        assert e["training"][0]["examples"] == 192
+        assert e["training"][0]["examples"] == 256
         assert e["training"][0]["peak_memory_mb"] > 50
         assert any(m.startswith("frechet-pca") for m in rows) == (not name.startswith("autoencoder"))
         assert e["command"].startswith(f"latentforge train {name.split('-')[0]} ")
@@ -92,13 +92,13 @@ def test_compare_takes_runs_and_goes_on_with_unfinished_ones(folder, tmp_path, c
     ("words", "says"),
     [
         ([], "nothing to compare"),
-        (["vea"], "Did you mean vae"),
+        (["vea"], "Did you mean 'vae'"),
         (["runs/none"], "neither a run nor a model"),
         (["vae", "vae"], "named twice"),
         (["vae", "--beta", "2"], "in quotes"),
         (["vae --betta 2"], "--betta"),
         (['vae "'], "quotation"),
-        (["vae", "--metrics", "sample"], "Did you mean samples"),
+        (["vae", "--metrics", "sample"], "Did you mean 'samples'"),
     ],
 )
 def test_bad_input_is_one_line(words, says, tmp_path, capsys, monkeypatch):

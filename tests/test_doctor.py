@@ -202,7 +202,14 @@ def test_strict_ends_the_run_after_a_checkpoint(tmp_path):
     assert (run.path / "checkpoints" / "latest").exists()
     stopped = run.load_checkpoint()[1]["round"]
     assert 100 <= stopped < 300
-    lf.resume(run.path, data=collapsing(), quiet=True)  # in spite of it
+    told = findings(run.path)
+    for _ in range(5):  # in spite of it, until the next one
+        try:
+            lf.resume(run.path, data=collapsing(), quiet=True)
+            break
+        except RunError:
+            assert len(findings(run.path)) > len(told)
+            told = findings(run.path)
     assert run.finished
     assert len(findings(run.path)) == len(set(findings(run.path)))
 
@@ -215,12 +222,13 @@ def test_stop_at_collapse(tmp_path):
 
 def test_restart_at_collapse_uses_another_seed_and_the_rest_of_the_budget(tmp_path):
     with pytest.raises(RunError, match="too little of the budget is left"):
-        lf.fit("gan", collapsing(), out=tmp_path / "run", model_options=NARROW, on_collapse="restart", **FAST)
+        lf.fit("gan", collapsing(), out=tmp_path / "run", model_options=NARROW, on_collapse="restart",
+               **(FAST | {"examples": 38_400}))  # fmt: skip
     run = Run.open(tmp_path / "run")
     attempts = sorted((run.path / "attempts").iterdir())
     assert len(attempts) >= 1
     assert run.config["train"]["seed"] == len(attempts)
-    assert run.config["train"]["examples"] < FAST["examples"]
+    assert run.config["train"]["examples"] < 38_400
     for attempt in attempts:
         rows = [json.loads(line) for line in (attempt / "stats.jsonl").read_text().splitlines()]
         assert any(r.get("finding") == "mode collapse" for r in rows)

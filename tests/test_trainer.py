@@ -196,7 +196,7 @@ def test_bad_gradients_are_counted_in_the_statistics(tmp_path):
     for _ in range(6):
         trainer.round()
     trainer.log()
-    (row,) = run.stats()
+    (row,) = [r for r in run.stats() if "finding" not in r and not any(k.startswith("sign/") for k in r)]
     assert (row["bad_steps"], row["round"], row["examples"]) == (2, 6, 96)
 
 

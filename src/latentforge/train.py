@@ -26,8 +26,8 @@ from latentforge.averages import update_average
 from latentforge.clock import Clock, mix
 from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
-from latentforge.errors import InputError, Interrupted, RunError
-from latentforge.game import Game, Move, own_parameters
+from latentforge.errors import Interrupted, RunError
+from latentforge.game import Game, Move, compile_networks, own_parameters
 from latentforge.journal import Journal
 from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, pack, seat_with, unpack
 from latentforge.run import Run
@@ -102,9 +102,8 @@ class Trainer:
         self.precision = precision if precision != "auto" else "bf16" if self.device.type == "cuda" else "fp32"
         self.schedule, self.warmup, self.seed, self.run = schedule, warmup, seed, run
         self.batch_size = batch_size = batch_size or model.batch_size
-        self.data, self.checkpoint_every = data, checkpoint_every
+        self.data, self.checkpoint_every, self.strict, self.on_collapse = data, checkpoint_every, strict, on_collapse
         self.examples, self.minutes = budget(len(data.train), epochs, examples, minutes)
-        self.strict, self.on_collapse = strict, on_collapse
         parts = distributed.parts_of(batch_size, accumulate, self.world)
         model.sampler_kind = sampler_for(model, sampler)
         model.sampler, model.trained_on = None, data.source
@@ -119,9 +118,7 @@ class Trainer:
         if any(s.ema for s in self.seats.values()):
             self.average = copy.deepcopy(model).eval().requires_grad_(False)
         if compile == "on":
-            for modules in model.players().values():
-                for m in modules:
-                    m.compile()
+            compile_networks(model)
 
         images = data.train.to(self.device)
         mine = range(self.rank * accumulate, (self.rank + 1) * accumulate)
@@ -232,6 +229,7 @@ class Trainer:
             self.log()
             self.preview()
             self.checkpoint()
+            self.heed()
             return self.conclude()
 
     def elapsed(self) -> float:
@@ -257,13 +255,18 @@ class Trainer:
             due = t.examples - self.saved_examples >= self.checkpoint_every
         else:
             due = distributed.agree(now - self.saved_at > CHECKPOINT_SECONDS, self.world)
-        alarm = self.journal.alarm(self.strict, self.on_collapse)
-        ill = distributed.agree(alarm is not None, self.world)
-        if due or stop or ill:
+        if due or stop:
             self.checkpoint()
-        if ill or stop:
-            stopped = Interrupted(f"stopped at round {t.round}; its checkpoint is written")
-            raise (alarm or RunError("ended by a finding")) if ill else stopped
+        if stop:
+            raise Interrupted(f"stopped at round {t.round}; its checkpoint is written")
+        self.heed()
+
+    def heed(self) -> None:
+        """End the run, after a checkpoint, where a finding is to end it."""
+        alarm = self.journal.alarm(self.strict, self.on_collapse)
+        if distributed.agree(alarm is not None, self.world):
+            self.checkpoint()
+            raise alarm or RunError("ended by a finding")
 
     def where(self) -> dict[str, Any]:
         """How far the run is; reads the clock of a `--minutes` budget."""
@@ -311,10 +314,7 @@ class Trainer:
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up a checkpoint: weights, averages, optimisers, clock and data position."""
-        if state["fingerprint"] != self.data.fingerprint:
-            raise InputError(
-                f"{self.data.source}: the images are not those this run began with; restore them or train anew."
-            )
+        self.data.need(state["fingerprint"])
         for prefix, module in (("model/", self.model), ("ema/", self.average)):
             part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             if part:

@@ -69,6 +69,13 @@ class Dataset:
                     digest.update(tensor.detach().cpu().contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
+    def need(self, fingerprint: str) -> None:
+        """InputError unless these are the images of that fingerprint."""
+        if fingerprint != self.fingerprint:
+            raise InputError(
+                f"{self.source}: the images are not those this run began with; restore them or train anew."
+            )
+
 
 def split(
     images: Tensor | np.ndarray,
