@@ -1,5 +1,4 @@
-"""Numbers that others have published too, and two minutes of the first families, on full MNIST; finished cells are
-skipped.
+"""Numbers that others have published too, on full MNIST; finished cells are skipped.
 
     python benchmarks/reference.py [--data-dir DIR]        # train what is missing (about half an hour on two cores)
     python benchmarks/reference.py --table                 # the table of docs/results.md
@@ -25,13 +24,6 @@ CELLS = {
     "vae-dense-20": "vae --net mlp --hidden 400 --latent-dim 20 --epochs 10",
     "vae-conv-2": "vae --net conv --latent-dim 2 --epochs 10",
     "autoencoder-2-no-kl": "autoencoder --net article-004 --latent-dim 2 --epochs 10 --loss bernoulli --sampler prior",
-    "autoencoder-2min": "autoencoder --minutes 2",
-    "vae-2min": "vae --minutes 2",
-    "vae-gmm-2min": "vae --minutes 2 --sampler gmm",
-    "gan-2min": "gan --minutes 2",
-    "dcgan-2min": "dcgan --minutes 2",
-    "vae-gan-prior-2min": "vae-gan --minutes 2 --sampler prior",
-    "vae-gan-2min": "vae-gan --minutes 2",
 }
 SEEDS = {cell: 3 if cell in ("vae-dense-20", "vae-conv-2") else 1 for cell in CELLS}
 SHOWN = ("loss_nats", "kl_nats", "reconstruction_mse", "coverage", "density", "frechet")
