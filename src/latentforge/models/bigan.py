@@ -6,7 +6,7 @@ and generator together descend its loss with the roles exchanged. At the end of 
 `encoder=stochastic` is ALI's, a Gaussian; `deterministic` BiGAN's.
 
 Departures: the critic joins image features and code in dense layers of its own; no batch norm in the encoder; a small R1
-penalty (Mescheder et al. 2018, arXiv:1801.04406) every eighth round, without which a digit became rare in five minutes.
+penalty (Mescheder et al. 2018, arXiv:1801.04406) every eighth round, for runs of minutes.
 """
 
 from __future__ import annotations
