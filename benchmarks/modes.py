@@ -41,7 +41,7 @@ CELLS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # model, its a
     "minibatch": ("gan", {**DENSE, "minibatch": 16}, {"batch_size": 64, "examples": 64 * 16_000}),
     "unrolled-0": ("unrolled-gan", {**DENSE, "unroll": 0}, {}),
     "unrolled-5": ("unrolled-gan", {**DENSE, "unroll": 5, "unroll_rate": 0.01}, {"examples": 256 * 3000}),
-    "wgan": ("wgan", {**MLP, "clip_weights": 0.1}, {"examples": 256 * 18_000}),
+    "wgan": ("wgan", {**MLP, "clip_weights": 0.1}, {"examples": 256 * 18_000, "ema": 10_000}),
     "wgan-gp": ("wgan-gp", {**MLP, "gradient_penalty": 0.1}, {"examples": 256 * 15_000}),
     "r3gan": ("r3gan", {**MLP, "r1": 0.001, "r2": 0.001, "penalty_every": 1}, {}),
     "bigan": ("bigan", {**MLP, "r1": 0.0, "penalty_every": 1}, {"lr": "critic=1e-4,generator=1e-3,encoder=1e-3"}),
