@@ -36,6 +36,7 @@ CELLS = {name: name for name in MODELS} | {
     "vae-auto": "vae --sampler auto",
     "beta-vae": "vae --beta 4",
     "cgan-concat": "cgan --how concat",
+    "cvae-prior": "cvae --sampler prior",
 }
 SAMPLES = 10_000
 SHOWN = {

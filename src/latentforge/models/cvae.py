@@ -6,7 +6,9 @@ The condition is a class, one-hot, or a numeric descriptor (article 001, 3.1): s
 trainable layer of radial basis functions.
 
 Departures: in a share `drop` of the examples nothing is told, so that encoding, decoding and sampling also work without
-(y None; labels of -1); the encoder gets the condition as one more channel, a learned linear image of it.
+(y None; labels of -1); the encoder gets the condition as one more channel, a learned linear image of it; samples draw their
+codes from a mixture per class fitted after training, because codes of the prior that no image has are often of no class
+(`--sampler prior` for N(0, I)).
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ class CVAE(VAE):
         features: radial basis functions over the descriptor
         drop: share of training examples of which nothing is told
     """
+
+    sampler_kind = "gmm"
 
     def __init__(
         self,
