@@ -7,6 +7,7 @@ import torch
 
 from latentforge.data import Dataset, Images
 from latentforge.data.synthetic import blobs
+from latentforge.report import page
 
 torch.set_num_threads(2)
 
@@ -25,6 +26,17 @@ def own_cache(tmp_path_factory):
     """Features trained on test data stay out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+LEARNED = page.learned
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_pages():
+    """Pages without maps of the latent space, which take seconds each; test_report.py and test_compare.py draw them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "learned", lambda run: None)
         yield
 
 

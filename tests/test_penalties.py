@@ -248,7 +248,7 @@ def test_the_critics_cost_holds_the_penalty_and_the_generators_does_not():
 def test_penalties_of_every_kind_of_critic(name, options):
     """Gradients over the critic's weights of R1 + R2 + WGAN-GP, example by example in float64; a conditional critic is
     told the label, which is no input to differentiate, a critic of pairs is differentiated in both."""
-    weights = {"r1": 0.5, "r2": 0.25, "gradient_penalty": 3.0}
+    weights = {"r1": 0.5, "r2": 0.25, "gradient_penalty": 3.0, "penalty_every": 1}
     model = build(name, hidden=(8,), critic_hidden=(10, 7), latent_dim=3, **options, **weights)
     pairs = name in ("bigan", "joint-vae-gan")
     real = (X, randn(6, 3).float()) if pairs else (X,)

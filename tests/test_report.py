@@ -199,6 +199,27 @@ def test_tables():
     assert table("t", 7)["rows"] == [["value", "7"]]
 
 
+def test_the_page_of_a_finished_run_shows_its_latent_space(tmp_path, monkeypatch):
+    """Drawn where the images can be had again, left out where they were in memory."""
+    from conftest import LEARNED, tiny_data
+
+    monkeypatch.setattr("latentforge.report.page.learned", LEARNED)
+    small = {"net": "mlp", "hidden": (8,), "latent_dim": 3}
+    lf.fit("vae", "mnist-5k", out=tmp_path / "run", examples=256, model_options=small, quiet=True)
+    text = write_report(Run.open(tmp_path / "run")).read_text()
+    for title in (
+        "Between two codes",
+        "Latent maps",
+        "Generated against real",
+        "Noise in what",
+        "What a pixel distance",
+    ):
+        assert title in text
+    assert not re.search(r"""(?:src|href|srcset)=["'](?!data:)""", text)
+    lf.fit("vae", tiny_data((1, 12, 12)), out=tmp_path / "memory", examples=128, model_options=small, quiet=True)
+    assert "Latent maps" not in write_report(Run.open(tmp_path / "memory")).read_text()
+
+
 def test_intervals_share_a_column_and_notes_stand_below():
     row = {"value": 1.0, "low": 0.5, "high": 1.5, "better": "lower", "features": "what it is", "note": "few"}
     made = table("t", {"a": row, "b": {"value": 2.0, "features": "what it is"}})

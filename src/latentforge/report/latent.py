@@ -17,13 +17,14 @@ from latentforge.metrics.subject import Subject
 from latentforge.report.grid import grid
 from latentforge.report.plots import Look, inline, plain_axes, plot
 
-POINTS = 1000
+POINTS = 600
+ITERATIONS = 500  # of t-SNE
 REACH, STEPS = 2.5, 9  # standard deviations to each side of a traversal, images in it
 DIMENSIONS = 8  # shown as histograms, those that vary most
 
 
 def maps(model: Game, s: Subject) -> dict[str, Any]:
-    """Pictures of the codes of at most 1,000 held-out images; `why` there are none."""
+    """Pictures of the codes of at most 600 held-out images; `why` there are none."""
     if not model.has_encoder:
         return {"why": "no encoder"}
     if s.n < 8:
@@ -64,8 +65,8 @@ def neighbour_maps(codes: Tensor) -> list[tuple[str, Tensor]]:
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(codes) - 1) / 3)
-    found = [("t-SNE: near is alike, far means nothing",
-              TSNE(2, perplexity=perplexity, random_state=0, init="pca").fit_transform(codes.numpy()))]  # fmt: skip
+    made = TSNE(2, perplexity=perplexity, max_iter=ITERATIONS, random_state=0, init="pca").fit_transform(codes.numpy())
+    found = [("t-SNE: near is alike, far means nothing", made)]
     try:
         from umap import UMAP
 

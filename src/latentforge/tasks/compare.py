@@ -23,7 +23,7 @@ from latentforge.errors import InputError, RunError
 from latentforge.files import write_text
 from latentforge.run import Run
 from latentforge.saving import load
-from latentforge.tasks.evaluate import QUICK, evaluate
+from latentforge.tasks.evaluate import QUICK, chosen, evaluate
 
 Rows = dict[str, dict[str, Any]]  # measure -> row
 
@@ -60,6 +60,7 @@ def compare(
     model, seeds 0, 1 ... Writes OUT/comparison.json and OUT/comparison.html."""
     if not what:
         raise InputError("nothing to compare; name models or runs, as in 'latentforge compare vae gan vae-gan'.")
+    chosen(metrics, features)
     out = Path(out)
     entries = [entry(words, out, tuple(train), seeds) for words in what]
     names = [e.name for e in entries]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from latentforge.data.dataset import Dataset
 from latentforge.errors import InputError, suggest
 from latentforge.game import Game
+from latentforge.metrics.features import MAKE
 from latentforge.metrics.likelihood import BINARISE
 from latentforge.metrics.subject import Subject
 
@@ -58,10 +59,7 @@ def evaluate(
     inception, or auto, which chooses by the data. repeats: half-samples per interval, 0 for none. binarise: what nll does
     to the pixels under a Bernoulli likelihood: dynamic, static, threshold or grey.
     """
-    names = list(METRICS) if "all" in metrics else list(dict.fromkeys(metrics))
-    for name in names:
-        if name not in METRICS:
-            raise InputError(f"no metric is called '{name}'.{suggest(name, METRICS)} There are {', '.join(METRICS)}.")
+    names = chosen(metrics, features)
     if binarise not in BINARISE:
         raise InputError(f"binarise={binarise!r} is not possible: choose {', '.join(BINARISE)}.")
     subject = Subject(model, data, split, seed, tuple(features), repeats, binarise)
@@ -70,6 +68,16 @@ def evaluate(
         for name in names
         for row in import_module(f"latentforge.metrics.{METRICS[name].module}").rows(subject)
     ]
+
+
+def chosen(metrics: Sequence[str], features: Sequence[str]) -> list[str]:
+    """The metrics asked for; InputError where one of them, or of the features, does not exist."""
+    names = list(METRICS) if "all" in metrics else list(dict.fromkeys(metrics))
+    for what, asked, known in (("metric is", names, METRICS), ("features are", features, {"auto": None, **MAKE})):
+        for name in asked:
+            if name not in known:
+                raise InputError(f"no {what} called '{name}'.{suggest(name, known)} There are {', '.join(known)}.")
+    return names
 
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:
