@@ -54,8 +54,7 @@ class VAEGAN(Duel):
         feature: weight of R, the likeness in the critic's features; 1 is the published form (larsen)
         pixel: weight of the likeness in pixels (Bernoulli, nats); 0 is the published form (larsen)
         weight: lambda, the weight of the critic's verdict beside L_VAE (sum, in-turn)
-        margin: a player sits out when the critic's running cost leaves an even game's by more; 0 for never; for the
-          losses in nats (larsen)
+        margin: players sit out when the critic's running cost leaves an even game's by more nats; 0 for never (larsen)
     """
 
     pixel_range = (0.0, 1.0)
@@ -131,8 +130,8 @@ class VAEGAN(Duel):
             features = self.look(images[:2], y)[1]
         likeness = 0.5 * (features[0] - features[1]).float().square().flatten(1).sum(1).mean()
         alike = self.feature * likeness + self.pixel * bernoulli_nll(logits, x).mean()
-        kinds = {"both": [rebuilt, sampled], "prior": [sampled], "reconstructions": [rebuilt]}[self.fakes]
-        shown = torch.stack(kinds)  # (kinds of fakes, B)
+        kinds = {"both": (rebuilt, sampled), "prior": (sampled,), "reconstructions": (rebuilt,)}
+        shown = torch.stack(kinds[self.fakes])  # (kinds of fakes, B)
         real_cost, fake_cost = self.costs(real, shown, t)
         kl = q.kl_per_dimension().sum(1).mean()
         fool = generator_loss(shown, self.loss, real).sum(0).mean()
@@ -143,12 +142,11 @@ class VAEGAN(Duel):
             "critic_sits_out": "critic" in out, "decoder_sits_out": "decoder" in out,
         }.items():  # fmt: skip
             t.log(name, value)
+        real = real_cost if real_cost.dim() == 1 else real_cost.sum(0)
         move = {
             "encoder": self.beta * kl + alike,
             "decoder": self.gamma * alike + fool,
-            "critic": (real_cost if real_cost.dim() == 1 else real_cost.sum(0)).mean()
-            + fake_cost.sum(0).mean()
-            + penalty,
+            "critic": real.mean() + fake_cost.sum(0).mean() + penalty,
         }
         return leave_out(move, *out)
 
