@@ -120,25 +120,26 @@ def measure(name: str, cell: dict[str, Any], part: str, data_dir: str | None) ->
         done = subprocess.run(
             [sys.executable, "-m", "latentforge", *command, "--quiet", "--out", run], capture_output=True, text=True
         )
-        rows = Run.open(run).stats()
+        opened = Run.open(run)
+        rows, loss = opened.stats(), opened.config["model"].get("loss")
     result = cell | {
-        "command": "latentforge " + shlex.join(command), "exit_code": done.returncode,
+        "command": "latentforge " + shlex.join(command), "exit_code": done.returncode, "loss": loss,
         "rows": [{k: short(v) for k, v in r.items()} for r in rows if "finding" not in r], "machine": machine(),
     }  # fmt: skip
     place = RESULTS / part
     place.mkdir(parents=True, exist_ok=True)
     (place / f"{name}.json").write_text(json.dumps(result) + "\n")
-    print(part, name, cell["rule"] or "healthy", "->", ", ".join(findings(result["rows"])) or "silent", flush=True)
+    print(part, name, cell["rule"] or "healthy", "->", ", ".join(findings(result)) or "silent", flush=True)
 
 
 def short(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def findings(rows: list[dict[str, Any]]) -> list[str]:
+def findings(result: dict[str, Any]) -> list[str]:
     """What the rules of today say of a kept stream."""
-    doctor = Doctor()
-    return [f.rule for row in rows for f in doctor.see(row)]
+    doctor = Doctor(result["loss"])
+    return [f.rule for row in result["rows"] for f in doctor.see(row)]
 
 
 def kept(part: str) -> dict[str, dict[str, Any]]:
@@ -151,7 +152,7 @@ def table(part: str) -> str:
     runs = kept(part)
     if not runs:
         return "Not measured yet: `make doctor` does."
-    said = {name: findings(r["rows"]) for name, r in runs.items()}
+    said = {name: findings(r) for name, r in runs.items()}
     healthy = [n for n, r in runs.items() if r["rule"] is None]
     lines = [
         "| rule | sick runs | named | named otherwise | silent | false alarms |",
@@ -184,7 +185,7 @@ if __name__ == "__main__":
     elif options.judge:
         for part in options.part or PARTS:
             for name, r in kept(part).items():
-                print(part, name, "|", r["rule"] or "healthy", "|", ", ".join(findings(r["rows"])) or "silent")
+                print(part, name, "|", r["rule"] or "healthy", "|", ", ".join(findings(r)) or "silent")
     else:
         for part in options.part or PARTS:
             todo = {n: c for n, c in cells(part).items() if not (RESULTS / part / f"{n}.json").exists()}

@@ -93,8 +93,8 @@ def stream(signs_=None, bad_steps=0, **logged):
             yield base | {f"sign/{k}": v for k, v in (HEALTHY_SIGNS | (signs_ or {})).items() if v is not None}
 
 
-def found_in(rows) -> list[str]:
-    doctor = Doctor()
+def found_in(rows, loss="nonsaturating") -> list[str]:
+    doctor = Doctor(loss)
     return [f.rule for row in rows for f in doctor.see(row)]
 
 
@@ -149,7 +149,10 @@ def test_a_finding_is_told_once_and_remembered():
 
 def test_costs_that_are_no_cross_entropies_are_not_read_as_such():
     wasserstein = stream(critic_real=-3.0, critic_fake=2.9, generator=-2.0)
-    assert found_in(wasserstein) == []
+    assert found_in(wasserstein, "wasserstein") == []
+    for loss in ("hinge", "least-squares"):  # never below 0 either, and 0 says nothing of ln 2
+        assert found_in(stream(critic_real=0.0, critic_fake=0.0, generator=0.01), loss) == []
+    assert "critic loss falls fast" in found_in(stream(critic_real=0.0, critic_fake=0.0))
 
 
 def test_remedies_name_flags_that_exist():

@@ -40,9 +40,9 @@ class Journal:
         self.failing: set[str] = set()  # what could not be written the last time
         self.doctor, self.findings = Doctor(), list[Finding]()
 
-    def open(self, run: Run | None, tensorboard: bool) -> None:
-        """Begin writing to `run`."""
-        self.run = run
+    def open(self, run: Run | None, tensorboard: bool, loss: str | None = None) -> None:
+        """Begin writing to `run`; `loss` is what the model's critic descends, if it has one."""
+        self.run, self.doctor = run, Doctor(loss)
         if run is not None:
             self.doctor.recall(run.stats())
         if tensorboard and run is not None:

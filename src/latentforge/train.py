@@ -220,7 +220,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]), keep_freed_memory(), self.stop, self.journal.display:
             self.started = self.logged_at = self.saved_at = time.monotonic()
             self.base_seconds, self.saved_examples = self.seconds, self.clocks[0].examples
-            self.journal.open(self.run if self.rank == 0 else None, self.tensorboard)
+            self.journal.open(self.run if self.rank == 0 else None, self.tensorboard, getattr(self.model, "loss", None))
             if self.clocks[0].round == 0:
                 self.preview()
             while not self.done():

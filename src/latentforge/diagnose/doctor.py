@@ -32,8 +32,8 @@ class Finding:
 class Doctor:
     """Rules over the stream of a run."""
 
-    def __init__(self) -> None:
-        self.history = History()
+    def __init__(self, loss: str | None = None) -> None:
+        self.history = History(loss)
         self.known: set[str] = set()
 
     def recall(self, rows: list[dict[str, Any]]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 class History:
     """Rows of statistics in the order they were written."""
 
-    def __init__(self) -> None:
+    def __init__(self, loss: str | None = None) -> None:
+        self.loss = loss  # what the critic descends, None where there is none
         self.rows: list[dict[str, Any]] = []
 
     def see(self, row: dict[str, Any]) -> None:

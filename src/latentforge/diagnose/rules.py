@@ -1,5 +1,5 @@
 """The rules that read a run, each with its remedy. A rule looks at the history and says what it saw, or nothing. Thresholds
-were set on runs of some seeds and sets and then checked on others (docs/doctor.md)."""
+are first choices, to be held against healthy and sick runs (benchmarks/doctor.py)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from latentforge.diagnose.history import History
 SETTLED = 0.15  # share of the budget before which samples and codes are not judged
 EVEN = 1.386  # nats: what a critic of two kinds pays in an even game, 2 ln 2
 COSTS = ("critic_real", "critic_fake")
+CROSS_ENTROPIES = ("nonsaturating", "minimax", "relativistic")
 GENERATORS = ("generator", "fool")  # names under which a generator's cost is logged
 MOVED = ("gradient/generator", "gradient/decoder")
 
@@ -138,9 +139,8 @@ def not_finite(h: History) -> str | None:
 
 
 def nats(h: History) -> bool:
-    """Whether the critic's costs are cross-entropies: never below 0, and a game with them begins near 2 ln 2."""
-    found = [v for n in COSTS for _, v in h.series(n)]
-    return bool(found) and min(found) >= 0 and h.rows[0].get("loss_kind", "nats") == "nats"
+    """Whether the critic's costs are cross-entropies: an even game costs 2 ln 2."""
+    return h.loss in CROSS_ENTROPIES and bool(h.series(*COSTS))
 
 
 def logged(h: History, names: tuple[str, ...]) -> str | None:
