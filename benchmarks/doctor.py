@@ -1,7 +1,7 @@
 """Does the doctor see what is wrong, and is it silent where nothing is? Healthy runs of every family with its defaults, and
 runs made sick on purpose, at least two per rule.
 
-    python benchmarks/doctor.py [--part tune|check] [--jobs 2] [--data-dir DIR]   # what is missing; finished cells skipped
+    python benchmarks/doctor.py [CELL ...] [--part tune|check] [--jobs 2] [--data-dir DIR]   # finished cells are skipped
     python benchmarks/doctor.py --judge        # what today's rules say of all kept streams, without training
     python benchmarks/doctor.py --table        # the confusion table of docs/doctor.md, of part `check`
 
@@ -174,6 +174,7 @@ def table(part: str) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cells", nargs="*", help="beginnings of names of cells; all without any")
     parser.add_argument("--part", choices=list(PARTS), action="append")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--data-dir")
@@ -188,6 +189,7 @@ if __name__ == "__main__":
                 print(part, name, "|", r["rule"] or "healthy", "|", ", ".join(findings(r)) or "silent")
     else:
         for part in options.part or PARTS:
-            todo = {n: c for n, c in cells(part).items() if not (RESULTS / part / f"{n}.json").exists()}
+            todo = {n: c for n, c in cells(part).items()
+                    if n.startswith(tuple(options.cells) or "") and not (RESULTS / part / f"{n}.json").exists()}  # fmt: skip
             with ThreadPoolExecutor(options.jobs) as pool:
                 list(pool.map(partial(measure, part=part, data_dir=options.data_dir), todo, todo.values()))

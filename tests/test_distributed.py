@@ -195,7 +195,7 @@ def test_the_command_under_two_processes(tmp_path):
     assert finish(tmp_path, group) == [130, 130]
     assert not (run / "model").exists()
     assert finish(tmp_path, start(tmp_path, called, "resume", str(run))) == [0, 0]
-    rounds = [(r["round"], "validation/nll_nats" in r) for r in Run.open(run).stats() if "finding" not in r]
+    rounds = [(r["round"], "validation/reconstruction_nats" in r) for r in Run.open(run).stats() if "finding" not in r]
     assert rounds == sorted(set(rounds))
     assert rounds[-1] == (300, True)
     assert json.loads((run / "metrics.json").read_text())["training"]["examples"] == 19200

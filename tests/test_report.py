@@ -150,11 +150,11 @@ def test_validation_points_lie_on_the_training_curve(runs):
     from latentforge.report.page import curves
 
     rows = Run.open(runs["vae"]).stats()
-    trained = [r for r in rows if "nll_nats" in r]
-    checked = [r for r in rows if "validation/nll_nats" in r]
+    trained = [r for r in rows if "reconstruction_nats" in r]
+    checked = [r for r in rows if "validation/reconstruction_nats" in r]
 
     def panel(some):
-        kept = [{k: v for k, v in r.items() if k == "examples" or k.endswith("nll_nats")} for r in some]
+        kept = [{k: v for k, v in r.items() if k == "examples" or k.endswith("reconstruction_nats")} for r in some]
         (group,) = curves(kept)
         (only,) = group["panels"]
         return only["light"]

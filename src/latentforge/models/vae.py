@@ -114,7 +114,7 @@ class VAE(Game):
             cost = q.kl_per_dimension().mean(0).clamp(min=self.free_bits).sum()
         loss = nll + self.beta * ramp(t.examples, self.kl_warmup) * cost
         t.log("loss", loss)
-        t.log("nll_nats", nll)
+        t.log("reconstruction_nats", nll)
         t.log("kl_nats", kl)
         yield {"vae": loss}
 
@@ -179,7 +179,7 @@ class VAE(Game):
         noise = torch.randn(len(x), self.latent_dim).to(x.device)
         nll, kl = self.reconstruction_nll(self.code(q, noise), x, y), self.kl(q)
         mse = (self.generate(self.encode(x, y).mean, y) - x).square().flatten(1).mean(1)
-        return {"loss_nats": nll + kl, "nll_nats": nll, "kl_nats": kl, "reconstruction_mse": mse}
+        return {"loss_nats": nll + kl, "reconstruction_nats": nll, "kl_nats": kl, "reconstruction_mse": mse}
 
     def objective(self):
         given = "" if self.condition is None else ", y"

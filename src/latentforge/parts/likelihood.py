@@ -65,4 +65,4 @@ def elbo_measures(game: Any, x: Tensor, y: Tensor | None = None) -> dict[str, Te
     code = q.sample(torch.randn(len(x), game.latent_dim).to(x.device))
     nll, kl = game.reconstruction_nll(code, x, y), q.kl_per_dimension().sum(1)
     mse = (game.generate(q.mean, y) - x).square().flatten(1).mean(1)
-    return {"loss_nats": nll + kl, "nll_nats": nll, "kl_nats": kl, "reconstruction_mse": mse}
+    return {"loss_nats": nll + kl, "reconstruction_nats": nll, "kl_nats": kl, "reconstruction_mse": mse}
