@@ -32,7 +32,7 @@ from latentforge.registry import MODELS
 from latentforge.run import Run
 
 RESULTS = Path(__file__).parent / "results" / "doctor"
-BUDGET = "--minutes 1"
+BUDGET = "--minutes 0.5"
 FEW = 60  # images of the set `few`
 SICK: dict[str, tuple[str, ...]] = {
     "mode collapse": (

@@ -357,7 +357,7 @@ def dropouts(model) -> list[Dropout]:
 
 @pytest.mark.parametrize("name", ["gan", "dcgan", "wgan"])
 def test_dropout_follows_every_hidden_activation(name):
-    options = {"gan": {"hidden": (8, 9, 7)}, "dcgan": {"width": 4}, "wgan": {"width": 4}}[name]
+    options = {"gan": {"hidden": (8, 9, 7)}, "dcgan": {"width": 4}, "wgan": {"net": "conv", "width": 4}}[name]
     model = build(name, (1, 12, 12), latent_dim=3, **options, generator_dropout=0.3)
     hidden = sum(isinstance(m, nn.ReLU) for s in model.generator.modules() if isinstance(s, nn.Sequential) for m in s)
     assert len(dropouts(model)) == hidden >= 1

@@ -37,8 +37,8 @@ def gaussian_kl(mean: Tensor, variance: Tensor, other_mean: Tensor, other_varian
 @pytest.mark.parametrize("kind", ["nonsaturating", "least-squares"])
 @pytest.mark.parametrize(("noise", "reconstruction"), [("normal", "bernoulli"), ("uniform", "squared")])
 def test_aae(kind, noise, reconstruction):
-    """Encoder and decoder by the reconstruction alone; the critic on codes of the prior (real) and of images (fake); the
-    encoder, as its opponent, by its verdict alone."""
+    """Encoder and decoder by the reconstruction alone; the critic on codes of the prior (real) and of images (fake), with
+    R1 at the real ones; the encoder, as its opponent, by its verdict alone."""
     model = build("aae", **DENSE, loss=kind, noise=noise, reconstruction=reconstruction)
     twin, t, x = copy.deepcopy(model).double(), clock(), images(B).double()
     play = model.play(feed(images(B)), clock())
@@ -54,7 +54,11 @@ def test_aae(kind, noise, reconstruction):
     p = 1 / (1 + (-twin.decoder(twin.encoder(x))).exp())
     squared, nats = ((p - x) ** 2).sum() / B, -(x * p.log() + (1 - x) * (1 - p).log()).sum() / B
     check("autoencoder", nats if reconstruction == "bernoulli" else squared, twin.encoder, twin.decoder)
-    check("critic", CRITIC[kind](twin.critic(prior()), twin.critic(twin.encoder(x).detach())), twin.critic)
+    z = prior().requires_grad_()
+    real = twin.critic(z)
+    (slope,) = torch.autograd.grad(real.sum(), z, create_graph=True)
+    r1 = 0.5 * slope.square().sum(1).mean()
+    check("critic", CRITIC[kind](real, twin.critic(twin.encoder(x).detach())) + r1, twin.critic)
     real = twin.critic(prior())
     check("encoder", GENERATOR[kind](real, twin.critic(twin.encoder(x))), twin.encoder)
     assert next(play, None) is None

@@ -169,7 +169,7 @@ def config_of(
             "add it there, or leave out the run directory."
         )
     resolved = trainer_options() | options | {"device": trainer.device.type, "precision": trainer.precision}
-    resolved["batch_size"] = trainer.batch_size
+    resolved |= {"batch_size": trainer.batch_size, "schedule": trainer.schedule}
     resolved |= {"examples": trainer.examples, "minutes": trainer.minutes, "epochs": None}
     if isinstance(source, str) and source in named.SETS:  # a folder of that name here changes nothing
         where = source

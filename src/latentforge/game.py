@@ -22,6 +22,7 @@ from latentforge.clock import Clock, mix
 from latentforge.data.batch import Batch, Images
 from latentforge.errors import InputError, RunError
 from latentforge.nets.condition import Condition, Plane
+from latentforge.schedules import Schedule
 
 Move = dict[str, Tensor]
 
@@ -119,6 +120,7 @@ class Game(nn.Module):
     trained_on: str | None = None
     sampler_kind: str = "prior"
     batch_size: int = 128  # unless the trainer is told another
+    schedule: Schedule = "constant"  # of the learning rates, likewise
     has_prior: bool = True  # False where only a fitted sampler can draw codes
     has_prior_density: bool = True  # False where the prior can be drawn from only
 

@@ -54,7 +54,7 @@ class Trainer:
         optimizer: sgd, momentum, adagrad, rmsprop, adam or adamw for all players; default: the model's own
         weight_decay: weight decay of all players
         clip: largest gradient norm of a player
-        schedule: learning rate over the budget: constant, linear or cosine down to 0
+        schedule: learning rate over the budget: constant, linear or cosine down to 0; default: the model's own
         warmup: examples over which the learning rate rises from 0
         ema: half-life in examples of the averaged weights that sample and are saved; 0 for none
         sampler: where codes are drawn: prior, gmm or flow fitted on the training codes, auto for the likeliest on validation
@@ -82,7 +82,7 @@ class Trainer:
         optimizer: Optimizer | None = None,
         weight_decay: float | None = None,
         clip: float | None = None,
-        schedule: Schedule = "constant",
+        schedule: Schedule | None = None,
         warmup: int = 0,
         ema: float | None = None,
         sampler: Sampler | None = None,
@@ -100,7 +100,7 @@ class Trainer:
         self.rank, self.world = distributed.start()
         self.device = distributed.local_device(pick_device(device))
         self.precision = precision if precision != "auto" else "bf16" if self.device.type == "cuda" else "fp32"
-        self.schedule, self.warmup, self.seed, self.run = schedule, warmup, seed, run
+        self.schedule, self.warmup, self.seed, self.run = schedule or model.schedule, warmup, seed, run
         self.batch_size = batch_size = batch_size or model.batch_size
         self.data, self.checkpoint_every, self.strict, self.on_collapse = data, checkpoint_every, strict, on_collapse
         self.examples, self.minutes = budget(len(data.train), epochs, examples, minutes)

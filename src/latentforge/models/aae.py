@@ -6,7 +6,8 @@ the encoder, as its generator, learns to fool it. How well the codes match the p
 `latentforge evaluate`.
 
 Departures: Adam instead of momentum; a deterministic encoder only (their first of three); the reconstruction is by
-Bernoulli likelihood or squared error summed over pixels.
+Bernoulli likelihood or squared error summed over pixels; R1 on the critic, without which it told codes from the prior for
+good (`--r1 0` for the paper's).
 """
 
 from __future__ import annotations
@@ -53,9 +54,10 @@ class AAE(Duel):
         critic_hidden: tuple[int, ...] = (512, 512),
         width: int = 32,
         reconstruction: Literal["squared", "bernoulli"] = "bernoulli",
+        r1: float = 1.0,
         **rules,
     ):
-        super().__init__(**rules)
+        super().__init__(r1=r1, **rules)
         if self.augment != "none":
             raise ValueError("augment changes images, and this critic sees codes")
         self.image_shape, self.latent_dim, self.noise = image_shape, latent_dim, noise
@@ -68,8 +70,9 @@ class AAE(Duel):
         return {"autoencoder": [self.encoder, self.decoder], "critic": [self.critic], "encoder": [self.encoder]}
 
     def seats(self):
-        against = Seat(lr=2e-4, betas=(0.5, 0.999))
-        return {"autoencoder": Seat(lr=1e-3), "critic": against, "encoder": against}
+        rates = {"critic": 2e-3, "encoder": 8e-4}
+        against = {name: Seat(lr=lr, betas=(0.5, 0.999)) for name, lr in rates.items()}
+        return {"autoencoder": Seat(lr=1e-3)} | against
 
     def play(self, data, t):
         for _ in range(self.critic_steps - 1):
