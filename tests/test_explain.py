@@ -76,7 +76,7 @@ def test_flags_and_presets_that_departures_name_exist(name):
     """Each `--flag` is one of `latentforge train MODEL`, each preset is in the package and for this model."""
     (departures,) = section(explain(name, {}), "Departures from the paper")
     flags = {o for p in train_command(name).params for o in p.opts}
-    for flag in re.findall(r"`(--[a-z-]+)", departures):
+    for flag in re.findall(r"`(--[a-z0-9-]+)", departures):
         assert flag in flags
     for preset in re.findall(r"--preset ([\w/-]+)", departures):
         assert preset in presets.list_presets()

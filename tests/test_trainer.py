@@ -86,6 +86,16 @@ def test_learning_rate_follows_the_schedule(schedule, warmup):
             assert trainer.optimizers[player].param_groups[0]["lr"] == pytest.approx(rate * factor)
 
 
+def test_the_schedule_is_the_models_own_unless_told(tmp_path):
+    game = Tiny()
+    game.schedule = "cosine"
+    assert trainer_of(game).schedule == "cosine"
+    assert trainer_of(game, schedule="constant").schedule == "constant"
+    few = {"examples": 32, "batch_size": 16, "quiet": True, "model_options": {"hidden": (4,), "critic_hidden": (4,)}}
+    lf.fit("wgan", blobs(40, SHAPE), out=tmp_path / "run", **few)
+    assert Run.open(tmp_path / "run").config["train"]["schedule"] == "linear"
+
+
 @pytest.mark.parametrize(("clip", "cut"), [(0.5, True), (1e9, False)])
 def test_clipping_by_the_norm_of_the_player(clip, cut):
     game = Tiny()
