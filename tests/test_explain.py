@@ -200,7 +200,7 @@ def test_rules_of_the_duel_are_told_where_they_are_not_the_plain_ones():
         "  --smoothing 0.1", "  --augment color",
     }  # fmt: skip
     assert {line.split(":")[0] for line in section(explain("wgan", {}), title)} == {
-        "  --loss wasserstein", "  --critic-steps 5", "  --clip-weights 0.01",
+        "  --loss wasserstein", "  --critic-steps 5", "  --clip-weights 0.005",
     }  # fmt: skip
 
 

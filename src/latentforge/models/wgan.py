@@ -1,14 +1,14 @@
 """Wasserstein GAN with clipped weights.
 
 Arjovsky, Chintala & Bottou, "Wasserstein GAN", ICML 2017, arXiv:1701.07875, Algorithm 1: the critic, 1-Lipschitz up to
-a factor because its weights are clamped to [-.01, .01], maximises E f(x) - E f(G(z)); five of its steps per generator
+a factor because its weights are clamped to a small box, maximises E f(x) - E f(G(z)); five of its steps per generator
 step; RMSProp. As in the authors' code it takes 100 steps in the first 25 rounds and in every 500th. What it
 maximises estimates the distance to the data, up to that factor: `estimate` in stats.jsonl.
 
 Departures: the clamp comes before a step, as in the authors' code, instead of after it; a moving average of the weights
 samples (`--ema 0` for the paper's), a long one, as five critic steps take most of the images; rates of 3e-4 and 1e-3 for
-theirs of 5e-5, falling to 0, and small dense networks for their convolutional ones (`--net conv`), for runs of minutes;
-RMSProp forgets by .9 and not by .99; images of any size.
+theirs of 5e-5, falling to 0, and small dense networks, clipped at .005, for their convolutional ones, clipped at .01
+(`--net conv`), for runs of minutes; RMSProp forgets by .9 and not by .99; images of any size.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class WGAN(EitherDuel):
         critic_hidden: tuple[int, ...] = (256, 256),
         loss: Loss = "wasserstein",
         critic_steps: int = 5,
-        clip_weights: float = 0.01,
+        clip_weights: float = 0.005,
         boosted_steps: int = 100,
         boosted_rounds: int = 25,
         **options,
