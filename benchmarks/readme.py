@@ -7,6 +7,7 @@ python benchmarks/readme.py --check  # exit 1 where something is out of date
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -36,6 +37,24 @@ def rules_table() -> str:
     return "\n".join(lines + [f"| {name} | {rule.what} | {rule.remedy} |" for name, rule in RULES.items()])
 
 
+def compared(measures: tuple[str, ...] = ("frechet", "kernel", "precision", "recall", "density", "coverage", "score",
+                                          "rarest-class", "memorisation", "reconstruction_mse")) -> str:  # fmt: skip
+    """The table of docs/results/mnist.json, what `latentforge compare` wrote: values with their intervals."""
+    entries = json.loads((ROOT / "docs" / "results" / "mnist.json").read_text())["entries"]
+    rows = {name: e["test"][0] for name, e in entries.items()}
+    names = [m for start in measures for m in next(iter(rows.values())) if m.startswith(start)]
+    lines = ["| measure | better | trivial baseline | " + " | ".join(f"`{n}`" for n in rows) + " | real images |",
+             "| --- | --- |" + " ---: |" * (len(rows) + 2)]  # fmt: skip
+    for m in names:
+        some = next(r[m] for r in rows.values() if m in r)
+        cells = [
+            f"{r[m]['value']:.4g} ({r[m]['low']:.4g} to {r[m]['high']:.4g})" if m in r else "" for r in rows.values()
+        ]
+        real = f"{some['reference']:.4g}" if some["is"] != "mean image" else ""
+        lines.append(f"| {m} | {some['better']} | {some['baseline']:.4g} | " + " | ".join(cells) + f" | {real} |")
+    return "\n".join(lines)
+
+
 def fill(path: Path, name: str, content: str) -> str:
     """The file's text with the block between `<!-- name` and `<!-- /name` replaced."""
     text = path.read_text()
@@ -49,6 +68,7 @@ def main() -> int:
         ("README.md", "models", models_table()),
         ("docs/results.md", "reference", reference.table()),
         ("docs/results.md", "zoo", zoo.table()),
+        ("docs/results.md", "compare", compared()),
         ("docs/results.md", "modes", modes.table()),
         ("docs/doctor.md", "rules", rules_table()),
         ("docs/doctor.md", "doctor", doctor.table("check")),

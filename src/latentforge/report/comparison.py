@@ -26,7 +26,7 @@ from latentforge.report.points import SHOWN as SHOWN_POINTS
 from latentforge.report.points import draw_samples, is_points
 from latentforge.report.settings import machine
 from latentforge.report.verdict import verdict
-from latentforge.report.words import show, words
+from latentforge.report.words import origin, show, words
 from latentforge.saving import load
 from latentforge.tasks.compare import Entry, across, ends, training
 from latentforge.tasks.invert import invert
@@ -52,6 +52,7 @@ def write_comparison(
         names=[e.name for e in entries],
         entries=[described(e) for e in entries],
         images=config.get("images") or {},
+        origin=origin(config),
         shape="×".join(map(str, data.image_shape)),
         split=split,
         seeds=max(len(e.runs) for e in entries),

@@ -21,7 +21,7 @@ from latentforge.errors import InputError
 from latentforge.files import write_text
 from latentforge.report.plots import Look, inline, legend, plain_axes, plot
 from latentforge.report.settings import against_defaults, commands, data_facts, machine, model_settings, train_settings
-from latentforge.report.words import short, show, words
+from latentforge.report.words import origin, short, show, words
 from latentforge.run import Run
 
 VALIDATION = "validation/"
@@ -47,6 +47,7 @@ def write_report(run: Run) -> Path:
         summary=known.summary if known else "",
         paper=known.paper if known else "",
         images=images,
+        origin=origin(run.config),
         points=is_points(images.get("shape") or ()),
         shape="×".join(map(str, images.get("shape", ()))),
         state=state(run, rows),
@@ -61,7 +62,7 @@ def write_report(run: Run) -> Path:
         commands=commands(run),
         settings=[
             ("Model", model_settings(run.config["model"])),
-            ("Training", train_settings(train)),
+            ("Training", train_settings(train, name)),
             ("Data", against_defaults(data_facts(run), {}, {})),
             ("Machine", against_defaults(machine(run), {}, {})),
         ],

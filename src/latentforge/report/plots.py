@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 WIDEST = 1400  # pixels of an inlined picture; larger ones are shrunk
+COLOURS = 128  # of a plot, which make its file a third as large
 SERIES = {  # colours that hold on white and on black
     False: (
         "#2f6db3",
@@ -63,6 +64,9 @@ def plot(draw: Callable[[Any, Look], None], width: float = 3.7, height: float = 
             draw(figure, Look(ink, line, SERIES[dark]))
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", transparent=True)
+        few = Image.open(buffer).quantize(COLOURS, method=Image.Quantize.FASTOCTREE)  # which keeps transparency
+        buffer = io.BytesIO()
+        few.save(buffer, format="PNG", optimize=True)
         out[name] = data_uri(buffer.getvalue())
     return out
 

@@ -21,11 +21,14 @@ def model_settings(model: dict[str, Any]) -> list[dict[str, Any]]:
     return against_defaults(values, defaults, registry.argument_help(cls))
 
 
-def train_settings(options: dict[str, Any]) -> list[dict[str, Any]]:
+def train_settings(options: dict[str, Any], model: str) -> list[dict[str, Any]]:
     from latentforge.api import trainer_options
+    from latentforge.game import Game
     from latentforge.train import Trainer
 
-    defaults = {k: v for k, v in trainer_options().items() if k not in RESOLVED}
+    cls = registry.model_class(model) if model in registry.MODELS else Game
+    own = {"batch_size": cls.batch_size, "schedule": cls.schedule}
+    defaults = {k: v for k, v in (trainer_options() | own).items() if k not in RESOLVED}
     return against_defaults(options, defaults, registry.argument_help(Trainer))
 
 

@@ -21,6 +21,7 @@ from latentforge._version import __version__
 from latentforge.api import data_of
 from latentforge.errors import InputError, RunError
 from latentforge.files import write_text
+from latentforge.report.words import origin
 from latentforge.run import Run
 from latentforge.saving import load
 from latentforge.tasks.evaluate import QUICK, chosen, evaluate
@@ -166,9 +167,10 @@ def measured(
 
 def summary(entries: list[Entry], split: str) -> dict[str, Any]:
     """What a comparison found, for programs."""
+    config = entries[0].run.config
     return {
         "latentforge": __version__, "python": platform.python_version(), "split": split,
-        "images": entries[0].run.config.get("images"), "machine": entries[0].run.config.get("machine"),
+        "images": (config.get("images") or {}) | {"from": origin(config)}, "machine": config.get("machine"),
         "entries": {e.name: {"command": e.command, "training": [training(r) for r in e.runs], split: e.rows}
                     for e in entries},
     }  # fmt: skip
