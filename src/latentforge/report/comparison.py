@@ -18,8 +18,8 @@ from latentforge.files import write_text
 from latentforge.game import Game
 from latentforge.metrics.subject import Subject, some
 from latentforge.report.grid import grid
+from latentforge.report.page import ceiling, split_findings, template
 from latentforge.report.page import curves as own_curves
-from latentforge.report.page import split_findings, template
 from latentforge.report.pictures import latent_space
 from latentforge.report.plots import Look, inline, legend, plain_axes, plot
 from latentforge.report.points import SHOWN as SHOWN_POINTS
@@ -231,12 +231,16 @@ def curves(entries: list[Entry]) -> list[dict[str, Any]]:
 
 def overlaid(key: str, rows: dict[str, list[dict[str, Any]]], figure: Any, look: Look) -> None:
     axes = figure.add_subplot()
+    kept: list[tuple[float, float]] = []
     for i, (name, found) in enumerate(rows.items()):
         points = [(r["seconds"], r[key]) for r in found if r.get(key) is not None]
         if points:
             axes.plot(
                 *zip(*points, strict=True), "-o", color=look.series[i % len(look.series)], lw=1.3, ms=3, label=name
             )
+        kept += points
+    if (top := ceiling(kept)) is not None:
+        axes.set_ylim(top=top)
     axes.set_xlabel("seconds of training")
     plain_axes(axes, look)
     legend(figure, axes)

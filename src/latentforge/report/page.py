@@ -32,6 +32,7 @@ SIGNS = {  # panels of what the doctor looks at
 }
 BELOW = ("features", "note")  # of a measure, told once below the table
 MOMENTS = 8  # previews shown in the strip
+FEW = 8  # points of a curve that is shown whole
 
 
 def write_report(run: Run) -> Path:
@@ -279,7 +280,7 @@ def panel(title: str, names: list[str], rows: list[dict[str, Any]], figure: Any,
 def ceiling(points: list[tuple[float, float]]) -> float | None:
     """Where to cut the axis so that the fall of the first moments does not flatten the rest: None for nowhere."""
     points = [(x, y) for x, y in points if math.isfinite(y)]
-    if len(points) < 20:
+    if len(points) < FEW:
         return None
     start = 0.05 * max(x for x, _ in points)
     rest = [y for x, y in points if x > start]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,7 @@ def summary(entries: list[Entry], split: str) -> dict[str, Any]:
     config = entries[0].run.config
     return {
         "latentforge": __version__, "python": platform.python_version(), "split": split,
+        "date": date.today().isoformat(), "seeds": max(len(e.runs) for e in entries),
         "images": (config.get("images") or {}) | {"from": origin(config)}, "machine": config.get("machine"),
         "entries": {e.name: {"command": e.command, "training": [training(r) for r in e.runs], split: e.rows}
                     for e in entries},
