@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 WIDEST = 1400  # pixels of an inlined picture; larger ones are shrunk
-COLOURS = 128  # of a plot, which make its file a third as large
+COLOURS = 128  # of a plot, as a palette, which makes its file small
 SERIES = {  # colours that hold on white and on black
     False: (
         "#2f6db3",

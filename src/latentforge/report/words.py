@@ -7,8 +7,8 @@ from typing import Any
 
 
 def origin(config: dict[str, Any]) -> str:
-    """Where the images of a run come from, without the folders of this machine, so that pages can be passed on: the name
-    of the set, of the file or of the folder."""
+    """Where the images of a run come from, in a word: the name of the set, of the file or of the folder, without its path
+    on this machine."""
     images, source = config.get("images") or {}, (config.get("data") or {}).get("source")
     if source is None or source == "memory":
         return str(images.get("from", "data not recorded"))
