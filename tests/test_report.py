@@ -17,6 +17,7 @@ from PIL import Image
 import latentforge as lf
 from latentforge.data.synthetic import blobs
 from latentforge.report.page import ceiling, show, table, words, write_report
+from latentforge.report.words import origin
 from latentforge.run import Run
 
 TINY = {"examples": 64, "batch_size": 16, "quiet": True, "device": "cpu"}
@@ -244,6 +245,14 @@ def test_a_steep_start_leaves_the_frame_and_a_flat_one_does_not():
     assert 2 < ceiling(steep) < 3
     assert ceiling(steep[:5]) is None
     assert ceiling([(i, float("nan")) for i in range(50)]) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [("mnist", "mnist"), ("/home/someone/cats", "cats"), ("/home/someone/cats.npz", "cats.npz"), ("memory", "an array")],
+)
+def test_origin_names_no_folder_of_the_machine(source, expected):
+    assert origin({"data": {"source": source}, "images": {"from": "an array"}}) == expected
 
 
 def test_unfinished_run(run):
