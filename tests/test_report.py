@@ -249,7 +249,12 @@ def test_a_steep_start_leaves_the_frame_and_a_flat_one_does_not():
 
 @pytest.mark.parametrize(
     ("source", "expected"),
-    [("mnist", "mnist"), ("/home/someone/cats", "cats"), ("/home/someone/cats.npz", "cats.npz"), ("memory", "an array")],
+    [
+        ("mnist", "mnist"),
+        ("/home/someone/cats", "cats"),
+        ("/home/someone/cats.npz", "cats.npz"),
+        ("memory", "an array"),
+    ],
 )
 def test_origin_names_no_folder_of_the_machine(source, expected):
     assert origin({"data": {"source": source}, "images": {"from": "an array"}}) == expected
