@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -32,35 +33,35 @@ from latentforge.registry import MODELS
 from latentforge.run import Run
 
 RESULTS = Path(__file__).parent / "results" / "doctor"
-BUDGET = "--minutes 0.5"
-FEW = 60  # images of the set `few`
+BUDGET = "--image-size 16 --minutes 0.5"  # small images, so that half a minute on one thread is a training
+FEW = 30  # images of the set `few`
 SICK: dict[str, tuple[str, ...]] = {
     "mode collapse": (
         "gan --lr critic=1e-6,generator=1e-3",
         "dcgan --lr critic=2e-6,generator=2e-3 --ema 0",
-        "began --net conv",
+        "cgan --lr critic=1e-6,generator=2e-3 --ema 0",
     ),
     "posterior collapse": ("vae --beta 40", "vae --net mlp --beta 60 --latent-dim 8", "cvae --beta 40"),
     "dead decoder": (
         "autoencoder --net mlp --optimizer sgd --lr 30",
         "autoencoder --lr 0.3",
-        "aae --lr encoder=0.3,decoder=0.3,critic=1e-4",
+        "aae --lr autoencoder=0.3,critic=1e-4",
     ),
     "critic too strong": (
-        "dcgan --critic-steps 5 --lr critic=2e-3,generator=1e-5",
+        "dcgan --critic-steps 2 --lr critic=2e-3,generator=1e-6",
         "gan --critic-steps 10 --lr critic=1e-3,generator=1e-6",
     ),
     "critic too weak": (
         "dcgan --lr critic=1e-8,generator=1e-4",
-        "wgan --clip-weights 1e-5",
+        "wgan --critic-steps 1 --boosted-rounds 0 --lr critic=1e-9,generator=5e-5",
         "gan --label-noise 0.5",
     ),
     "critic loss falls fast": (
         "gan --critic-steps 10 --lr critic=2e-3,generator=1e-6",
-        "dcgan --critic-steps 5 --lr critic=1e-3,generator=1e-6",
+        "dcgan --lr critic=2e-3,generator=1e-7",
     ),
     "generator loss falls fast": (
-        "gan --lr critic=1e-6,generator=1e-3",
+        "cgan --lr critic=1e-7,generator=2e-3",
         "dcgan --lr critic=1e-7,generator=2e-3",
     ),
     "vanishing generator gradient": (
@@ -68,14 +69,14 @@ SICK: dict[str, tuple[str, ...]] = {
         "dcgan --loss minimax --critic-steps 5 --lr critic=1e-3,generator=1e-5",
     ),
     "oscillation": (
-        "gan --optimizer momentum --lr 0.5",
-        "gan --lr 0.02 --ema 0",
+        "gan --loss wasserstein --clip-weights 0.1 --lr critic=0.01,generator=0.0003",
+        "unrolled-gan --unroll 0 --loss wasserstein --clip-weights 0.1 --lr critic=0.01,generator=0.001",
     ),
-    "memorisation": ("gan --data few --batch-size 16", "autoencoder --data few --net mlp --hidden 1024"),
+    "memorisation": ("gan --data few --batch-size 16", "gan --data few --batch-size 16 --loss hinge"),
     "too few data": ("vae --data few --net mlp --hidden 512", "autoencoder --data few", "dcgan --data few --batch-size 16"),
     "not finite": ("vae --lr 1e6 --optimizer sgd", "gan --lr 1e12 --optimizer sgd"),
 }  # fmt: skip
-PARTS = {"tune": [("mnist-5k", 0)], "check": [("mnist-5k", 1), ("fashion-mnist", 2), ("mnist-5k", 3)]}
+PARTS = {"tune": [("mnist-5k", 0)], "check": [("mnist-5k", 1), ("fashion-mnist", 2)]}
 SICK_PARTS = {"tune": [("mnist-5k", 0)], "check": [("fashion-mnist", 1)]}
 
 
@@ -118,8 +119,9 @@ def measure(name: str, cell: dict[str, Any], part: str, data_dir: str | None) ->
         run = str(Path(folder) / "run")
         command = ["train", *words, "--data", source, *where, *BUDGET.split(), "--seed", str(cell["seed"])]
         done = subprocess.run(
-            [sys.executable, "-m", "latentforge", *command, "--quiet", "--out", run], capture_output=True, text=True
-        )
+            [sys.executable, "-m", "latentforge", *command, "--quiet", "--out", run], capture_output=True, text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},  # runs beside each other, each on its own core
+        )  # fmt: skip
         opened = Run.open(run)
         rows, loss = opened.stats(), opened.config["model"].get("loss")
     result = cell | {

@@ -9,8 +9,6 @@ from latentforge.diagnose.history import History
 from latentforge.diagnose.rules import RULES
 
 COLLAPSE = "mode collapse"
-ALWAYS = "not finite"  # judged from the first round
-YOUNG = 100  # rounds before which nothing else is
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,7 @@ class Doctor:
         self.history.see(row)
         out = []
         for name, rule in RULES.items():
-            old = row["round"] >= YOUNG or name == ALWAYS
-            if old and name not in self.known and (evidence := rule.see(self.history)):
+            if row["round"] >= rule.young and name not in self.known and (evidence := rule.see(self.history)):
                 self.known.add(name)
                 out.append(Finding(name, rule.what, evidence, rule.remedy))
         return out

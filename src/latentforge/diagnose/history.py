@@ -34,11 +34,23 @@ class History:
         """(progress, sum of the named values) of every row that has them all."""
         return [(r["progress"], sum(r[n] for n in names)) for r in self.rows if all(n in r for n in names)]
 
-    def median(self, since: float, until: float, *names: str) -> float | None:
-        """Of the summed values logged between two shares of the budget; None for fewer than three."""
-        found = [v for p, v in self.series(*names) if since <= p <= until]
-        return statistics.median(found) if len(found) >= 3 else None
+    def early(self, *names: str) -> float | None:
+        """The median of the summed values over the first tenth of the budget, but of three rows at least; None where
+        there are fewer."""
+        series = self.series(*names)
+        return middle([v for i, (p, v) in enumerate(series) if i < 3 or p <= 0.1])
 
-    def recent(self, *names: str, share: float = 0.05) -> float | None:
-        """The median over the last `share` of the budget."""
-        return self.median(self.progress - share, self.progress, *names)
+    def recent(self, *names: str) -> float | None:
+        """The same over the last twentieth."""
+        return middle(self.lately(0.05, 3, *names))
+
+    def lately(self, share: float, least: int, *names: str) -> list[float]:
+        """The summed values logged over the last `share` of the budget, but `least` of them at least; none where there
+        are fewer."""
+        series = self.series(*names)
+        count = max(least, sum(p >= self.progress - share for p, _ in series))
+        return [v for _, v in series[-count:]] if len(series) >= count else []
+
+
+def middle(values: list[float]) -> float | None:
+    return statistics.median(values) if len(values) >= 3 else None

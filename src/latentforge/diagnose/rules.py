@@ -1,5 +1,5 @@
 """The rules that read a run, each with its remedy. A rule looks at the history and says what it saw, or nothing. Thresholds
-are first choices, to be held against healthy and sick runs (benchmarks/doctor.py)."""
+were set on part `tune` of benchmarks/doctor.py and then frozen; docs/doctor.md says how they did on part `check`."""
 
 from __future__ import annotations
 
@@ -9,28 +9,37 @@ from typing import NamedTuple
 from latentforge.diagnose.history import History
 
 SETTLED = 0.15  # share of the budget before which samples and codes are not judged
+RISING = 1.15  # a sign that grows by more over three previews is on its way up
 EVEN = 1.386  # nats: what a critic of two kinds pays in an even game, 2 ln 2
+SWING = 1.5  # of the generator's loss, over its size
 COSTS = ("critic_real", "critic_fake")
 CROSS_ENTROPIES = ("nonsaturating", "minimax", "relativistic")
+FLOORED = ("nonsaturating", "relativistic")  # what the generator descends ends at 0 where it wins
 GENERATORS = ("generator", "fool")  # names under which a generator's cost is logged
 MOVED = ("gradient/generator", "gradient/decoder")
 
 
 class Rule(NamedTuple):
-    """What may go wrong, how it is seen, what to do."""
+    """What may go wrong, how it is seen, what to do, and for how many rounds a run is too young to be judged by it."""
 
     see: Callable[[History], str | None]
     what: str
     remedy: str
+    young: int = 100
+
+
+def stuck(values: list[float] | None, low: float) -> bool:
+    """Whether a sign stays below `low` and does not rise: one that rises belongs to a run that is young, not sick."""
+    return values is not None and max(values) < low and values[-1] < RISING * values[0] + 1e-3
 
 
 def mode_collapse(h: History) -> str | None:
-    diversity, duplicates, coverage = (h.sign(k) for k in ("diversity", "duplicates", "coverage"))
+    diversity, duplicates, coverage = (h.sign(k, 3) for k in ("diversity", "duplicates", "coverage"))
     if h.progress < SETTLED or diversity is None or duplicates is None or coverage is None:
         return None
-    if max(diversity) < 0.6:
+    if stuck(diversity, 0.25):
         return f"samples differ {diversity[-1]:.2f} times as much as real images"
-    if min(duplicates) > 0.3 and max(coverage) < 0.3:
+    if min(duplicates) > 0.3 and stuck(coverage, 0.3):
         return f"{duplicates[-1]:.0%} of the samples have a near twin among 256, and {coverage[-1]:.0%} of real images one near"
     return None
 
@@ -43,18 +52,17 @@ def posterior_collapse(h: History) -> str | None:
 
 
 def dead_decoder(h: History) -> str | None:
-    rebuilt, active = h.sign("rebuilt"), h.sign("active")
-    if h.progress < SETTLED or rebuilt is None or max(rebuilt) > 0.05 or (active is not None and max(active) <= 0.02):
+    rebuilt, active = h.sign("rebuilt", 3), h.sign("active")
+    if h.progress < SETTLED or rebuilt is None or not stuck(rebuilt, 0.05) or (active is not None and max(active) <= 0.02):
         return None
     return f"reconstructions vary {rebuilt[-1]:.3f} times as much as their images"
 
 
 def critic_too_strong(h: History) -> str | None:
-    tells, cost = h.sign("critic_tells"), h.recent(*COSTS)
-    coverage = h.sign("coverage")
-    if h.progress < SETTLED or tells is None or coverage is None or not nats(h):
+    tells, cost, coverage = h.sign("critic_tells"), h.recent(*COSTS), h.sign("coverage", 3)
+    if h.progress < SETTLED or tells is None or not nats(h):
         return None
-    if min(tells) > 0.995 and cost is not None and cost < 0.15 * EVEN and max(coverage) < 0.5:
+    if min(tells) > 0.995 and cost is not None and cost < 0.05 * EVEN and stuck(coverage, 0.5):
         return f"the critic ranks {tells[-1]:.1%} of real images above a sample and pays {cost:.3f} nats of {EVEN:.2f}"
     return None
 
@@ -63,7 +71,7 @@ def critic_too_weak(h: History) -> str | None:
     tells, coverage = h.sign("critic_tells"), h.sign("coverage")
     if h.progress < SETTLED or tells is None or coverage is None:
         return None
-    if max(tells) < 0.6 and max(coverage) < 0.1:
+    if max(tells) < 0.6 and max(coverage) < 0.05:
         return (
             f"it ranks {tells[-1]:.0%} of real images above a sample, though samples come near {coverage[-1]:.0%} only"
         )
@@ -72,14 +80,14 @@ def critic_too_weak(h: History) -> str | None:
 
 def critic_loss_falls(h: History) -> str | None:
     now = h.recent(*COSTS)
-    if not nats(h) or h.progress > 0.3 or now is None or now > 0.05 * EVEN:
+    if h.loss not in FLOORED or h.progress > 0.3 or now is None or now > 0.01 * EVEN:
         return None
     return f"its costs fell to {now:.4f} nats within {h.progress:.0%} of the budget (an even game: {EVEN:.2f})"
 
 
 def generator_loss_falls(h: History) -> str | None:
     name = logged(h, GENERATORS)
-    if name is None or not nats(h) or h.progress < 0.05:
+    if name is None or h.loss not in FLOORED or h.progress < 0.05:
         return None
     now = h.recent(name)
     return f"it fell to {now:.4f} nats (an even game: {EVEN / 2:.2f})" if now is not None and now < 0.1 else None
@@ -87,10 +95,10 @@ def generator_loss_falls(h: History) -> str | None:
 
 def vanishing_gradient(h: History) -> str | None:
     name = logged(h, MOVED)
-    if name is None or h.progress < SETTLED or logged(h, GENERATORS) is None:
+    if name is None or h.progress < SETTLED or not nats(h):
         return None
-    now, before = h.recent(name), h.median(0.0, 0.1, name)
-    if now is None or not before or now > 0.01 * before:
+    now, before = h.recent(name), h.early(name)
+    if now is None or not before or now > 0.02 * before:
         return None
     return f"its norm fell from {before:.2g} to {now:.2g}"
 
@@ -99,21 +107,21 @@ def oscillation(h: History) -> str | None:
     name = logged(h, GENERATORS)
     if name is None or h.progress < 0.3:
         return None
-    values = [v for p, v in h.series(name) if p > h.progress - 0.2]
-    if len(values) < 12:
+    values = h.lately(0.35, 8, name)
+    if not values:
         return None
     ordered = sorted(values)
-    middle, swing = ordered[len(ordered) // 2], ordered[-len(ordered) // 10] - ordered[len(ordered) // 10]
-    turns = sum((b - a) * (c - b) < 0 and min(abs(b - a), abs(c - b)) > 0.3 * swing
-                for a, b, c in zip(values, values[1:], values[2:], strict=False))  # fmt: skip
-    if swing > 2 * max(abs(middle), 0.1) and turns > 0.25 * len(values):
+    middle, swing = ordered[len(ordered) // 2], ordered[-1 - len(ordered) // 10] - ordered[len(ordered) // 10]
+    steps = [b - a for a, b in zip(values, values[1:], strict=False) if abs(b - a) > 0.1 * swing]
+    turns = sum(a * b < 0 for a, b in zip(steps, steps[1:], strict=False))
+    if swing > SWING * max(abs(middle), 0.1) and turns >= 3:
         return f"its loss swings by {swing:.2g} around {middle:.2g}"
     return None
 
 
 def memorisation(h: History) -> str | None:
     nearest = h.sign("nearest")
-    if h.progress < SETTLED or nearest is None or max(nearest) > 0.5:
+    if h.progress < SETTLED or nearest is None or max(nearest) > 0.8:
         return None
     return f"samples are {nearest[-1]:.2f} times as far from the nearest training image as unseen images are"
 
@@ -124,7 +132,7 @@ def too_few_data(h: History) -> str | None:
         return None
     if gap is not None and min(gap) > 2:
         return f"unseen images are rebuilt with {gap[-1]:.1f} times the error of training images"
-    if knows is not None and min(knows) > 0.8:
+    if knows is not None and min(knows) > 0.75:
         return f"the critic ranks {knows[-1]:.0%} of training images above unseen ones"
     return None
 
@@ -149,19 +157,19 @@ def logged(h: History, names: tuple[str, ...]) -> str | None:
 
 RULES = {
     "mode collapse": Rule(mode_collapse, "the generator draws a narrow part of the data",
-        "add --minibatch 16, --loss relativistic --r1 .1 --r2 .1, or a hybrid (vae-gan); slow the generator with --lr"),
+        "add --minibatch 16, --loss relativistic --r1 .1 --r2 .1, or a hybrid (vae-gan); slow the generator with --lr", 300),
     "posterior collapse": Rule(posterior_collapse, "codes tell nothing of the image",
-        "add --kl-warmup 100000, --free-bits .1, or a smaller --beta"),
+        "add --kl-warmup 100000, --free-bits .1, or a smaller --beta", 300),
     "dead decoder": Rule(dead_decoder, "the decoder gives the same image for every code",
-        "lower --lr, or add --clip 1; check that the images are not all alike"),
+        "lower --lr, or add --clip 1; check that the images are not all alike", 300),
     "critic too strong": Rule(critic_too_strong, "the critic tells every sample, and the generator learns nothing from it",
         "add --r1 1, --spectral-norm or --instance-noise .1; lower the critic's rate: --lr critic=1e-4,generator=2e-4"),
     "critic too weak": Rule(critic_too_weak, "the critic cannot tell samples that are not like the data",
         "raise its rate or steps: --critic-steps 2; lower penalties"),
     "critic loss falls fast": Rule(critic_loss_falls, "the critic wins before the generator has begun",
-        "lower the critic's rate, or add --r1 1 or --smoothing .1"),
+        "lower the critic's rate, or add --r1 1 or --smoothing .1", 30),
     "generator loss falls fast": Rule(generator_loss_falls, "the generator has found a weakness of the critic",
-        "lower the generator's rate, or raise --critic-steps"),
+        "lower the generator's rate, or raise --critic-steps", 30),
     "vanishing generator gradient": Rule(vanishing_gradient, "the generator no longer moves",
         "use --loss nonsaturating, relativistic or wasserstein, and --r1 1"),
     "oscillation": Rule(oscillation, "the players chase each other",
@@ -171,5 +179,5 @@ RULES = {
     "too few data": Rule(too_few_data, "the model has learned the training images by heart",
         "add images, --augment all (models with a critic), or make the model smaller (--width, --hidden, --latent-dim)"),
     "not finite": Rule(not_finite, "gradients were not finite",
-        "lower --lr, set --clip 1, or use --precision fp32"),
+        "lower --lr, set --clip 1, or use --precision fp32", 0),
 }  # fmt: skip
