@@ -45,8 +45,8 @@ CELLS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # model, its a
     "wgan-gp": ("wgan-gp", {**MLP, "gradient_penalty": 0.1}, {"examples": 256 * 15_000}),
     "r3gan": ("r3gan", {**MLP, "r1": 0.001, "r2": 0.001, "penalty_every": 1}, {}),
     "bigan": ("bigan", {**MLP, "r1": 0.0, "penalty_every": 1}, {"lr": "critic=1e-4,generator=1e-3,encoder=1e-3"}),
-    "vae-gan": (
-        "vae-gan",
+    "larsen-vae-gan": (
+        "larsen-vae-gan",
         {"net": "mlp", "hidden": (128, 128), "latent_dim": 2, "pixel": 3e4, "gamma": 0.01},
         {"lr": None, "examples": 256 * 6000},
     ),

@@ -273,7 +273,7 @@ TRAIN = [
     ("vae --beta -1", "--beta -1"),
     ("vae --prior-mean 1,2,3", "prior_mean", "3 numbers"),
     ("vae --prior-scale 0", "prior_scale"),
-    ("vae-gan --gamma nan", "--gamma nan"),
+    ("larsen-vae-gan --gamma nan", "--gamma nan"),
     ("dcgan --width 0", "--width 0"),
     ("gan --critic-hidden 8,-1", "--critic-hidden 8,-1"),
     ("gan --sampler gmm", "gan", "--sampler gmm"),

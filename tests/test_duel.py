@@ -71,7 +71,7 @@ def test_minibatch_reaches_projection_and_bias():
 
 def test_a_critic_with_minibatch_sees_the_batch_and_keeps_real_and_generated_apart():
     for kernels in (0, 4):
-        model = build("vae-gan", net="mlp", hidden=(8,), latent_dim=3, minibatch=kernels)
+        model = build("larsen-vae-gan", net="mlp", hidden=(8,), latent_dim=3, minibatch=kernels)
         x, same = images(5), images(1).expand(5, 1, 6, 6)
         alone = torch.cat([model.critic(v[None]) for v in x])
         assert torch.allclose(model.critic(x), alone, atol=1e-5) == (kernels == 0)
@@ -218,7 +218,7 @@ def test_real_and_generated_images_are_augmented_alike(policy):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_images_in_0_to_1_are_changed_as_those_in_minus_1_to_1(policy):
     """Grey stays in the middle of the networks' range: .5 where that is [0, 1]."""
-    model, x = build("vae-gan", net="mlp", hidden=(8,), latent_dim=3, augment=policy), images(20, (1, 6, 6))
+    model, x = build("larsen-vae-gan", net="mlp", hidden=(8,), latent_dim=3, augment=policy), images(20, (1, 6, 6))
     (found,) = model.disguise((x,), clock())
     torch.testing.assert_close(found, (augment(2 * x - 1, policy, clock()) + 1) / 2)
     (grey,) = model.disguise((torch.full((20, 1, 6, 6), 0.2),), clock())
@@ -286,7 +286,7 @@ def test_label_noise_turns_relativistic_pairs():
 
 
 def test_label_noise_takes_the_same_side_for_all_kinds_of_fakes():
-    model = build("vae-gan", net="mlp", hidden=(8,), latent_dim=3, label_noise=0.4)
+    model = build("larsen-vae-gan", net="mlp", hidden=(8,), latent_dim=3, label_noise=0.4)
     verdict = -1.3 - torch.rand(500)
     cost = model.costs(verdict + 2, torch.stack([verdict, verdict]), clock())[1]
     torch.testing.assert_close(cost[0], cost[1])

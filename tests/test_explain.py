@@ -127,7 +127,7 @@ def test_the_formulas_told_are_those_descended(kind):
 @pytest.mark.parametrize("kind", [k for k in CRITIC if k != "relativistic"])
 def test_each_kind_of_fakes_is_told(kind):
     """VAE-GAN: one cost of the real image, one of each fake."""
-    rows = told("vae-gan", loss=kind)
+    rows = told("larsen-vae-gan", loss=kind)
     for r, f, g in POINTS:
         real, *fakes = (torch.tensor([v]).double() for v in (r, f, g))
         far = torch.tensor([{"hinge": -9.0, "wasserstein": 0.0, "least-squares": 0.0}.get(kind, -99.0)]).double()
@@ -152,12 +152,12 @@ def test_each_kind_of_fakes_is_told(kind):
         ("vae", {"prior": "uniform"}, [("vae", "1", "KL(q(z|x) || U(-1, 1))")]),
         ("cvae", {"beta": 0.5}, [("vae", "0.5", "KL(q(z|x, y) || N(0, I))")]),
         ("joint-vae-gan", {"kl": 0.02}, [("generator", "0.02", "KL(q(z|x) || N(mean, variance of G(u)))")]),
-        ("vae-gan", {"beta": 3.0, "gamma": 0.3, "feature": 0.6, "pixel": 0.2}, [
+        ("larsen-vae-gan", {"beta": 3.0, "gamma": 0.3, "feature": 0.6, "pixel": 0.2}, [
             ("encoder", "3", "KL(q(z|x) || N(0, I))"), ("encoder", "0.6", "||D_l(x) - D_l(x~)||^2 / 2"),
             ("encoder", "0.2", "-log p(x|z)  (bernoulli, nats)"), ("decoder", "0.18", "||D_l(x) - D_l(x~)||^2 / 2"),
             ("decoder", "0.06", "-log p(x|z)  (bernoulli, nats)"),
         ]),
-        ("vae-gan", {"objective": "sum", "weight": 6.0}, [("decoder", "6", "-log D(x_p)")]),
+        ("larsen-vae-gan", {"objective": "sum", "weight": 6.0}, [("decoder", "6", "-log D(x_p)")]),
     ],
     ids=str,
 )  # fmt: skip
@@ -230,13 +230,13 @@ def test_command_with_descriptors(capsys):
 
 def test_command_with_a_preset(capsys):
     preset = presets.load("mnist/larsen")
-    assert run("vae-gan", "--preset", "mnist/larsen") == 0
-    expected = explain("vae-gan", preset["arguments"])
+    assert run("larsen-vae-gan", "--preset", "mnist/larsen") == 0
+    expected = explain("larsen-vae-gan", preset["arguments"])
     assert capsys.readouterr().out == expected + "\n"
     assert run("--preset", "mnist/larsen") == 0
     assert capsys.readouterr().out == expected + "\n"
-    assert run("vae-gan", "--preset", "mnist/larsen", "--loss", "hinge") == 0
-    assert capsys.readouterr().out == explain("vae-gan", preset["arguments"] | {"loss": "hinge"}) + "\n"
+    assert run("larsen-vae-gan", "--preset", "mnist/larsen", "--loss", "hinge") == 0
+    assert capsys.readouterr().out == explain("larsen-vae-gan", preset["arguments"] | {"loss": "hinge"}) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_command_with_a_preset(capsys):
         (["began", "--gamma", "2"], "gamma 2"),
         (["joint-vae-gan", "--start-rounds", "900"], "start_rounds"),
         (["cvae", "--descriptor-mean", "0,1"], "descriptor_stddev"),
-        (["vae", "--preset", "mnist/larsen"], "is for vae-gan"),
+        (["vae", "--preset", "mnist/larsen"], "is for larsen-vae-gan"),
         (["vae", "--preset", "mnist/lasren"], "mnist/larsen"),
         (["--loss", "hinge"], "name the model"),
         (["vae", "surplus"], "surplus"),

@@ -347,7 +347,7 @@ def state_of(model) -> dict[str, float]:
     return {k: v.item() for k, v in model.named_buffers() if k == "gap" or k.startswith("phases.")}
 
 
-@pytest.mark.parametrize("name", ["joint-vae-gan", "vae-gan", "began"])
+@pytest.mark.parametrize("name", ["joint-vae-gan", "larsen-vae-gan", "began"])
 def test_the_average_that_is_saved_has_the_state_of_the_game(name):
     """Gates, phases and balances belong to no player, and are copied, not averaged."""
     options = {"gamma": 0.9, "proportional_gain": 0.2} if name == "began" else {}
@@ -417,7 +417,7 @@ def test_a_batch_of_one_trains():
 def test_relativistic_pairs_of_both_kinds_of_fakes():
     """Each real image faces a reconstruction and a sample: two pairs, which cost the critic as much as they are told
     to, and as much as their mirror images cost the decoder."""
-    model = build("vae-gan", net="mlp", hidden=(12,), latent_dim=Z, loss="relativistic", fakes="both", margin=0.0)
+    model = build("larsen-vae-gan", net="mlp", hidden=(12,), latent_dim=Z, loss="relativistic", fakes="both", margin=0.0)
     twin, t, x = copy.deepcopy(model).double(), clock(), images(B).double()
     (move,) = model.play(feed(images(B)), clock())
     mean, log_variance = twin.encoder(x).chunk(2, 1)

@@ -81,7 +81,7 @@ def test_a_class_without_training_images_can_be_asked_for():
 def test_no_average_and_batch_norm_still_fit_the_sampler_on_eval_codes():
     """With --ema 0 the model that was trained fits its own sampler: in eval mode, its running statistics untouched."""
     data = tiny_data((1, 32, 32))
-    model = lf.create("vae-gan", image_shape=(1, 32, 32), latent_dim=2, net="larsen")
+    model = lf.create("larsen-vae-gan", image_shape=(1, 32, 32), latent_dim=2, net="larsen")
     trainer = Trainer(model, data, examples=16, batch_size=8, ema=0, quiet=True)
     before = {}
     finish = model.finish

@@ -30,7 +30,7 @@ Gradients = dict[str, list[Tensor]]
 def build(net: str = "mlp", **options):
     """A tiny VAE-GAN whose weights are large enough for every term to matter."""
     torch.manual_seed(0)
-    model = lf.create("vae-gan", image_shape=SHAPE, latent_dim=Z, **NETS[net], **{**BASE, **options})
+    model = lf.create("larsen-vae-gan", image_shape=SHAPE, latent_dim=Z, **NETS[net], **{**BASE, **options})
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(1.5)

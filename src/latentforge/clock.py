@@ -28,6 +28,7 @@ class Clock:
         self.round = 0  # rounds finished
         self.examples = 0  # images drawn, all parts and processes
         self.progress = 0.0  # share of the budget, in [0, 1]
+        self.stage = 0  # of a model that trains in stages
         self.seen: dict[str, Tensor] = {}  # in `settle`: what was logged this round, averaged over parts
         self.logged: dict[str, Tensor] = {}  # this part's share of it
         self.device = torch.device(device)

@@ -37,6 +37,7 @@ class Seat:
     weight_decay: float = 0.0
     clip: float | None = None  # largest gradient norm of the player, None for no clipping
     ema: float | None = 10_000  # half-life of the weights' moving average in examples, None for no average
+    span: tuple[float, float] = (0.0, 1.0)  # shares of the budget between which the schedule runs
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Game(nn.Module):
     sampler_kind: str = "prior"
     batch_size: int = 128  # unless the trainer is told another
     schedule: Schedule = "constant"  # of the learning rates, likewise
+    begins: tuple[float, ...] = ()  # shares of the budget at which the stages after the first begin
     has_prior: bool = True  # False where only a fitted sampler can draw codes
     has_prior_density: bool = True  # False where the prior can be drawn from only
 
@@ -163,9 +165,17 @@ class Game(nn.Module):
     def settle(self, t: Clock) -> None:
         """Once per round, after its last move: the only place that writes persistent state (gates, schedules)."""
 
+    def enter(self, stage: int, data: Images, held: Images) -> None:
+        """Between two rounds, on the averaged weights, when a stage after the first begins (`t.stage` counts from 0)."""
+
     def finish(self, data: Images, held: Images) -> None:
-        """Once, after the last round, on the averaged weights: fit what sampling needs on the training images. `held`
-        are the validation images, by whose codes `auto` chooses the sampler."""
+        """Once, after the last round, on the averaged weights: fit what sampling needs, unless a stage did."""
+        if self.sampler is None:
+            self.fit_sampler(data, held)
+
+    def fit_sampler(self, data: Images, held: Images) -> None:
+        """Fit the density that codes are drawn from to those of the training images. `held` are the validation images,
+        by whose codes `auto` chooses."""
         if self.sampler_kind != "prior":
             from latentforge import samplers
 

@@ -105,6 +105,11 @@ MODELS = {
     ),
     "vae-gan": Entry(
         "vae_gan", "VAEGAN", "hybrid",
+        "A VAE whose decoder then plays against a critic, on codes of the sampler and of images.",
+        "after Larsen et al. 2016, arXiv:1512.09300, and Huang et al. 2024, arXiv:2501.05441",
+    ),
+    "larsen-vae-gan": Entry(
+        "larsen_vae_gan", "LarsenVAEGAN", "hybrid",
         "A VAE whose decoder also plays against a critic that lends it its features as a measure of likeness.",
         "Larsen et al. 2016, arXiv:1512.09300",
     ),

@@ -15,11 +15,13 @@ def ramp(examples: int, length: int) -> float:
     return 1.0 if length <= 0 else min(1.0, examples / length)
 
 
-def decay(kind: Schedule, progress: float) -> float:
-    """Factor on the learning rate at this share of the budget: constant 1, or down to 0 on a line or half a cosine."""
+def decay(kind: Schedule, progress: float, span: tuple[float, float] = (0.0, 1.0)) -> float:
+    """Factor on the learning rate at this share of the budget: constant 1, or over the span of shares down to 0 on a line
+    or half a cosine."""
     if kind == "constant":
         return 1.0
-    return 1.0 - progress if kind == "linear" else 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+    done = min(1.0, max(0.0, (progress - span[0]) / (span[1] - span[0])))
+    return 1.0 - done if kind == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def budget(

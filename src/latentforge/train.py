@@ -31,7 +31,7 @@ from latentforge.game import Game, Move, compile_networks, own_parameters
 from latentforge.journal import Journal
 from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, pack, seat_with, unpack
 from latentforge.run import Run
-from latentforge.samplers import SECONDS, Sampler, sampler_for
+from latentforge.samplers import SECONDS, Sampler, build, sampler_for
 from latentforge.saving import need_finite, pick_device, save_result
 from latentforge.schedules import Schedule, budget, decay, ramp
 from latentforge.stopping import StopSignal
@@ -131,7 +131,8 @@ class Trainer:
 
     # -- one round -----------------------------------------------------------------------------------------------
     def round(self) -> None:
-        """Play one round: every move of it, then settle, averages and clock."""
+        """Play one round, in the stage that is due: every move of it, then settle, averages and clock."""
+        self.advance()
         for t in self.clocks:
             t.start_round()
         torch.manual_seed(mix(self.seed, self.clocks[0].round, self.rank, 0xD0))  # dropout, whatever draws globally
@@ -191,6 +192,7 @@ class Trainer:
         if not math.isfinite(float(norm)):
             self.bad_steps, self.bad_in_a_row[name] = self.bad_steps + 1, self.bad_in_a_row[name] + 1
             if self.bad_in_a_row[name] >= BAD_LIMIT:
+                self.journal.write(self.where())  # for the doctor's eyes
                 raise RunError(
                     f"the gradient of the {name} was not finite {BAD_LIMIT} times in a row at round "
                     f"{self.clocks[0].round}; lower --lr, set --clip 1, or use --precision fp32."
@@ -201,7 +203,7 @@ class Trainer:
         if seat.clip and norm > seat.clip:
             torch._foreach_mul_(present, float(seat.clip / norm))
         t = self.clocks[0]
-        rate = seat.lr * ramp(t.examples + self.batch_size, self.warmup) * decay(self.schedule, t.progress)
+        rate = seat.lr * ramp(t.examples + self.batch_size, self.warmup) * decay(self.schedule, t.progress, seat.span)
         for group in optimizer.param_groups:
             group["lr"] = rate
         for p, g in zip(self.parameters[name], grads, strict=True):
@@ -240,8 +242,29 @@ class Trainer:
         if self.examples or self.model.converged:
             return self.model.converged or self.clocks[0].examples >= (self.examples or 0)
         seconds = 60 * (self.minutes or 0)
-        reserve = min(SECONDS[self.average.sampler_kind], 0.1 * seconds)  # for fitting the sampler
+        fitted = self.average.sampler is not None
+        reserve = 0.0 if fitted else min(SECONDS[self.average.sampler_kind], 0.1 * seconds)  # for fitting the sampler
         return distributed.agree(self.elapsed() > seconds - reserve, self.world)
+
+    def advance(self) -> None:
+        """Begin the next stage where it is due, from the averaged weights."""
+        t, begins = self.clocks[0], self.model.begins
+        if t.stage == len(begins) or t.progress < begins[t.stage]:
+            return
+        for c in self.clocks:
+            c.stage += 1
+        torch.manual_seed(mix(self.seed, t.round, 0xE7))
+        with torch.no_grad():
+            self.average.enter(t.stage, self.data.train, self.data.validation)
+        self.take_average()
+
+    def take_average(self) -> None:
+        """Give the model its averaged weights, and the sampler fitted on them."""
+        sampler = self.average.sampler
+        self.average.sampler = self.model.sampler = None
+        self.model.load_state_dict(self.average.state_dict())
+        self.average.sampler = self.model.sampler = sampler
+        self.model.sampler_scores = self.average.sampler_scores
 
     def after_round(self) -> None:
         """Whatever is due between two rounds."""
@@ -302,11 +325,13 @@ class Trainer:
         if self.average is not self.model:
             tensors |= {f"ema/{k}": v for k, v in self.average.state_dict().items() if not k.startswith("sampler.")}
         packed, scalars = pack(self.optimizers)
-        t = self.clocks[0]
+        t, sampler = self.clocks[0], self.model.sampler
+        if sampler is not None:
+            tensors |= {f"sampler/{k}": v for k, v in sampler.state_dict().items()}
         state = {
             "round": t.round, "examples": t.examples, "progress": t.progress, "seconds": self.seconds,
             "bad_steps": self.bad_steps, "bad_in_a_row": self.bad_in_a_row, "optimizers": scalars,
-            "fingerprint": self.data.fingerprint,
+            "fingerprint": self.data.fingerprint, "stage": t.stage, "sampler": None if sampler is None else sampler.config,
         }  # fmt: skip
         saved = {k: v.contiguous().cpu() for k, v in (tensors | packed).items()}
         run = self.run
@@ -320,9 +345,14 @@ class Trainer:
             if part:
                 module.load_state_dict(part)
         unpack(self.optimizers, tensors, state["optimizers"])
+        if state["sampler"]:
+            sampler = build(state["sampler"]).to(self.device)
+            sampler.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("sampler/")})
+            self.model.sampler = self.average.sampler = sampler
         self.seconds, self.bad_steps, self.bad_in_a_row = state["seconds"], state["bad_steps"], state["bad_in_a_row"]
         for c, s in zip(self.clocks, self.streams, strict=True):
-            c.round, c.examples, s.drawn = state["round"], state["examples"], state["examples"]
+            c.round, c.examples, c.stage = state["round"], state["examples"], state["stage"]
+            s.drawn = state["examples"]
             c.progress = min(1.0, c.examples / self.examples) if self.examples else state["progress"]
         self.preview_progress = self.clocks[0].progress
 
@@ -333,9 +363,7 @@ class Trainer:
         torch.manual_seed(mix(self.seed, 0xF1))
         with torch.no_grad():
             self.average.eval().finish(self.data.train, self.data.validation)
-        sampler, self.average.sampler = self.average.sampler, None
-        self.model.load_state_dict(self.average.state_dict())
-        self.model.sampler, self.model.sampler_scores = sampler, self.average.sampler_scores
+        self.take_average()
         self.model.eval()
         if self.run and self.rank == 0:
             spent = {"training_seconds": round(self.seconds, 2), "finish_seconds": round(time.monotonic() - began, 2)}

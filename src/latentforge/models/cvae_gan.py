@@ -3,7 +3,7 @@
 After Bao et al., "CVAE-GAN: Fine-Grained Image Generation through Asymmetric Training", ICCV 2017, arXiv:1703.10155:
 encoder, decoder and critic of a VAE-GAN are all told the label.
 
-Departures: the game is that of `vae-gan` (Larsen's Algorithm 1 and its options) instead of mean feature matching, and
+Departures: the game is that of `larsen-vae-gan` (Larsen's Algorithm 1 and its options) instead of mean feature matching, and
 instead of a classifier as fourth player the critic itself judges image and label, by projection (Miyato & Koyama 2018,
 arXiv:1802.05637) or with the label as one more channel; in a share `drop` of the examples no label is told. Each class
 has its own sampler of codes.
@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from latentforge.models.vae_gan import VAEGAN
+from latentforge.models.larsen_vae_gan import LarsenVAEGAN
 from latentforge.nets.condition import condition_for
 from latentforge.registry import register
 
 
 @register("cvae-gan")
-class CVAEGAN(VAEGAN):
+class CVAEGAN(LarsenVAEGAN):
     """Encoder, decoder and critic, all told the label.
 
     Args:

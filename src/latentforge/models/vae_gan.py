@@ -1,21 +1,17 @@
-"""VAE-GAN: a VAE whose decoder also plays against a critic, and whose likeness is measured in the critic's features.
+"""VAE-GAN in two stages: a VAE learns codes, then its decoder plays against a critic on codes it will be sampled at.
 
-Larsen, Sonderby, Larochelle & Winther, "Autoencoding beyond pixels using a learned similarity metric", ICML 2016,
-arXiv:1512.09300, Algorithm 1; reference code andersbll/autoencoding_beyond_pixels (MIT). With x~ = G(z), z ~ q(z|x),
-x_p = G(z_p), z_p ~ p(z), and the critic's features D_l:
+Stage 0 is the VAE of Kingma & Welling 2014. Stage 1 begins from the averaged weights: the encoder rests, the sampler is
+fitted to its codes (Ghosh et al. 2020, arXiv:1903.12436, section 4), and in every round the critic D compares images x
+with G(z), where a share `mix` of the codes z is that of images, z ~ q(z|x), and the rest is drawn from the sampler. It
+judges pairs and is held by two gradient penalties (Huang et al. 2024, arXiv:2501.05441, equation 2, as in `r3gan`):
 
-    P = beta KL(q(z|x) || p(z))        R = 1/2 ||D_l(x) - D_l(x~)||^2        A = log D(x) + log(1 - D(x~)) + log(1 - D(x_p))
-    encoder descends P + R             decoder descends gamma R + A          critic descends -A
+    critic     softplus(D(G(z)) - D(x)) + r1/2 ||grad D(x)||^2 + r2/2 ||grad D(G(z))||^2
+    generator  softplus(D(x) - D(G(z))) - pixel log p(x|z)      the second term for z ~ q(z|x) alone
 
-`objective=sum` is article 002's L_VAE + lambda L_GAN in one move, `in-turn` its order critic, generator, VAE.
-
-Departures: the decoder descends -log D by default instead of ascending the critic's loss (`loss=minimax` is the
-published form, and other losses can take its place); a player sits out by running averages of the critic's costs
-instead of by the batch in hand (the margin, .35 as released and .5 here, lies around the costs of an even game: ln 2 for
-one kind of fakes, ln 3 and ln 3/2 for both); by default likeness is mostly that of pixels (`pixel`, Bernoulli) and a
-little that of features (`feature`; 0 and 1 are the published form), which keeps reconstructions true and the KL
-moderate; codes to sample from come from a Gaussian mixture fitted after training (`--sampler prior` for N(0, I)); no
-batch norm unless `net=larsen`.
+Departures from Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`: the losses are descended one
+after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them; likeness is that of
+pixels and not of the critic's features; codes to sample from follow the fitted density instead of the prior, in training
+as afterwards.
 """
 
 from __future__ import annotations
@@ -27,14 +23,13 @@ from torch import Tensor
 
 from latentforge import nets
 from latentforge.duel import GENERATOR, Duel
-from latentforge.game import Seat, Term, leave_out
-from latentforge.nets import published
-from latentforge.nets.condition import Condition
-from latentforge.parts.adversarial import PROBABILISTIC, generator_loss
-from latentforge.parts.gate import Gate
+from latentforge.game import Seat, Term
+from latentforge.parts.adversarial import Loss, generator_loss
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
 from latentforge.registry import register
+
+POOL = 50_000  # codes drawn from the sampler for stage 1
 
 
 @register("vae-gan")
@@ -44,158 +39,140 @@ class VAEGAN(Duel):
     Args:
         image_shape: (C, H, W) of the images
         latent_dim: size of the code
-        net: mlp (dense), conv (any size), or larsen (the released networks)
+        net: encoder and decoder: mlp (dense) or conv (any size)
+        critic_net: critic: mlp or conv
         hidden: widths of the dense networks
-        width: channels of the first convolution, doubled at every halving
-        objective: larsen (Algorithm 1), sum (L_VAE + lambda L_GAN in one move), in-turn (critic, generator, VAE)
-        fakes: what the critic is shown as fake: samples of the prior, reconstructions, or both (larsen)
+        width: channels of the first convolution of encoder and decoder, doubled at every halving
+        critic_width: the same of the critic
         beta: weight of the KL term
-        gamma: weight of likeness against the critic in the decoder's loss (larsen)
-        feature: weight of R, the likeness in the critic's features; 1 is the published form (larsen)
-        pixel: weight of the likeness in pixels (Bernoulli, nats); 0 is the published form (larsen)
-        weight: lambda, the weight of the critic's verdict beside L_VAE (sum, in-turn)
-        margin: players sit out when the critic's running cost leaves an even game's by more nats; 0 for never (larsen)
+        share: share of the budget that the VAE has for itself
+        mix: share of the codes in stage 1 that are those of images; the others are the sampler's
+        pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict
     """
 
     pixel_range = (0.0, 1.0)
     sampler_kind = "gmm"
     batch_size = 128
+    schedule = "cosine"
+    shared = {"decoder."}  # `decoder` in stage 0 and `generator` in stage 1 step it, each with its own optimiser
 
     def __init__(
         self,
         image_shape: tuple[int, int, int],
         latent_dim: int = 20,
-        net: Literal["mlp", "conv", "larsen"] = "conv",
+        net: Literal["mlp", "conv"] = "conv",
+        critic_net: Literal["mlp", "conv"] = "conv",
         hidden: tuple[int, ...] = (512,),
         width: int = 32,
-        objective: Literal["larsen", "sum", "in-turn"] = "larsen",
-        fakes: Literal["both", "prior", "reconstructions"] = "both",
+        critic_width: int = 32,
         beta: float = 1.0,
-        gamma: float = 0.1,
-        feature: float = 0.1,
-        pixel: float = 1.0,
-        weight: float = 10.0,
-        margin: float = 0.5,
-        _condition: Condition | None = None,
-        _projection: bool = False,
+        share: float = 0.33,
+        mix: float = 0.5,
+        pixel: float = 0.02,
+        *,
+        loss: Loss = "relativistic",
+        r1: float = 0.1,
+        r2: float = 0.1,
+        penalty_every: int = 8,
+        lr_vae: float = 1e-3,
+        lr_gan: float = 4e-4,
+        beta1: float = 0.0,
+        ema_gan: float = 50000,
+        unpair: bool = False,
         **rules,
     ):
-        super().__init__(**rules)
-        self.image_shape, self.latent_dim, self.kind = image_shape, latent_dim, objective
-        self.fakes, gated = fakes, self.loss in PROBABILISTIC and objective == "larsen"
-        self.beta, self.gamma, self.feature, self.pixel, self.weight = beta, gamma, feature, pixel, weight
-        self.batch_coupled = net == "larsen"
-        shown, told = self.be_told(_condition, image_shape)
-        judged = image_shape if _projection else shown
-        if net == "larsen":
-            self.encoder: Any = published.larsen_encoder(shown, 2 * latent_dim)
-            decoder, critic = published.larsen_decoder(latent_dim + told, image_shape), published.larsen_critic(judged)
-        else:
-            self.encoder = nets.encoder(net, shown, 2 * latent_dim, hidden, width, 4)
-            decoder = nets.decoder(net, latent_dim + told, image_shape, hidden, width, 4)
-            critic = nets.MLPCritic(judged, hidden) if net == "mlp" else nets.ConvCritic(judged, width)
-        self.decoder, self.critic = self.loosened(decoder), self.armed(critic, told, _projection)
-        self.gate = Gate(2 if fakes == "both" and objective == "larsen" else 1, margin if gated else 0.0)
+        super().__init__(loss=loss, r1=r1, r2=r2, penalty_every=penalty_every, **rules)
+        if not (0 <= share < 1 and 0 <= mix <= 1):
+            raise ValueError("share lies in [0, 1), so that both stages have time, and mix in [0, 1]")
+        self.image_shape, self.latent_dim = image_shape, latent_dim
+        self.beta, self.mix, self.pixel, self.begins = beta, mix, pixel, (share,)
+        self.lr_vae, self.lr_gan, self.beta1, self.ema_gan, self.unpair = lr_vae, lr_gan, beta1, ema_gan, unpair
+        self.encoder = nets.he_(nets.encoder(net, image_shape, 2 * latent_dim, hidden, width, 4))
+        self.decoder = self.loosened(nets.he_(nets.decoder(net, latent_dim, image_shape, hidden, width, 4)))
+        self.critic = self.armed(nets.critic(critic_net, image_shape, hidden, critic_width, False))
+        self.pool: Tensor | None = None
 
     def players(self):
-        told = [] if self.plane is None else [self.plane]
-        return {"encoder": [self.encoder, *told], "decoder": [self.decoder], "critic": [self.critic]}
+        return {"encoder": [self.encoder], "decoder": [self.decoder], "generator": [self.decoder], "critic": [self.critic]}
 
     def seats(self):
-        vae = Seat(lr=1e-3, betas=(0.9, 0.999))
-        return {"encoder": vae, "decoder": vae, "critic": Seat(lr=2e-4, betas=(0.5, 0.999))}
+        (begin,) = self.begins
+        vae = {"lr": self.lr_vae, "span": (0.0, begin)}
+        player = Seat(lr=self.lr_gan, betas=(self.beta1, 0.99), span=(begin, 1.0))
+        return {"encoder": Seat(**vae), "decoder": Seat(**vae, ema=self.ema_gan), "generator": player, "critic": player}
 
     def play(self, data, t):
-        in_turn, scale = self.kind == "in-turn", 1.0 if self.kind == "larsen" else self.weight
-        for _ in range(0 if "critic" in self.gate.sitting_out() else self.critic_steps - (not in_turn)):
-            batch = next(data)
-            x, y = batch.image, self.labels_of(batch, t)
+        x = next(data).image  # (B, C, H, W)
+        if t.stage == 0:
+            yield self.vae(x, t)
+            return
+        for _ in range(self.critic_steps - 1):
             with torch.no_grad():
-                fake = self.generate(t.randn(len(x), self.latent_dim), y)
-            yield {"critic": self.critic_cost((x,), (fake,), t, y)}
-        batch = batch if in_turn else next(data)
-        x, y = batch.image, self.labels_of(batch, t)  # (B, C, H, W)
-        for _ in range(self.generator_steps - (not in_turn)):
-            fake = self.generate(t.randn(len(x), self.latent_dim), y)
-            yield {"decoder": scale * self.generator_cost((x,), (fake,), t, y)}
-        yield {"larsen": self.larsen, "sum": self.sum, "in-turn": self.vae}[self.kind](x, y, t)
+                fake = self.generate(self.codes(x, t)[0])
+            yield {"critic": self.critic_cost((x,), (fake,), t)}
+            x = next(data).image
+        for _ in range(self.generator_steps - 1):
+            fake, likeness = self.drawing(x, t)
+            yield {"generator": self.generator_cost((x,), (fake,), t) + likeness}
+        yield self.duel(x, t)
 
-    def larsen(self, x, y, t):
-        """Algorithm 1: one move of three players, each with its own loss."""
-        q, logits = self.rebuild(x, y, t)
-        images = (x, torch.sigmoid(logits), self.generate(t.randn(len(x), self.latent_dim), y))
-        self.clamp()
-        (real, rebuilt, sampled), features = self.look(self.disguise(images, t), y)
-        if self.augment != "none" or self.instance_noise:  # likeness is that of the images as they are
-            features = self.look(images[:2], y)[1]
-        likeness = 0.5 * (features[0] - features[1]).float().square().flatten(1).sum(1).mean()
-        alike = self.feature * likeness + self.pixel * bernoulli_nll(logits, x).mean()
-        kinds = {"both": (rebuilt, sampled), "prior": (sampled,), "reconstructions": (rebuilt,)}
-        shown = torch.stack(kinds[self.fakes])  # (kinds of fakes, B)
-        real_cost, fake_cost = self.costs(real, shown, t)
+    def vae(self, x: Tensor, t) -> dict[str, Tensor]:
+        """Stage 0: the two halves of the VAE."""
+        q = self.encode(x)
+        nll = self.reconstruction_nll(q.sample(t.randn(len(x), self.latent_dim)), x).mean()
         kl = q.kl_per_dimension().sum(1).mean()
-        fool = generator_loss(shown, self.loss, real).sum(0).mean()
-        penalty = self.penalty((x,), (images[1 if self.fakes == "reconstructions" else 2],), t, y)
-        out = self.gate.sitting_out()
-        for name, value in {
-            "kl_nats": kl, "likeness": likeness, "critic_real": real_cost, "critic_fake": fake_cost, "fool": fool,
-            "critic_sits_out": "critic" in out, "decoder_sits_out": "decoder" in out,
-        }.items():  # fmt: skip
-            t.log(name, value)
-        real = real_cost if real_cost.dim() == 1 else real_cost.sum(0)
-        move = {
-            "encoder": self.beta * kl + alike,
-            "decoder": self.gamma * alike + fool,
-            "critic": real.mean() + fake_cost.sum(0).mean() + penalty,
-        }
-        return leave_out(move, *out)
-
-    def sum(self, x, y, t):
-        """Article 002, section 3.1: encoder and decoder descend L_VAE + lambda L_GAN, the critic ascends L_GAN."""
-        loss = self.vae(x, y, t)["encoder"]
-        fake = self.generate(t.randn(len(x), self.latent_dim), y)
-        critic = self.critic_cost((x,), (fake,), t, y)
-        loss = loss + self.weight * self.generator_cost((x,), (fake,), t, y)
-        return {"encoder": loss, "decoder": loss, "critic": critic}
-
-    def vae(self, x, y, t):
-        """Article 002, section 3.2: the critic, then the generator, then the VAE, each seeing the steps before."""
-        q, logits = self.rebuild(x, y, t)
-        loss = bernoulli_nll(logits, x).mean() + self.beta * q.kl_per_dimension().sum(1).mean()
-        t.log("loss", loss)
+        t.log("reconstruction_nats", nll)
+        t.log("kl_nats", kl)
+        loss = nll + self.beta * kl
         return {"encoder": loss, "decoder": loss}
 
-    def rebuild(self, x: Tensor, y: Tensor | None, t) -> tuple[Diagonal, Tensor]:
-        """The posterior, and the logits of a reconstruction from one sample of it."""
-        q = self.encode(x, y)
-        return q, self.decoder(self.tell(q.sample(t.randn(len(x), self.latent_dim)), y))
+    def duel(self, x: Tensor, t) -> dict[str, Tensor]:
+        """Stage 1: critic and generator in one move, each on its own loss."""
+        self.clamp()
+        fake, likeness = self.drawing(x, t)
+        (real, made), _ = self.look(self.disguise((x.roll(1, 0) if self.unpair else x, fake), t), None)
+        real_cost, fake_cost = self.costs(real, made, t)
+        fool = generator_loss(made, self.loss, real).mean()
+        for name, value in {"critic_real": real_cost, "critic_fake": fake_cost, "generator": fool}.items():
+            t.log(name, value)
+        critic = real_cost.mean() + fake_cost.mean() + self.penalty((x,), (fake,), t)
+        return {"generator": fool + likeness, "critic": critic}
 
-    def settle(self, t):
-        self.gate.note(t.seen["critic_real"], t.seen["critic_fake"])
+    def drawing(self, x: Tensor, t) -> tuple[Tensor, Tensor]:
+        """What the decoder makes of as many codes as there are images (B, C, H, W), and the cost of its unlikeness."""
+        z, own = self.codes(x, t)
+        logits = self.decoder(z)
+        return torch.sigmoid(logits), self.pixel * (own * bernoulli_nll(logits, x)).mean()
+
+    @torch.no_grad()
+    def codes(self, x: Tensor, t) -> tuple[Tensor, Tensor]:
+        """(B, Z) codes, and which of them (B,) are those of the images; the others are drawn from a pool of the sampler's."""
+        n = len(x)
+        if self.pool is None:
+            self.pool = self.draw_codes(POOL, seed=0).to(self.device)
+        own, noise = t.rand(n, 1) < self.mix, t.randn(n, self.latent_dim)
+        drawn = self.pool[(t.rand(n, 1)[:, 0] * len(self.pool)).long().clamp_(max=len(self.pool) - 1)]
+        return torch.where(own, self.encode(x).sample(noise), drawn), own[:, 0]
+
+    def enter(self, stage, data, held):
+        self.fit_sampler(data, held)
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal:
-        return Diagonal(*self.encoder(self.show(image, y)).chunk(2, 1))
+        return Diagonal(*self.encoder(image).chunk(2, 1))
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(self.decoder(self.tell(z, y)))
+        return torch.sigmoid(self.decoder(z))
 
     def reconstruction_nll(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return bernoulli_nll(self.decoder(self.tell(z, y)), x)
+        return bernoulli_nll(self.decoder(z), x)
 
     def evaluate(self, batch):
-        return elbo_measures(self, batch.image, self.labels_of(batch))
+        return elbo_measures(self, batch.image)
 
     def objective(self):
-        larsen, alone = self.kind == "larsen", self.kind == "in-turn"
-        given = "" if self.condition is None else ", y"
-        likeness = [(f"-log p(x|z{given})  (bernoulli, nats)", self.pixel if larsen else 1.0)]
-        likeness += [("||D_l(x) - D_l(x~)||^2 / 2", self.feature)] * larsen
-        kinds = {"both": ["x~", "x_p"], "prior": ["x_p"], "reconstructions": ["x~"]}[self.fakes] if larsen else ["x_p"]
-        weight = 1.0 if larsen else self.weight
-        fool = [Term("decoder", GENERATOR[self.loss].format(real="x", fake=k), weight) for k in [*kinds, "x_p"]]
-        vae = [Term("encoder", f"KL(q(z|x{given}) || N(0, I))", self.beta)]
-        vae += [Term("encoder", f, w) for f, w in likeness if w]
-        vae += [Term("decoder", f, w * (self.gamma if larsen else 1.0)) for f, w in likeness if w]
-        moves = [vae] if alone else [[*vae, *fool[:-1], *self.critic_terms("x", *kinds)]]
-        extra = [self.critic_terms("x", "x_p")] * (self.critic_steps - (not alone))
-        return extra + [fool[-1:]] * (self.generator_steps - (not alone)) + moves
+        likeness = "-log p(x|z)  (bernoulli, nats)"
+        vae = [Term("encoder", "KL(q(z|x) || N(0, I))", self.beta), Term("encoder", likeness), Term("decoder", likeness)]
+        critic = self.critic_terms("x", "G(z)")
+        fool = [Term("generator", GENERATOR[self.loss].format(real="x", fake="G(z)"))]
+        fool += [Term("generator", f"{likeness}, z ~ q(z|x)", self.pixel * self.mix)]
+        return [vae] + [critic] * (self.critic_steps - 1) + [fool] * (self.generator_steps - 1) + [fool + critic]

@@ -1,0 +1,145 @@
+"""The hybrid beside its parents and the other families, with the same wall-clock budget on two idle cores.
+
+    python benchmarks/flagship.py [TABLE ...] [--data-dir DIR] [--minutes-left M]   # finished cells are skipped
+    python benchmarks/flagship.py --table mnist-5                                   # Markdown
+
+Every cell is a command of the tool, evaluated alike on the test set in the named features, which never enter training.
+Its numbers are kept in benchmarks/results/flagship/TABLE/CELL-SEED.json, and a sheet of its samples beside them until
+benchmarks/flagship.py --sheet TABLE makes one picture of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from machine import machine
+from zoo import run_outside
+
+import latentforge as lf
+
+RESULTS = Path(__file__).parent / "results" / "flagship"
+RIVALS = {
+    "vae": "vae", "vae-gmm": "vae --sampler gmm", "dcgan": "dcgan", "wgan-gp": "wgan-gp", "r3gan": "r3gan", "aae": "aae",
+    "larsen-vae-gan": "larsen-vae-gan",
+}  # fmt: skip
+# What the recipe is made of: each row takes one ingredient away, or another in its place.
+ABLATION = {
+    "vae-gan": "vae-gan",
+}
+
+
+class Table(NamedTuple):
+    """Cells that share data, budget and features; the seeds of those that have more than one."""
+
+    data: str
+    minutes: float
+    features: str
+    cells: dict[str, str]
+    seeds: dict[str, int] = {}
+
+
+THREE = {"vae-gan": 3, "vae": 3, "dcgan": 3}
+PARENTS = {"vae-gan": "vae-gan", "vae": "vae", "vae-gmm": "vae --sampler gmm", "dcgan": "dcgan"}
+TABLES = {
+    "mnist-5": Table("mnist", 5, "digits", {"vae-gan": "vae-gan", **RIVALS}, THREE),
+    "mnist-20": Table("mnist", 20, "digits", {"vae-gan": "vae-gan"}),
+    "fashion-10": Table("fashion-mnist", 10, "labels", PARENTS),
+    "cifar10-20": Table("cifar10", 20, "labels", PARENTS),
+    "emoji-20": Table("emoji", 20, "self", PARENTS),
+    "ablation": Table("mnist", 5, "digits", ABLATION),
+}
+SHOWN = {
+    "frechet": "frechet", "kernel": "kernel", "coverage": "coverage", "density": "density",
+    "memorisation": "memorisation", "reconstruction_mse": "error",
+}  # fmt: skip
+
+
+def jobs(name: str) -> list[tuple[str, int]]:
+    """Every cell with every seed, the first seed of all first."""
+    t = TABLES[name]
+    return sorted(((c, s) for c in t.cells for s in range(t.seeds.get(c, 1))), key=lambda job: job[1])
+
+
+def file(name: str, cell: str, seed: int) -> Path:
+    return RESULTS / name / f"{cell}-{seed}.json"
+
+
+def measure(name: str, cell: str, seed: int, data_dir: str | None) -> None:
+    """Train one cell, evaluate it on the test set, keep the numbers."""
+    t = TABLES[name]
+    where = ["--data-dir", data_dir] if data_dir else []
+    with tempfile.TemporaryDirectory() as folder:
+        run = str(Path(folder) / "run")
+        source = str(Path(data_dir or "") / t.data) if t.data == "emoji" else t.data
+        command = ["train", *t.cells[cell].split(), "--data", source, "--minutes", f"{t.minutes:g}", "--seed", str(seed)]
+        began = time.monotonic()
+        run_outside([*command, "--quiet", "--out", run, *(where if t.data != "emoji" else [])])
+        seconds = time.monotonic() - began
+        run_outside(["evaluate", run, "--metrics", "own,samples,memorisation", "--features", t.features, "--repeats", "0"])
+        metrics = json.loads((Path(run) / "metrics.json").read_text())
+        model = lf.load(run)
+    result = {
+        "command": "latentforge " + " ".join([*command[:-4], *command[-4:]]), "seed": seed, "seconds": round(seconds, 1),
+        "parameters": {k: sum(p.numel() for m in ms for p in m.parameters()) for k, ms in model.players().items()},
+        "training": metrics["training"], "test": metrics["test"], "machine": machine(),
+    }  # fmt: skip
+    place = file(name, cell, seed)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(result, indent=1) + "\n")
+    print(name, cell, seed, f"{seconds:.0f} s", {k: round(v["value"], 4) for k, v in metrics["test"].items()}, flush=True)
+
+
+def kept(name: str) -> dict[str, list[dict[str, Any]]]:
+    """The finished runs of each cell, by seed."""
+    t = TABLES[name]
+    found = {c: [file(name, c, s) for s in range(t.seeds.get(c, 1))] for c in t.cells}
+    return {c: [json.loads(f.read_text()) for f in files if f.exists()] for c, files in found.items() if files[0].exists()}
+
+
+def table(name: str) -> str:
+    """Markdown: the mean over seeds with their range, the baseline and what real images score at the end."""
+    cells = kept(name)
+    if not cells:
+        return "Not measured yet: `make flagship` does."
+    first = next(iter(cells.values()))[0]["test"]
+    names = {start: next(k for k in first if k.startswith(start)) for start in SHOWN}
+    shown = [k if k == "reconstruction_mse" else k for k in names.values()]
+    lines = ["| `train …` | seeds | images seen | " + " | ".join(shown) + " |", "| --- |" + " ---: |" * (len(shown) + 2)]
+    for cell, runs in cells.items():
+        values = [[r["test"][k]["value"] for r in runs if k in r["test"]] for k in names.values()]
+        seen = statistics.mean(r["training"]["examples"] for r in runs)
+        lines.append(f"| `{TABLES[name].cells[cell]}` | {len(runs)} | {seen:,.0f} | " + " | ".join(map(spread, values)) + " |")
+    for row, key in (("trivial baseline", "baseline"), ("real images", "reference")):
+        ends = [first[k].get(key) for k in names.values()]
+        ends = [None if k == "reconstruction_mse" and key == "reference" else e for k, e in zip(names, ends, strict=True)]
+        lines.append(f"| {row} | | | " + " | ".join("" if e is None else f"{e:.4g}" for e in ends) + " |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):.4g}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.4g} to {max(values):.4g})"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tables", nargs="*", help="names of tables, or TABLE/CELL; all without any")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--table", choices=list(TABLES))
+    options = parser.parse_args()
+    if options.table:
+        print(table(options.table))
+    else:
+        for name in TABLES:
+            for cell, seed in jobs(name):
+                wanted = not options.tables or name in options.tables or f"{name}/{cell}" in options.tables
+                if wanted and not file(name, cell, seed).exists():
+                    measure(name, cell, seed, options.data_dir)

@@ -1,0 +1,170 @@
+"""Games that train in stages, and the flagship that does: when a stage begins, what it begins from, and that a run that is
+cut short in any stage goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+import latentforge as lf
+from conftest import tiny_data
+from latentforge.clock import Clock
+from latentforge.data.batch import Batch
+from latentforge.errors import InputError
+from latentforge.game import own_parameters
+from latentforge.run import Run
+from latentforge.schedules import decay
+from latentforge.train import Trainer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SHAPE, B, Z = (1, 8, 8), 6, 3
+SMALL = {"net": "mlp", "critic_net": "mlp", "hidden": (12,), "latent_dim": Z}
+
+
+def build(seed: int = 0, **options):
+    torch.manual_seed(seed)
+    return lf.create("vae-gan", image_shape=SHAPE, **{**SMALL, **options})
+
+
+def trainer(model, data=None, **options) -> Trainer:
+    return Trainer(model, data or tiny_data(SHAPE), **{"examples": 160, "batch_size": 16, "quiet": True, **options})
+
+
+def weights(model) -> dict[str, Tensor]:
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def test_a_stage_begins_at_its_share_of_the_budget_from_the_averages():
+    model = build(share=0.45)
+    t = trainer(model)
+    entered, enter = [], model.enter
+    for round_ in range(10):
+        averages = weights(t.average)
+        t.average.enter = lambda stage, *rest: (entered.append((stage, round_)), enter(stage, *rest))
+        t.advance()
+        if t.clocks[0].stage and len(entered) == 1 and entered[0][1] == round_:
+            assert all(torch.equal(v, averages[k]) for k, v in model.named_parameters())
+        t.round()
+    assert entered == [(1, 5)]  # 5 rounds of 16 are the first of which .45 of 160 is exceeded
+
+
+def test_a_share_of_zero_leaves_no_first_stage():
+    t = trainer(build(share=0.0))
+    t.round()
+    assert t.clocks[0].stage == 1
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_a_share_that_leaves_no_second_stage(share):
+    with pytest.raises((InputError, ValueError), match="share"):
+        build(share=share)
+
+
+def test_the_schedule_of_a_player_runs_over_its_span():
+    for kind, half in (("linear", 0.5), ("cosine", 0.5)):
+        assert decay(kind, 0.1, (0.2, 0.6)) == 1
+        assert decay(kind, 0.4, (0.2, 0.6)) == pytest.approx(half)
+        assert decay(kind, 0.9, (0.2, 0.6)) == 0
+    assert decay("constant", 0.9, (0.2, 0.6)) == 1
+
+
+def test_who_moves_in_which_stage():
+    model = build(share=0.5)
+    t = trainer(model, ema=0)
+    for _ in range(10):
+        before, stage = weights(model), None
+        t.round()
+        stage = t.clocks[0].stage
+        moved = {k.partition(".")[0] for k, v in model.named_parameters() if not torch.equal(v, before[k])}
+        assert moved == ({"decoder", "critic"} if stage else {"encoder", "decoder"})
+    assert stage == 1
+
+
+def test_the_sampler_is_fitted_once_and_its_codes_are_played():
+    """What stage 1 is shown as drawn codes comes from the sampler that the trained model samples from."""
+    model = build(share=0.5, mix=0.0)
+    t = trainer(model)
+    for _ in range(6):
+        t.round()
+    sampler = model.sampler
+    assert sampler is t.average.sampler is not None
+    pool = model.draw_codes(len(model.pool), seed=0)
+    assert torch.equal(pool, model.pool)
+    trained = t.fit()
+    assert trained.sampler is sampler
+
+
+@pytest.mark.parametrize("drawn", [48, 80, 112])
+@pytest.mark.parametrize("sampler", ["gmm", "prior"])
+def test_a_run_cut_short_in_any_stage_ends_alike(drawn, sampler, tmp_path):
+    options = {"sampler": sampler}
+    whole = weights(trainer(build(share=0.45), **options).fit())
+    run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
+    half = trainer(build(share=0.45), run=run, **options)
+    half.started = half.base_seconds = 0.0
+    while half.streams[0].drawn < drawn:
+        half.round()
+    half.checkpoint()
+    again = trainer(build(seed=9, share=0.45), run=run, **options)
+    again.restore(*run.load_checkpoint()[:2])
+    end = weights(again.fit())
+    assert end.keys() == whole.keys()
+    assert all(torch.equal(v, whole[k]) for k, v in end.items())
+    assert any(k.startswith("sampler.") for k in end) == (sampler == "gmm")
+
+
+# ---- the flagship's second stage, against a reference in float64 ----------------------------------------------------
+
+
+def second_stage(mix: float, **options):
+    model = build(mix=mix, r1=0.0, r2=0.0, **options)
+    model.pool = torch.randn(50, Z, generator=torch.Generator().manual_seed(2))
+    t = Clock(11)
+    t.round, t.stage = 3, 1
+    t.start_round()
+    return model.train(), t
+
+
+@pytest.mark.parametrize("mix", [0.0, 0.5, 1.0])
+def test_gradients_of_the_second_stage(mix):
+    """Relativistic pairs and the likeness of those codes that come from images, written out for one example at a time."""
+    model, t = second_stage(mix, pixel=0.3)
+    x = torch.rand(B, *SHAPE, generator=torch.Generator().manual_seed(1))
+    noise = copy.deepcopy(t)
+    own = noise.rand(B, 1)[:, 0] < mix
+    eps, pick = noise.randn(B, Z), noise.rand(B, 1)[:, 0]
+    (move,) = model.play(iter([Batch(x, None, torch.arange(B))]), t)
+    parts = own_parameters(model)
+    found = {k: torch.autograd.grad(v, parts[k], retain_graph=True) for k, v in move.items()}
+    assert set(found) == {"generator", "critic"}
+    assert own.any() == (mix > 0)
+
+    twin = copy.deepcopy(model).double()
+    generator, critic = torch.zeros(()).double(), torch.zeros(()).double()
+    for i in range(B):
+        image = x[i : i + 1].double()
+        with torch.no_grad():
+            mean, log_variance = twin.encoder(image).chunk(2, 1)
+            z = mean + (0.5 * log_variance).exp() * eps[i : i + 1].double()
+        if not own[i]:
+            z = model.pool[int(pick[i] * 50)][None].double()
+        p = torch.sigmoid(twin.decoder(z))
+        gap = twin.critic(p) - twin.critic(image)
+        critic = critic + torch.log1p(gap.exp()).squeeze() / B
+        generator = generator + torch.log1p((-gap).exp()).squeeze() / B
+        if own[i]:
+            generator = generator - 0.3 * (image * p.log() + (1 - image) * (1 - p).log()).sum() / B
+    parts = own_parameters(twin)
+    for name, loss in (("generator", generator), ("critic", critic)):
+        for got, expected in zip(found[name], torch.autograd.grad(loss, parts[name], retain_graph=True), strict=True):
+            torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_extra_critic_steps_come_first_and_move_the_critic_alone():
+    model, t = second_stage(0.5, critic_steps=3)
+    batches = iter([Batch(torch.rand(B, *SHAPE), None, torch.arange(B))] * 3)
+    assert [set(move) for move in model.play(batches, t)] == [{"critic"}, {"critic"}, {"generator", "critic"}]
