@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor clean
+.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,10 @@ digits: $(VENV)/.ready
 # healthy runs of every family and runs made sick on purpose: what does the doctor say?
 doctor: $(VENV)/.ready
 	$(BIN)/python benchmarks/doctor.py
+
+# the hybrid beside its parents and rivals; hours in all, finished cells are skipped
+flagship: $(VENV)/.ready
+	$(BIN)/python benchmarks/flagship.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

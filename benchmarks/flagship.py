@@ -1,11 +1,10 @@
 """The hybrid beside its parents and the other families, with the same wall-clock budget on two idle cores.
 
-    python benchmarks/flagship.py [TABLE ...] [--data-dir DIR] [--minutes-left M]   # finished cells are skipped
-    python benchmarks/flagship.py --table mnist-5                                   # Markdown
+    python benchmarks/flagship.py [TABLE[/CELL] ...] [--data-dir DIR]   # train what is missing; finished cells are skipped
+    python benchmarks/flagship.py --table mnist-5                      # Markdown
 
-Every cell is a command of the tool, evaluated alike on the test set in the named features, which never enter training.
-Its numbers are kept in benchmarks/results/flagship/TABLE/CELL-SEED.json, and a sheet of its samples beside them until
-benchmarks/flagship.py --sheet TABLE makes one picture of all.
+Every cell is a command of the tool, evaluated alike on the test set in the named features, which enter neither training
+nor any choice. Its numbers are kept in benchmarks/results/flagship/TABLE/CELL-SEED.json.
 """
 
 from __future__ import annotations
@@ -24,14 +23,16 @@ from zoo import run_outside
 import latentforge as lf
 
 RESULTS = Path(__file__).parent / "results" / "flagship"
-RIVALS = {
-    "vae": "vae", "vae-gmm": "vae --sampler gmm", "dcgan": "dcgan", "wgan-gp": "wgan-gp", "r3gan": "r3gan", "aae": "aae",
-    "larsen-vae-gan": "larsen-vae-gan",
-}  # fmt: skip
-# What the recipe is made of: each row takes one ingredient away, or another in its place.
+PARENTS = {"vae-gan": "vae-gan", "vae": "vae", "vae-gmm": "vae --sampler gmm", "dcgan": "dcgan"}
+RIVALS = {"larsen-vae-gan": "larsen-vae-gan", "wgan-gp": "wgan-gp", "r3gan": "r3gan", "aae": "aae", "gan": "gan"}
+TWIN = {"twin": "vae --latent-dim 16 --batch-size 64"}  # encoder, decoder and code size of the hybrid, as a plain VAE
+# what the recipe is made of: each row takes one ingredient away
 ABLATION = {
-    "vae-gan": "vae-gan",
-}
+    "no-likelihood": "vae-gan --pixel 0", "no-sampler": "vae-gan --mix 1",
+    "sampler-alone": "vae-gan --mix 0", "prior": "vae-gan --sampler prior", "no-penalty": "vae-gan --r1 0 --r2 0",
+    "nonsaturating": "vae-gan --loss nonsaturating", "no-first-stage": "vae-gan --share 0.02", "no-average": "vae-gan --ema 0",
+    "constant-rate": "vae-gan --schedule constant",
+}  # fmt: skip
 
 
 class Table(NamedTuple):
@@ -41,23 +42,19 @@ class Table(NamedTuple):
     minutes: float
     features: str
     cells: dict[str, str]
-    seeds: dict[str, int] = {}
+    seeds: dict[str, int]
 
 
 THREE = {"vae-gan": 3, "vae": 3, "dcgan": 3}
-PARENTS = {"vae-gan": "vae-gan", "vae": "vae", "vae-gmm": "vae --sampler gmm", "dcgan": "dcgan"}
 TABLES = {
-    "mnist-5": Table("mnist", 5, "digits", {"vae-gan": "vae-gan", **RIVALS}, THREE),
-    "mnist-20": Table("mnist", 20, "digits", {"vae-gan": "vae-gan"}),
-    "fashion-10": Table("fashion-mnist", 10, "labels", PARENTS),
-    "cifar10-20": Table("cifar10", 20, "labels", PARENTS),
-    "emoji-20": Table("emoji", 20, "self", PARENTS),
-    "ablation": Table("mnist", 5, "digits", ABLATION),
+    "mnist-5": Table("mnist", 5, "digits", PARENTS | TWIN | RIVALS, THREE),
+    "mnist-20": Table("mnist", 20, "digits", {"vae-gan": "vae-gan"}, {}),
+    "fashion-10": Table("fashion-mnist", 10, "labels", PARENTS, {}),
+    "cifar10-20": Table("cifar10", 20, "labels", PARENTS, {}),
+    "emoji-20": Table("emoji", 20, "self", PARENTS, {}),
+    "ablation": Table("mnist", 5, "digits", ABLATION, {}),
 }
-SHOWN = {
-    "frechet": "frechet", "kernel": "kernel", "coverage": "coverage", "density": "density",
-    "memorisation": "memorisation", "reconstruction_mse": "error",
-}  # fmt: skip
+SHOWN = ("frechet", "kernel", "coverage", "density", "memorisation", "reconstruction_mse")
 
 
 def jobs(name: str) -> list[tuple[str, int]]:
@@ -77,29 +74,47 @@ def measure(name: str, cell: str, seed: int, data_dir: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = str(Path(folder) / "run")
         source = str(Path(data_dir or "") / t.data) if t.data == "emoji" else t.data
-        command = ["train", *t.cells[cell].split(), "--data", source, "--minutes", f"{t.minutes:g}", "--seed", str(seed)]
+        command = [
+            "train",
+            *t.cells[cell].split(),
+            "--data",
+            source,
+            "--minutes",
+            f"{t.minutes:g}",
+            "--seed",
+            str(seed),
+        ]
         began = time.monotonic()
         run_outside([*command, "--quiet", "--out", run, *(where if t.data != "emoji" else [])])
         seconds = time.monotonic() - began
-        run_outside(["evaluate", run, "--metrics", "own,samples,memorisation", "--features", t.features, "--repeats", "0"])
+        run_outside(
+            ["evaluate", run, "--metrics", "own,samples,memorisation", "--features", t.features, "--repeats", "0"]
+        )
         metrics = json.loads((Path(run) / "metrics.json").read_text())
         model = lf.load(run)
     result = {
-        "command": "latentforge " + " ".join([*command[:-4], *command[-4:]]), "seed": seed, "seconds": round(seconds, 1),
+        "command": "latentforge " + " ".join(command).replace(source, t.data), "seed": seed, "seconds": round(seconds, 1),
         "parameters": {k: sum(p.numel() for m in ms for p in m.parameters()) for k, ms in model.players().items()},
         "training": metrics["training"], "test": metrics["test"], "machine": machine(),
     }  # fmt: skip
     place = file(name, cell, seed)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps(result, indent=1) + "\n")
-    print(name, cell, seed, f"{seconds:.0f} s", {k: round(v["value"], 4) for k, v in metrics["test"].items()}, flush=True)
+    print(
+        name, cell, seed, f"{seconds:.0f} s", {k: round(v["value"], 4) for k, v in metrics["test"].items()}, flush=True
+    )
 
 
 def kept(name: str) -> dict[str, list[dict[str, Any]]]:
     """The finished runs of each cell, by seed."""
     t = TABLES[name]
     found = {c: [file(name, c, s) for s in range(t.seeds.get(c, 1))] for c in t.cells}
-    return {c: [json.loads(f.read_text()) for f in files if f.exists()] for c, files in found.items() if files[0].exists()}
+    whole = {"vae-gan": [file("mnist-5", "vae-gan", 0)]} if name == "ablation" else {}
+    return {
+        c: [json.loads(f.read_text()) for f in files if f.exists()]
+        for c, files in (whole | found).items()
+        if files[0].exists()
+    }
 
 
 def table(name: str) -> str:
@@ -109,15 +124,24 @@ def table(name: str) -> str:
         return "Not measured yet: `make flagship` does."
     first = next(iter(cells.values()))[0]["test"]
     names = {start: next(k for k in first if k.startswith(start)) for start in SHOWN}
-    shown = [k if k == "reconstruction_mse" else k for k in names.values()]
-    lines = ["| `train …` | seeds | images seen | " + " | ".join(shown) + " |", "| --- |" + " ---: |" * (len(shown) + 2)]
+    shown = list(names.values())
+    lines = [
+        "| `train …` | seeds | images seen | " + " | ".join(shown) + " |",
+        "| --- |" + " ---: |" * (len(shown) + 2),
+    ]
     for cell, runs in cells.items():
         values = [[r["test"][k]["value"] for r in runs if k in r["test"]] for k in names.values()]
         seen = statistics.mean(r["training"]["examples"] for r in runs)
-        lines.append(f"| `{TABLES[name].cells[cell]}` | {len(runs)} | {seen:,.0f} | " + " | ".join(map(spread, values)) + " |")
+        lines.append(
+            f"| `{TABLES[name].cells.get(cell, cell)}` | {len(runs)} | {seen:,.0f} | "
+            + " | ".join(map(spread, values))
+            + " |"
+        )
     for row, key in (("trivial baseline", "baseline"), ("real images", "reference")):
         ends = [first[k].get(key) for k in names.values()]
-        ends = [None if k == "reconstruction_mse" and key == "reference" else e for k, e in zip(names, ends, strict=True)]
+        ends = [
+            None if k == "reconstruction_mse" and key == "reference" else e for k, e in zip(names, ends, strict=True)
+        ]
         lines.append(f"| {row} | | | " + " | ".join("" if e is None else f"{e:.4g}" for e in ends) + " |")
     return "\n".join(lines)
 

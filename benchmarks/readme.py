@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import doctor
+import flagship
 import modes
 import presets as preset_results
 import reference
@@ -72,6 +73,7 @@ def main() -> int:
         ("docs/results.md", "modes", modes.table()),
         ("docs/doctor.md", "rules", rules_table()),
         ("docs/doctor.md", "doctor", doctor.table("check")),
+        *[("docs/models/vae-gan.md", name, flagship.table(name)) for name in flagship.TABLES],
         ("docs/presets.md", "presets", preset_results.table()),
         *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS],
         *[(f"docs/models/{name}.md", "study", studies.table(study)) for study, name in studies.PAGES.items()],

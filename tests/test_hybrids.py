@@ -417,7 +417,9 @@ def test_a_batch_of_one_trains():
 def test_relativistic_pairs_of_both_kinds_of_fakes():
     """Each real image faces a reconstruction and a sample: two pairs, which cost the critic as much as they are told
     to, and as much as their mirror images cost the decoder."""
-    model = build("larsen-vae-gan", net="mlp", hidden=(12,), latent_dim=Z, loss="relativistic", fakes="both", margin=0.0)
+    model = build(
+        "larsen-vae-gan", net="mlp", hidden=(12,), latent_dim=Z, loss="relativistic", fakes="both", margin=0.0
+    )
     twin, t, x = copy.deepcopy(model).double(), clock(), images(B).double()
     (move,) = model.play(feed(images(B)), clock())
     mean, log_variance = twin.encoder(x).chunk(2, 1)

@@ -16,7 +16,7 @@ as afterwards.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -52,33 +52,30 @@ class VAEGAN(Duel):
 
     pixel_range = (0.0, 1.0)
     sampler_kind = "gmm"
-    batch_size = 128
+    batch_size = 64
     schedule = "cosine"
-    shared = {"decoder."}  # `decoder` in stage 0 and `generator` in stage 1 step it, each with its own optimiser
+    shared: ClassVar = {
+        "decoder."
+    }  # `decoder` in stage 0 and `generator` in stage 1 step it, each with its own optimiser
 
     def __init__(
         self,
         image_shape: tuple[int, int, int],
-        latent_dim: int = 20,
+        latent_dim: int = 16,
         net: Literal["mlp", "conv"] = "conv",
         critic_net: Literal["mlp", "conv"] = "conv",
         hidden: tuple[int, ...] = (512,),
         width: int = 32,
         critic_width: int = 32,
         beta: float = 1.0,
-        share: float = 0.33,
+        share: float = 0.25,
         mix: float = 0.5,
-        pixel: float = 0.02,
+        pixel: float = 0.05,
         *,
         loss: Loss = "relativistic",
-        r1: float = 0.1,
-        r2: float = 0.1,
+        r1: float = 0.02,
+        r2: float = 0.02,
         penalty_every: int = 8,
-        lr_vae: float = 1e-3,
-        lr_gan: float = 4e-4,
-        beta1: float = 0.0,
-        ema_gan: float = 50000,
-        unpair: bool = False,
         **rules,
     ):
         super().__init__(loss=loss, r1=r1, r2=r2, penalty_every=penalty_every, **rules)
@@ -86,20 +83,26 @@ class VAEGAN(Duel):
             raise ValueError("share lies in [0, 1), so that both stages have time, and mix in [0, 1]")
         self.image_shape, self.latent_dim = image_shape, latent_dim
         self.beta, self.mix, self.pixel, self.begins = beta, mix, pixel, (share,)
-        self.lr_vae, self.lr_gan, self.beta1, self.ema_gan, self.unpair = lr_vae, lr_gan, beta1, ema_gan, unpair
         self.encoder = nets.he_(nets.encoder(net, image_shape, 2 * latent_dim, hidden, width, 4))
         self.decoder = self.loosened(nets.he_(nets.decoder(net, latent_dim, image_shape, hidden, width, 4)))
         self.critic = self.armed(nets.critic(critic_net, image_shape, hidden, critic_width, False))
         self.pool: Tensor | None = None
 
     def players(self):
-        return {"encoder": [self.encoder], "decoder": [self.decoder], "generator": [self.decoder], "critic": [self.critic]}
+        return {
+            "encoder": [self.encoder],
+            "decoder": [self.decoder],
+            "generator": [self.decoder],
+            "critic": [self.critic],
+        }
 
     def seats(self):
         (begin,) = self.begins
-        vae = {"lr": self.lr_vae, "span": (0.0, begin)}
-        player = Seat(lr=self.lr_gan, betas=(self.beta1, 0.99), span=(begin, 1.0))
-        return {"encoder": Seat(**vae), "decoder": Seat(**vae, ema=self.ema_gan), "generator": player, "critic": player}
+        player = Seat(lr=4e-3, betas=(0.0, 0.99), ema=50_000, span=(begin, 1.0))
+        return {
+            "encoder": Seat(span=(0.0, begin)), "decoder": Seat(ema=50_000, span=(0.0, begin)), "generator": player,
+            "critic": player,
+        }  # fmt: skip
 
     def play(self, data, t):
         x = next(data).image  # (B, C, H, W)
@@ -130,7 +133,7 @@ class VAEGAN(Duel):
         """Stage 1: critic and generator in one move, each on its own loss."""
         self.clamp()
         fake, likeness = self.drawing(x, t)
-        (real, made), _ = self.look(self.disguise((x.roll(1, 0) if self.unpair else x, fake), t), None)
+        (real, made), _ = self.look(self.disguise((x, fake), t), None)
         real_cost, fake_cost = self.costs(real, made, t)
         fool = generator_loss(made, self.loss, real).mean()
         for name, value in {"critic_real": real_cost, "critic_fake": fake_cost, "generator": fool}.items():
@@ -171,8 +174,13 @@ class VAEGAN(Duel):
 
     def objective(self):
         likeness = "-log p(x|z)  (bernoulli, nats)"
-        vae = [Term("encoder", "KL(q(z|x) || N(0, I))", self.beta), Term("encoder", likeness), Term("decoder", likeness)]
+        vae = [
+            Term("encoder", "KL(q(z|x) || N(0, I))", self.beta),
+            Term("encoder", likeness),
+            Term("decoder", likeness),
+        ]
         critic = self.critic_terms("x", "G(z)")
         fool = [Term("generator", GENERATOR[self.loss].format(real="x", fake="G(z)"))]
         fool += [Term("generator", f"{likeness}, z ~ q(z|x)", self.pixel * self.mix)]
-        return [vae] + [critic] * (self.critic_steps - 1) + [fool] * (self.generator_steps - 1) + [fool + critic]
+        first = [vae] if self.begins[0] else []
+        return first + [critic] * (self.critic_steps - 1) + [fool] * (self.generator_steps - 1) + [fool + critic]
