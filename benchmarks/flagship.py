@@ -1,6 +1,6 @@
 """The hybrid beside its parents and the other families, with the same wall-clock budget on two idle cores.
 
-    python benchmarks/flagship.py [TABLE[/CELL] ...] [--data-dir DIR]   # train what is missing; finished cells are skipped
+    python benchmarks/flagship.py [TABLE[/CELL] ...] [--data-dir DIR] [--runs DIR]   # train what is missing; finished cells are skipped
     python benchmarks/flagship.py --table mnist-5                      # Markdown
 
 Every cell is a command of the tool, evaluated alike on the test set in the named features, which enter neither training
@@ -67,12 +67,12 @@ def file(name: str, cell: str, seed: int) -> Path:
     return RESULTS / name / f"{cell}-{seed}.json"
 
 
-def measure(name: str, cell: str, seed: int, data_dir: str | None) -> None:
-    """Train one cell, evaluate it on the test set, keep the numbers."""
+def measure(name: str, cell: str, seed: int, data_dir: str | None, runs: str | None) -> None:
+    """Train one cell, evaluate it on the test set, keep the numbers, and the run itself in the folder `runs`."""
     t = TABLES[name]
     where = ["--data-dir", data_dir] if data_dir else []
     with tempfile.TemporaryDirectory() as folder:
-        run = str(Path(folder) / "run")
+        run = str(Path(runs or folder) / f"{name}-{cell}-{seed}")
         source = str(Path(data_dir or "") / t.data) if t.data == "emoji" else t.data
         command = [
             "train",
@@ -157,6 +157,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", nargs="*", help="names of tables, or TABLE/CELL; all without any")
     parser.add_argument("--data-dir")
+    parser.add_argument("--runs", help="folder to keep the runs in")
     parser.add_argument("--table", choices=list(TABLES))
     options = parser.parse_args()
     if options.table:
@@ -166,4 +167,4 @@ if __name__ == "__main__":
             for cell, seed in jobs(name):
                 wanted = not options.tables or name in options.tables or f"{name}/{cell}" in options.tables
                 if wanted and not file(name, cell, seed).exists():
-                    measure(name, cell, seed, options.data_dir)
+                    measure(name, cell, seed, options.data_dir, options.runs)

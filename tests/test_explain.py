@@ -24,7 +24,7 @@ EXTRA = {name: {"num_classes": 10} for name in ("cvae", "cgan", "cvae-gan")}
 def section(text: str, title: str) -> list[str]:
     """The lines under a title, up to the next empty line."""
     lines = text.split("\n")
-    begin = lines.index(title) + 1
+    begin = next(i for i, line in enumerate(lines) if line.startswith(title)) + 1
     return lines[begin : (lines.index("", begin) if "" in lines[begin:] else len(lines))]
 
 

@@ -47,7 +47,9 @@ def explain(name: str, arguments: dict[str, Any]) -> str:
         model = registry.create(name, image_shape=SHAPE, **arguments)
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{name} cannot be built: {error}.") from None
-    lines = [f"{name}: {row.summary}", row.paper, "", "One round"]
+    later = ", ".join(f"{share:.0%}" for share in model.begins)
+    title = f"One round of each stage (the next begins at {later} of the budget)" if later else "One round"
+    lines = [f"{name}: {row.summary}", row.paper, "", title]
     for number, (move, times) in enumerate(((k, len([*g])) for k, g in itertools.groupby(model.objective())), 1):
         names = list(dict.fromkeys(term.player for term in move))
         together = f"{', '.join(names[:-1])} and {names[-1]} together" if len(names) > 1 else names[0]

@@ -8,10 +8,10 @@ judges pairs and is held by two gradient penalties (Huang et al. 2024, arXiv:250
     critic     softplus(D(G(z)) - D(x)) + r1/2 ||grad D(x)||^2 + r2/2 ||grad D(G(z))||^2
     generator  softplus(D(x) - D(G(z))) - pixel log p(x|z)      the second term for z ~ q(z|x) alone
 
-Departures from Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`: the losses are descended one
-after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them; likeness is that of
-pixels and not of the critic's features; codes to sample from follow the fitted density instead of the prior, in training
-as afterwards.
+Departures: those from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`. The losses are
+descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them; likeness
+is that of pixels and not of the critic's features; codes to sample from follow the fitted density instead of the prior,
+in training as afterwards.
 """
 
 from __future__ import annotations
