@@ -27,7 +27,8 @@ SHAPE = (1, 8, 8)
 MODELS = {
     "vae": {"net": "mlp", "hidden": (8,), "latent_dim": 3},
     "gan": {"hidden": (8,), "critic_hidden": (8,), "latent_dim": 3},
-    "vae-gan": {"net": "mlp", "hidden": (8,), "latent_dim": 3, "margin": 0.01},
+    "vae-gan": {"net": "mlp", "critic_net": "mlp", "hidden": (8,), "latent_dim": 3},
+    "larsen-vae-gan": {"net": "mlp", "hidden": (8,), "latent_dim": 3, "margin": 0.01},
 }
 
 

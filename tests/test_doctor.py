@@ -106,7 +106,7 @@ def test_a_healthy_stream_has_no_findings():
 @pytest.mark.parametrize(
     ("rule", "rows"),
     [
-        ("mode collapse", stream({"diversity": 0.15})),
+        ("mode collapse", stream({"diversity": 0.15, "coverage": 0.1})),
         ("mode collapse", stream({"duplicates": 0.7, "coverage": 0.1})),
         ("posterior collapse", stream({"active": 0.0, "rebuilt": 0.01})),
         ("dead decoder", stream({"active": None, "rebuilt": 0.001})),
@@ -133,8 +133,9 @@ def test_every_rule_is_tried():
 
 def test_signs_on_their_way_up_are_not_judged():
     for name, rule in (("diversity", "mode collapse"), ("rebuilt", "dead decoder")):
-        assert rule in found_in(stream({name: 0.01, "active": None}))
-        assert rule not in found_in(stream({name: lambda p: 0.01 + 0.3 * p, "active": None}))
+        low = {"active": None, "coverage": 0.1}
+        assert rule in found_in(stream(low | {name: 0.01}))
+        assert rule not in found_in(stream(low | {name: lambda p: 0.01 + 0.3 * p}))
 
 
 def test_a_young_run_is_not_judged():

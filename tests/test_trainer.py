@@ -518,7 +518,7 @@ def test_previews_at_every_tenth_are_of_fixed_codes(tmp_path):
 
 
 def test_statistics(tmp_path):
-    lf.fit("vae-gan", blobs(100, SHAPE), examples=640, batch_size=16, quiet=True, out=tmp_path / "run",
+    lf.fit("larsen-vae-gan", blobs(100, SHAPE), examples=640, batch_size=16, quiet=True, out=tmp_path / "run",
            model_options={"net": "mlp", "hidden": (4,)})  # fmt: skip
     rows = Run.open(tmp_path / "run").stats()
     train = [r for r in rows if "kl_nats" in r]

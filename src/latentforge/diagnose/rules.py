@@ -35,11 +35,11 @@ def stuck(values: list[float] | None, low: float) -> bool:
 
 def mode_collapse(h: History) -> str | None:
     diversity, duplicates, coverage = (h.sign(k, 3) for k in ("diversity", "duplicates", "coverage"))
-    if h.progress < SETTLED or diversity is None or duplicates is None or coverage is None:
+    if h.progress < SETTLED or duplicates is None or coverage is None or not stuck(coverage, 0.2):
         return None
-    if stuck(diversity, 0.25):
-        return f"samples differ {diversity[-1]:.2f} times as much as real images"
-    if min(duplicates) > 0.3 and stuck(coverage, 0.3):
+    if diversity is not None and stuck(diversity, 0.25):
+        return f"samples differ {diversity[-1]:.2f} times as much as real images, and {coverage[-1]:.0%} of those have one near"
+    if min(duplicates) > 0.3:
         return f"{duplicates[-1]:.0%} of the samples have a near twin among 256, and {coverage[-1]:.0%} of real images one near"
     return None
 
@@ -170,7 +170,7 @@ RULES = {
     "critic too strong": Rule(critic_too_strong, "the critic tells every sample, and the generator learns nothing from it",
         "add --r1 1, --spectral-norm or --instance-noise .1; lower the critic's rate: --lr critic=1e-4,generator=2e-4"),
     "critic too weak": Rule(critic_too_weak, "the critic cannot tell samples that are not like the data",
-        "raise its rate or steps: --critic-steps 2; lower penalties"),
+        "raise its rate or steps: --critic-steps 2; lower penalties", 400),
     "critic loss falls fast": Rule(critic_loss_falls, "the critic wins before the generator has begun",
         "lower the critic's rate, or add --r1 1 or --smoothing .1", 30),
     "generator loss falls fast": Rule(generator_loss_falls, "the generator has found a weakness of the critic",
