@@ -1,7 +1,7 @@
 """The hybrid beside its parents and the other families, with the same wall-clock budget on two idle cores.
 
-    python benchmarks/flagship.py [TABLE[/CELL] ...] [--data-dir DIR] [--runs DIR]   # train what is missing; finished cells are skipped
-    python benchmarks/flagship.py --table mnist-5                      # Markdown
+    python benchmarks/flagship.py [TABLE[/CELL] ...] [--data-dir DIR] [--runs DIR]   # train what is missing
+    python benchmarks/flagship.py --table mnist-5                                    # Markdown
 
 Every cell is a command of the tool, evaluated alike on the test set in the named features, which enter neither training
 nor any choice. Its numbers are kept in benchmarks/results/flagship/TABLE/CELL-SEED.json.

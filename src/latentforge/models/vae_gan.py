@@ -8,10 +8,10 @@ judges pairs and is held by two gradient penalties (Huang et al. 2024, arXiv:250
     critic     softplus(D(G(z)) - D(x)) + r1/2 ||grad D(x)||^2 + r2/2 ||grad D(G(z))||^2
     generator  softplus(D(x) - D(G(z))) - pixel log p(x|z)      the second term for z ~ q(z|x) alone
 
-Departures: those from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`. The losses are
-descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them; likeness
-is that of pixels and not of the critic's features; codes to sample from follow the fitted density instead of the prior,
-in training as afterwards.
+Departures: those from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`. The losses
+are descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them;
+likeness is that of pixels and not of the critic's features; codes to sample from follow the fitted density instead of
+the prior, in training as afterwards.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class VAEGAN(Duel):
 
     @torch.no_grad()
     def codes(self, x: Tensor, t) -> tuple[Tensor, Tensor]:
-        """(B, Z) codes, and which of them (B,) are those of the images; the others are drawn from a pool of the sampler's."""
+        """Codes (B, Z), and which of them (B,) are those of the images; the others come from a pool of the sampler's."""
         n = len(x)
         if self.pool is None:
             self.pool = self.draw_codes(POOL, seed=0).to(self.device)
