@@ -171,7 +171,7 @@ def test_dry_run_prints_the_config_and_writes_nothing(shop, here):
     config = yaml.safe_load(out)
     assert config["model"]["image_shape"] == [4, 17, 16]
     assert config["train"]["examples"] == 32
-    assert set(config["parameters"]) == {"encoder", "decoder", "critic"}
+    assert set(config["parameters"]) == {"encoder", "decoder", "generator", "critic"}
     assert not any(here.iterdir())
 
 
