@@ -99,7 +99,7 @@ def cells(part: str) -> dict[str, dict[str, Any]]:
 
 def few(source: str, data_dir: str | None) -> Path:
     """A file of so few images, of a named set, that a model learns them by heart."""
-    path = Path(tempfile.gettempdir()) / f"latentforge-few-{source}.npz"
+    path = Path(tempfile.gettempdir()) / f"latentforge-{FEW}-{source}.npz"
     if not path.exists():
         data = open_data(source, data_dir=data_dir)
         n, held = FEW, 200
@@ -120,15 +120,16 @@ def measure(name: str, cell: dict[str, Any], part: str, data_dir: str | None) ->
     where = ["--data-dir", data_dir] if data_dir and "few" not in source else []
     with tempfile.TemporaryDirectory() as folder:
         run = str(Path(folder) / "run")
-        command = ["train", *words, "--data", source, *where, *BUDGET.split(), "--seed", str(cell["seed"])]
+        command = ["train", *words, "--data", source, *BUDGET.split(), "--seed", str(cell["seed"])]
         done = subprocess.run(
-            [sys.executable, "-m", "latentforge", *command, "--quiet", "--out", run], capture_output=True, text=True,
+            [sys.executable, "-m", "latentforge", *command, *where, "--quiet", "--out", run], capture_output=True, text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},  # runs beside each other, each on its own core
         )  # fmt: skip
         opened = Run.open(run)
         rows, loss = opened.stats(), opened.config["model"].get("loss")
+    told = "latentforge " + shlex.join(command).replace(source, Path(source).name)
     result = cell | {
-        "command": "latentforge " + shlex.join(command), "exit_code": done.returncode, "loss": loss,
+        "command": told, "exit_code": done.returncode, "loss": loss,
         "rows": [{k: short(v) for k, v in r.items()} for r in rows if "finding" not in r], "machine": machine(),
     }  # fmt: skip
     place = RESULTS / part

@@ -92,10 +92,18 @@ def test_the_sampler_is_fitted_once_and_its_codes_are_played():
         t.round()
     sampler = model.sampler
     assert sampler is t.average.sampler is not None
-    pool = model.draw_codes(len(model.pool), seed=0)
-    assert torch.equal(pool, model.pool)
+    assert model.pool[0] is sampler
+    assert torch.equal(model.draw_codes(len(model.pool[1]), seed=0), model.pool[1])
     trained = t.fit()
     assert trained.sampler is sampler
+
+
+def test_a_model_that_is_trained_once_more_draws_from_its_new_sampler():
+    model = build(share=0.5)
+    old = trainer(model).fit().sampler
+    trainer(model, tiny_data(SHAPE, seed=5)).fit()
+    assert model.sampler is not old
+    assert model.pool[0] is model.sampler
 
 
 @pytest.mark.parametrize("drawn", [48, 80, 112])
@@ -122,7 +130,7 @@ def test_a_run_cut_short_in_any_stage_ends_alike(drawn, sampler, tmp_path):
 
 def second_stage(mix: float, **options):
     model = build(mix=mix, r1=0.0, r2=0.0, **options)
-    model.pool = torch.randn(50, Z, generator=torch.Generator().manual_seed(2))
+    model.pool = model.sampler, torch.randn(50, Z, generator=torch.Generator().manual_seed(2))
     t = Clock(11)
     t.round, t.stage = 3, 1
     t.start_round()
@@ -151,7 +159,7 @@ def test_gradients_of_the_second_stage(mix):
             mean, log_variance = twin.encoder(image).chunk(2, 1)
             z = mean + (0.5 * log_variance).exp() * eps[i : i + 1].double()
         if not own[i]:
-            z = model.pool[int(pick[i] * 50)][None].double()
+            z = model.pool[1][int(pick[i] * 50)][None].double()
         p = torch.sigmoid(twin.decoder(z))
         gap = twin.critic(p) - twin.critic(image)
         critic = critic + torch.log1p(gap.exp()).squeeze() / B

@@ -345,13 +345,13 @@ class Trainer:
             if part:
                 module.load_state_dict(part)
         unpack(self.optimizers, tensors, state["optimizers"])
-        if state["sampler"]:
+        if state.get("sampler"):  # older checkpoints have neither sampler nor stage
             sampler = build(state["sampler"]).to(self.device)
             sampler.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("sampler/")})
             self.model.sampler = self.average.sampler = sampler
         self.seconds, self.bad_steps, self.bad_in_a_row = state["seconds"], state["bad_steps"], state["bad_in_a_row"]
         for c, s in zip(self.clocks, self.streams, strict=True):
-            c.round, c.examples, c.stage = state["round"], state["examples"], state["stage"]
+            c.round, c.examples, c.stage = state["round"], state["examples"], state.get("stage", 0)
             s.drawn = state["examples"]
             c.progress = min(1.0, c.examples / self.examples) if self.examples else state["progress"]
         self.preview_progress = self.clocks[0].progress

@@ -35,9 +35,9 @@ def stuck(values: list[float] | None, low: float) -> bool:
 
 def mode_collapse(h: History) -> str | None:
     diversity, duplicates, coverage = (h.sign(k, 3) for k in ("diversity", "duplicates", "coverage"))
-    if h.progress < SETTLED or duplicates is None or coverage is None or not stuck(coverage, 0.2):
+    if h.progress < SETTLED or diversity is None or duplicates is None or coverage is None or not stuck(coverage, 0.2):
         return None
-    if diversity is not None and stuck(diversity, 0.25):
+    if stuck(diversity, 0.25):
         return f"samples differ {diversity[-1]:.2f} times as much as real images, and {coverage[-1]:.0%} of those have one near"
     if min(duplicates) > 0.3:
         return f"{duplicates[-1]:.0%} of the samples have a near twin among 256, and {coverage[-1]:.0%} of real images one near"

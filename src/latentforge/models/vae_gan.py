@@ -86,7 +86,7 @@ class VAEGAN(Duel):
         self.encoder = nets.he_(nets.encoder(net, image_shape, 2 * latent_dim, hidden, width, 4))
         self.decoder = self.loosened(nets.he_(nets.decoder(net, latent_dim, image_shape, hidden, width, 4)))
         self.critic = self.armed(nets.critic(critic_net, image_shape, hidden, critic_width, False))
-        self.pool: Tensor | None = None
+        self.pool: tuple[object, Tensor] | None = None  # a sampler, and codes drawn from it
 
     def players(self):
         return {
@@ -151,10 +151,11 @@ class VAEGAN(Duel):
     def codes(self, x: Tensor, t) -> tuple[Tensor, Tensor]:
         """Codes (B, Z), and which of them (B,) are those of the images; the others come from a pool of the sampler's."""
         n = len(x)
-        if self.pool is None:
-            self.pool = self.draw_codes(POOL, seed=0).to(self.device)
+        if self.pool is None or self.pool[0] is not self.sampler:
+            self.pool = self.sampler, self.draw_codes(POOL, seed=0).to(self.device)
+        pool = self.pool[1]
         own, noise = t.rand(n, 1) < self.mix, t.randn(n, self.latent_dim)
-        drawn = self.pool[(t.rand(n, 1)[:, 0] * len(self.pool)).long().clamp_(max=len(self.pool) - 1)]
+        drawn = pool[(t.rand(n, 1)[:, 0] * len(pool)).long().clamp_(max=len(pool) - 1)]
         return torch.where(own, self.encode(x).sample(noise), drawn), own[:, 0]
 
     def enter(self, stage, data, held):
