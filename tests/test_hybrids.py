@@ -11,7 +11,7 @@ from torch import Tensor
 
 import latentforge as lf
 from conftest import tiny_data
-from latentforge.averages import update_average
+from latentforge.averages import Averages
 from latentforge.game import Seat
 from latentforge.run import Run
 from latentforge.train import Trainer
@@ -81,7 +81,7 @@ def test_a_shared_encoder_is_averaged_once():
         for p in model.parameters():
             p.add_(torch.randn_like(p))
     seats = {k: Seat(ema=e) for k, e in (("autoencoder", 100.0), ("critic", 50.0), ("encoder", 10.0))}
-    update_average(average, model, seats, fresh=20, seen=100_000)
+    Averages(average, model, seats).update(fresh=20, seen=100_000)
     for name, new in model.state_dict().items():
         kept = 0.5 ** (20 / (50 if name.startswith("critic") else 100))
         expected = kept * before[name].double() + (1 - kept) * new.double()

@@ -16,7 +16,7 @@ from torch import nn
 
 import latentforge as lf
 from conftest import tiny_data
-from latentforge.averages import update_average
+from latentforge.averages import Averages
 from latentforge.clock import Clock
 from latentforge.data.stream import Stream
 from latentforge.data.synthetic import blobs
@@ -165,8 +165,9 @@ def test_an_average_with_a_long_half_life_forgets_the_start():
             p.fill_(1000.0)
         for p in model.parameters():
             p.zero_()
+    averages = Averages(average, model, seats)
     for seen in range(100, 10_001, 100):
-        update_average(average, model, seats, 100, seen)
+        averages.update(100, seen)
     assert max(float(p.detach().abs().max()) for p in average.parameters()) < 1e-6
 
 

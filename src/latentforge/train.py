@@ -22,7 +22,7 @@ from torch.autograd.graph import increment_version
 
 from latentforge import distributed
 from latentforge.allocator import keep_freed_memory
-from latentforge.averages import update_average
+from latentforge.averages import Averages
 from latentforge.clock import Clock, mix
 from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
@@ -117,6 +117,7 @@ class Trainer:
         self.average: Game = model
         if any(s.ema for s in self.seats.values()):
             self.average = copy.deepcopy(model).eval().requires_grad_(False)
+        self.averages = None if self.average is model else Averages(self.average, model, self.seats)
         if compile == "on":
             compile_networks(model)
 
@@ -135,7 +136,9 @@ class Trainer:
         self.advance()
         for t in self.clocks:
             t.start_round()
-        torch.manual_seed(mix(self.seed, self.clocks[0].round, self.rank, 0xD0))  # dropout, whatever draws globally
+        # for dropout and whatever draws globally; seeding all devices formats a stack trace for each, a millisecond's work
+        reseed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
+        reseed(mix(self.seed, self.clocks[0].round, self.rank, 0xD0))
         self.plays = [self.model.play(s, t) for s, t in zip(self.streams, self.clocks, strict=True)]
         while (gradients := self.next_move()) is not None:
             for name, grads in gradients.items():
@@ -148,8 +151,8 @@ class Trainer:
                 c.seen = seen
             self.model.settle(t)
         self.fresh = self.streams[0].drawn - t.examples  # a round may draw several batches
-        if self.average is not self.model:
-            update_average(self.average, self.model, self.seats, self.fresh, self.streams[0].drawn)
+        if self.averages:
+            self.averages.update(self.fresh, self.streams[0].drawn)
         self.journal.note(seen)
         for c, s in zip(self.clocks, self.streams, strict=True):
             c.round, c.examples = c.round + 1, s.drawn

@@ -133,7 +133,8 @@ class VAEGAN(Duel):
         """Stage 1: critic and generator in one move, each on its own loss."""
         self.clamp()
         fake, likeness = self.drawing(x, t)
-        (real, made), _ = self.look(self.disguise((x, fake), t), None)
+        seen, forged = self.disguise((x, fake), t)
+        real, made = self.verdict(seen), self.verdict(forged)  # apart: the generator's gradient passes by the first
         real_cost, fake_cost = self.costs(real, made, t)
         fool = generator_loss(made, self.loss, real).mean()
         for name, value in {"critic_real": real_cost, "critic_fake": fake_cost, "generator": fool}.items():

@@ -22,6 +22,19 @@ def halvings(height: int, width: int, kernel: int) -> list[tuple[int, int]]:
     return sizes
 
 
+def strided_last(x: Tensor) -> Tensor:
+    """Images (B, C, H, W) whose channels lie last in memory, by their strides too: those of a single channel fit both
+    orders, are taken for the other one, and then every layer's gradient meets activations laid out in another way."""
+    return x.squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2) if x.shape[1] == 1 else x
+
+
+class Flat(nn.Module):
+    """(B, C, H, W) -> (B, H W C): the order in which images lie in memory here, so that nothing is copied."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
 def _pad(kernel: int) -> int:
     return (kernel - 1) // 2
 
@@ -61,7 +74,7 @@ class ConvEncoder(nn.Module):
         self.head = nn.Linear(c * math.prod(sizes[-1]), out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x).flatten(1))
+        return self.head(self.body(strided_last(x)).permute(0, 2, 3, 1).flatten(1))
 
 
 class ConvDecoder(nn.Module):
@@ -85,7 +98,8 @@ class ConvDecoder(nn.Module):
         self.body = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.body(self.head(z).unflatten(1, self.seed))
+        c, h, w = self.seed
+        return self.body(self.head(z).unflatten(1, (h, w, c)).permute(0, 3, 1, 2))
 
 
 class ConvCritic(nn.Module):
@@ -106,11 +120,11 @@ class ConvCritic(nn.Module):
             c = out
         self.body = nn.Sequential(*layers)
         tail: list[nn.Module] = [nn.BatchNorm2d(c)] * (norm and len(outs) > 1) + [nn.LeakyReLU(0.2)]
-        self.head = nn.Sequential(*tail, nn.Flatten(), nn.Linear(c * math.prod(sizes[-1]), 1))
+        self.head = nn.Sequential(*tail, Flat(), nn.Linear(c * math.prod(sizes[-1]), 1))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(logits (B,), features (B, F, h, w))."""
-        f = self.body(x)
+        f = self.body(strided_last(x))
         return self.head(f)[:, 0], f
 
     def forward(self, x: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ class Flow(nn.Module):
         with one_thread(), torch.inference_mode(False), torch.enable_grad():
             out = cls(codes.shape[1], classes)
             mean, deviation = location_and_scale(codes)
-            covariance = estimate(((codes.double() - mean) / deviation).numpy(), 1)[2][0]
+            covariance = estimate((codes.double() - mean) / deviation, 1)[2][0]
             # principal axes part signal from noise; codes without clear correlations keep the axes they have
             axes = torch.linalg.eigh(covariance.where(covariance.abs() > 0.05, 0)).eigenvectors
             out.mean.copy_(mean)
