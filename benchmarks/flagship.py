@@ -26,7 +26,7 @@ import latentforge as lf
 RESULTS = Path(__file__).parent / "results" / "flagship"
 PARENTS = {"vae-gan": "vae-gan", "vae": "vae", "vae-gmm": "vae --sampler gmm", "dcgan": "dcgan"}
 RIVALS = {"larsen-vae-gan": "larsen-vae-gan", "wgan-gp": "wgan-gp", "r3gan": "r3gan", "aae": "aae", "gan": "gan"}
-TWIN = {"twin": "vae --latent-dim 16 --batch-size 64"}  # encoder, decoder and code size of the hybrid, as a plain VAE
+TWIN = {"twin": "vae-gan --share 1"}  # the same encoder, decoder and code size, a plain VAE to the end
 # what the recipe is made of: each row takes one ingredient away
 ABLATION = {
     "no-likelihood": "vae-gan --pixel 0", "no-sampler": "vae-gan --mix 1",

@@ -58,8 +58,8 @@ def test_a_share_of_zero_leaves_no_first_stage():
     assert t.clocks[0].stage == 1
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
-def test_a_share_that_leaves_no_second_stage(share):
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_that_is_none(share):
     with pytest.raises((InputError, ValueError), match="share"):
         build(share=share)
 
@@ -104,6 +104,16 @@ def test_a_model_that_is_trained_once_more_draws_from_its_new_sampler():
     trainer(model, tiny_data(SHAPE, seed=5)).fit()
     assert model.sampler is not old
     assert model.pool[0] is model.sampler
+
+
+def test_with_all_of_the_budget_the_first_stage_is_a_plain_vae():
+    model = build(share=1)
+    before = weights(model)
+    trained = trainer(model, sampler="gmm").fit().state_dict()
+    changed = {k.split(".")[0] for k, v in before.items() if not torch.equal(v, trained[k])}
+    assert changed == {"encoder", "decoder"}
+    assert model.sampler is not None
+    assert [[t.player for t in move] for move in model.objective()] == [["encoder", "encoder", "decoder"]]
 
 
 @pytest.mark.parametrize("drawn", [48, 80, 112])

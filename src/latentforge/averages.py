@@ -31,7 +31,7 @@ class Averages:
                 moves = [n.is_floating_point() and id(n) not in unit for n in new]
                 floats = [pair for pair, moving in zip(pairs, moves, strict=True) if moving]
                 if floats:
-                    self.moving.append((seats[name].ema or 0.0, *map(list, zip(*floats, strict=True))))
+                    self.moving.append((seats[name].ema or 0.0, [o for o, _ in floats], [n for _, n in floats]))
                 # BatchNorm's count of batches, those vectors
                 self.copied += [pair for pair, moving in zip(pairs, moves, strict=True) if not moving]
         for old_buffer, new_buffer in zip(average.buffers(), model.buffers(), strict=True):

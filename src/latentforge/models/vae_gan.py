@@ -43,9 +43,10 @@ class VAEGAN(Duel):
         critic_net: critic: mlp or conv
         hidden: widths of the dense networks
         width: channels of the first convolution of encoder and decoder, doubled at every halving
+        wide: widths of the dense layers before the decoder's convolutions
         critic_width: the same of the critic
         beta: weight of the KL term
-        share: share of the budget that the VAE has for itself
+        share: share of the budget that the VAE has for itself; 1 for a plain VAE
         mix: share of the codes in stage 1 that are those of images; the others are the sampler's
         pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict
     """
@@ -54,9 +55,7 @@ class VAEGAN(Duel):
     sampler_kind = "gmm"
     batch_size = 64
     schedule = "cosine"
-    shared: ClassVar = {
-        "decoder."
-    }  # `decoder` in stage 0 and `generator` in stage 1 step it, each with its own optimiser
+    shared: ClassVar = {"decoder."}  # stepped as `decoder` in stage 0 and as `generator` in stage 1, by two optimisers
 
     def __init__(
         self,
@@ -66,11 +65,12 @@ class VAEGAN(Duel):
         critic_net: Literal["mlp", "conv"] = "conv",
         hidden: tuple[int, ...] = (512,),
         width: int = 32,
+        wide: tuple[int, ...] = (256,),
         critic_width: int = 32,
         beta: float = 1.0,
         share: float = 0.25,
-        mix: float = 0.5,
-        pixel: float = 0.05,
+        mix: float = 0.3,
+        pixel: float = 0.02,
         *,
         loss: Loss = "relativistic",
         r1: float = 0.02,
@@ -79,29 +79,26 @@ class VAEGAN(Duel):
         **rules,
     ):
         super().__init__(loss=loss, r1=r1, r2=r2, penalty_every=penalty_every, **rules)
-        if not (0 <= share < 1 and 0 <= mix <= 1):
-            raise ValueError("share lies in [0, 1), so that both stages have time, and mix in [0, 1]")
+        if not (0 <= share <= 1 and 0 <= mix <= 1):
+            raise ValueError("share and mix are shares, in [0, 1]")
         self.image_shape, self.latent_dim = image_shape, latent_dim
-        self.beta, self.mix, self.pixel, self.begins = beta, mix, pixel, (share,)
+        self.beta, self.mix, self.pixel, self.share = beta, mix, pixel, share
+        self.begins = (share,) if share < 1 else ()
         self.encoder = nets.he_(nets.encoder(net, image_shape, 2 * latent_dim, hidden, width, 4))
-        self.decoder = self.loosened(nets.he_(nets.decoder(net, latent_dim, image_shape, hidden, width, 4)))
+        self.decoder = self.loosened(nets.he_(nets.decoder(net, latent_dim, image_shape, hidden, width, 4, wide)))
         self.critic = self.armed(nets.critic(critic_net, image_shape, hidden, critic_width, False))
         self.pool: tuple[object, Tensor] | None = None  # a sampler, and codes drawn from it
 
     def players(self):
         return {
-            "encoder": [self.encoder],
-            "decoder": [self.decoder],
-            "generator": [self.decoder],
-            "critic": [self.critic],
-        }
+            "encoder": [self.encoder], "decoder": [self.decoder], "generator": [self.decoder], "critic": [self.critic],
+        }  # fmt: skip
 
     def seats(self):
-        (begin,) = self.begins
-        player = Seat(lr=4e-3, betas=(0.0, 0.99), ema=50_000, span=(begin, 1.0))
+        player = Seat(lr=4e-3, betas=(0.0, 0.99), ema=50_000, span=(self.share, 1.0))
         return {
-            "encoder": Seat(span=(0.0, begin)), "decoder": Seat(ema=50_000, span=(0.0, begin)), "generator": player,
-            "critic": player,
+            "encoder": Seat(span=(0.0, self.share)), "decoder": Seat(ema=50_000, span=(0.0, self.share)),
+            "generator": player, "critic": player,
         }  # fmt: skip
 
     def play(self, data, t):
@@ -176,13 +173,10 @@ class VAEGAN(Duel):
 
     def objective(self):
         likeness = "-log p(x|z)  (bernoulli, nats)"
-        vae = [
-            Term("encoder", "KL(q(z|x) || N(0, I))", self.beta),
-            Term("encoder", likeness),
-            Term("decoder", likeness),
-        ]
+        vae = [Term("encoder", "KL(q(z|x) || N(0, I))", self.beta)]
+        vae += [Term(player, likeness) for player in ("encoder", "decoder")]
         critic = self.critic_terms("x", "G(z)")
         fool = [Term("generator", GENERATOR[self.loss].format(real="x", fake="G(z)"))]
         fool += [Term("generator", f"{likeness}, z ~ q(z|x)", self.pixel * self.mix)]
-        first = [vae] if self.begins[0] else []
-        return first + [critic] * (self.critic_steps - 1) + [fool] * (self.generator_steps - 1) + [fool + critic]
+        second = [critic] * (self.critic_steps - 1) + [fool] * (self.generator_steps - 1) + [fool + critic]
+        return [vae] * bool(self.share) + second * bool(self.begins)

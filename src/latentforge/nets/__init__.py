@@ -24,12 +24,15 @@ def encoder(net: str, image_shape, out_dim: int, hidden: tuple[int, ...], width:
     return MLPEncoder(image_shape, out_dim, hidden)
 
 
-def decoder(net: str, in_dim: int, image_shape, hidden: tuple[int, ...], width: int, kernel: int) -> nn.Module:
-    """(B, in_dim) -> (B, C, H, W), no activation at the end; `hidden` is given in the encoder's order."""
+def decoder(
+    net: str, in_dim: int, image_shape, hidden: tuple[int, ...], width: int, kernel: int, wide: tuple[int, ...] = ()
+) -> nn.Module:
+    """(B, in_dim) -> (B, C, H, W), no activation at the end; `hidden` is given in the encoder's order, and `wide` are the
+    hidden dense layers before convolutions."""
     if net == "article-004":
         return published.article_004_decoder(in_dim, image_shape)
     if net == "conv":
-        return ConvDecoder(in_dim, image_shape, width, kernel)
+        return ConvDecoder(in_dim, image_shape, width, kernel, wide=wide)
     return MLPDecoder(in_dim, image_shape, hidden[::-1])
 
 

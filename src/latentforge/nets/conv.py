@@ -10,6 +10,8 @@ import math
 
 from torch import Tensor, nn
 
+from latentforge.nets.mlp import dense
+
 
 def halvings(height: int, width: int, kernel: int) -> list[tuple[int, int]]:
     """Sizes from the image down: [(H, W), ..., smallest]."""
@@ -78,15 +80,18 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """(B, in_dim) -> (B, C, H, W): one linear layer, then transposed convolutions; no activation at the end."""
+    """(B, in_dim) -> (B, C, H, W): linear layers, hidden ones of the widths `wide`, then transposed convolutions; no
+    activation at the end."""
 
-    def __init__(self, in_dim: int, image_shape, width: int, kernel: int = 4, norm: bool = False):
+    def __init__(
+        self, in_dim: int, image_shape, width: int, kernel: int = 4, norm: bool = False, wide: tuple[int, ...] = ()
+    ):
         super().__init__()
         c, h, w = image_shape
         sizes = halvings(h, w, kernel)
         outs = channels(width, len(sizes) - 1)
         self.seed = (outs[-1], *sizes[-1])
-        self.head = nn.Linear(in_dim, math.prod(self.seed))
+        self.head = dense((in_dim, *wide, math.prod(self.seed)), nn.ReLU())
         layers: list[nn.Module] = [nn.BatchNorm2d(outs[-1])] * norm + [nn.ReLU(inplace=True)]
         for i in range(len(sizes) - 1, 0, -1):
             out = outs[i - 2] if i > 1 else c

@@ -7,8 +7,8 @@ linear in them, and so are the sums that the next components are made of."""
 
 from __future__ import annotations
 
-import warnings
 import math
+import warnings
 from typing import Any
 
 import torch
