@@ -32,7 +32,7 @@ ABLATION = {
     "no-likelihood": "vae-gan --pixel 0", "no-sampler": "vae-gan --mix 1",
     "sampler-alone": "vae-gan --mix 0", "prior": "vae-gan --sampler prior", "no-penalty": "vae-gan --r1 0 --r2 0",
     "nonsaturating": "vae-gan --loss nonsaturating", "no-first-stage": "vae-gan --share 0.02", "no-average": "vae-gan --ema 0",
-    "constant-rate": "vae-gan --schedule constant",
+    "constant-rate": "vae-gan --schedule constant", "narrow": "vae-gan --wide ,",
 }  # fmt: skip
 
 
@@ -110,13 +110,14 @@ def kept(name: str) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def table(name: str) -> str:
-    """Markdown: the mean over seeds with their range, the baseline and what real images score at the end."""
-    cells = kept(name)
+def table(name: str, only: tuple[str, ...] = (), measures: tuple[str, ...] = SHOWN) -> str:
+    """Markdown: the mean over seeds with their range, the baseline and what real images score at the end; of all cells or
+    `only` some."""
+    cells = {cell: runs for cell, runs in kept(name).items() if not only or cell in only}
     if not cells:
         return "Not measured yet: `make flagship` does."
     first = next(iter(cells.values()))[0]["test"]
-    names = {start: next(k for k in first if k.startswith(start)) for start in SHOWN}
+    names = {start: next(k for k in first if k.startswith(start)) for start in measures}
     shown = list(names.values())
     lines = [
         "| `train …` | seeds | images seen | " + " | ".join(shown) + " |",

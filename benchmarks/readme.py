@@ -38,6 +38,9 @@ def rules_table() -> str:
     return "\n".join(lines + [f"| {name} | {rule.what} | {rule.remedy} |" for name, rule in RULES.items()])
 
 
+FIRST_SCREEN = ("frechet", "coverage", "reconstruction_mse")
+
+
 def compared(measures: tuple[str, ...] = ("frechet", "kernel", "precision", "recall", "density", "coverage", "score",
                                           "rarest-class", "memorisation", "reconstruction_mse")) -> str:  # fmt: skip
     """The table of docs/results/mnist.json, what `latentforge compare` wrote: values with their intervals."""
@@ -66,6 +69,7 @@ def fill(path: Path, name: str, content: str) -> str:
 def main() -> int:
     stale = []
     blocks = [
+        ("README.md", "flagship", flagship.table("mnist-5", tuple(flagship.PARENTS), FIRST_SCREEN)),
         ("README.md", "models", models_table()),
         ("docs/results.md", "reference", reference.table()),
         ("docs/results.md", "zoo", zoo.table()),
