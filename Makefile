@@ -15,7 +15,7 @@ demo: $(VENV)/.ready
 	@echo "open the report in a browser; more: $(BIN)/latentforge --help"
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -q --durations=10
+	$(BIN)/python -m pytest -q --durations=10 -n auto --dist loadfile
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check src tests benchmarks

@@ -1,6 +1,9 @@
-"""Shared by all tests: two threads, so that results do not depend on the machine's size, and tiny data."""
+"""Shared by all tests: tiny data, and one thread in every process, so that results do not depend on the machine's size and
+tests that run beside each other do not wait for each other."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 import torch
@@ -9,7 +12,8 @@ from latentforge.data import Dataset, Images
 from latentforge.data.synthetic import blobs
 from latentforge.report import page
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests start
 
 
 def tiny_data(shape=(1, 28, 28), n: int = 80, seed: int = 0) -> Dataset:
@@ -43,12 +47,3 @@ def quick_pages():
 @pytest.fixture
 def data() -> Dataset:
     return tiny_data()
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """Two threads gain nothing on runs as small as these, and wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -25,11 +25,8 @@ def write_pictures(folder: Path, n: int = 12) -> None:
         Image.fromarray(image[0]).save(folder / f"{i:02d}.png")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module")
-def workshop(one_thread, tmp_path_factory) -> Path:
+def workshop(tmp_path_factory) -> Path:
     """A folder with pictures, a finished VAE, a finished GAN and an exported VAE."""
     folder = tmp_path_factory.mktemp("workshop")
     write_pictures(folder / "pics")

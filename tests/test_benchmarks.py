@@ -13,8 +13,6 @@ import zoo
 
 from latentforge.registry import MODELS
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("cell", list(zoo.CELLS))
 def test_a_cell_of_the_zoo(cell, tmp_path):

@@ -94,11 +94,8 @@ def done(*arguments: object) -> str:
     return out
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module")
-def shop(one_thread, tmp_path_factory) -> Path:
+def shop(tmp_path_factory) -> Path:
     """One trained run per model, each on another kind of images."""
     folder = tmp_path_factory.mktemp("shop")
     for name in FLAGS:

@@ -18,7 +18,6 @@ from latentforge.report.comparison import leaders
 from latentforge.run import Run
 from latentforge.tasks.compare import Entry, across
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 FLAGS = ["--examples", "256", "--features", "pca50", "--repeats", "2", "--quiet"]
 SMALL = "--net mlp --hidden 8 --latent-dim 3"
 

@@ -23,7 +23,6 @@ from playing import assert_same, build, clock, d, feed, gradients, images, step,
 from test_contract import VARIANTS
 from test_contract import build as build_variant
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CONDITIONAL = ["cvae", "cgan", "cvae-gan"]
 B, Z = 6, 3
 SMALL = {"net": "mlp", "hidden": (8,), "latent_dim": Z}
@@ -402,7 +401,7 @@ def train(name: str, data: Dataset, out=None, **options) -> lf.Game:
 
 
 @pytest.fixture(scope="module")
-def trained(one_thread) -> dict[str, lf.Game]:
+def trained() -> dict[str, lf.Game]:
     return {name: train(name, unbalanced(), drop=0.1) for name in CONDITIONAL}
 
 
@@ -545,7 +544,7 @@ def test_a_model_made_for_other_labels_is_refused(made_for, data):
 
 # -- the command -----------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
-def runs(one_thread, tmp_path_factory):
+def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     train("cvae", unbalanced(), out=folder / "classes")
     train("cvae", described(2), out=folder / "two")

@@ -14,8 +14,6 @@ from latentforge.data.modes import grid, is_points, ring
 from latentforge.data.synthetic import mixture, shapes
 from latentforge.metrics.shapes import MEASURED, measure_shapes
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_centres():
     circle, square = ring(), grid()

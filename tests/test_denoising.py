@@ -13,7 +13,6 @@ import latentforge as lf
 from latentforge.parts.corrupt import corrupt
 from playing import assert_same, build, clock, feed, gradients, images, taken
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 B, Z = 6, 3
 DENSE = {"net": "mlp", "hidden": (10,), "latent_dim": Z}
 KINDS = ["gaussian", "masking", "salt-and-pepper"]

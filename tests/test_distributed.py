@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 
 import latentforge as lf
@@ -30,9 +29,6 @@ MODELS = {
     "vae-gan": {"net": "mlp", "critic_net": "mlp", "hidden": (8,), "latent_dim": 3},
     "larsen-vae-gan": {"net": "mlp", "hidden": (8,), "latent_dim": 3, "margin": 0.01},
 }
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # children are forked from a server that has imported torch

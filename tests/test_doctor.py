@@ -20,9 +20,6 @@ from latentforge.errors import InputError, RunError
 from latentforge.registry import MODELS
 from latentforge.run import Run
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 # ---- signs -------------------------------------------------------------------------------------------------------------
 
 

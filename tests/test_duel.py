@@ -17,7 +17,6 @@ from latentforge.parts.minibatch import MinibatchDiscrimination
 from latentforge.train import Trainer
 from playing import CRITIC, build, clock, d, feed, images
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"hidden": (8,), "critic_hidden": (10, 7), "latent_dim": 3}
 
 

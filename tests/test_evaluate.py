@@ -26,8 +26,6 @@ from latentforge.tasks.evaluate import METRICS, QUICK
 from latentforge.train import Trainer
 from test_metrics import drawn, modes_slowly
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def by_scipy(x: np.ndarray, y: np.ndarray) -> float:
     """The Frechet distance as printed, with scipy's matrix square root."""
@@ -36,7 +34,7 @@ def by_scipy(x: np.ndarray, y: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
-def trained(one_thread):
+def trained():
     data = tiny_data((1, 8, 8), n=200)
     torch.manual_seed(0)
     model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=3, net="mlp", hidden=(8,))

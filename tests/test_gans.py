@@ -27,7 +27,6 @@ from playing import (
     taken,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 B, Z = 6, 3
 DENSE = {"hidden": (8,), "critic_hidden": (10, 7), "latent_dim": Z}
 MLP = DENSE | {"net": "mlp"}

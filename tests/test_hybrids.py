@@ -17,7 +17,6 @@ from latentforge.run import Run
 from latentforge.train import Trainer
 from playing import CRITIC, GENERATOR, assert_same, build, clock, d, feed, gradients, images, step, taken
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 B, Z = 6, 3
 GAN, VAE = 0, 1  # phases
 DENSE = {"net": "mlp", "hidden": (8,), "critic_hidden": (10, 7), "latent_dim": Z}

@@ -14,7 +14,6 @@ import latentforge as lf
 from latentforge.parts.likelihood import importance_bound
 from playing import assert_same, build, clock, feed, gradients, images, taken
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 B, Z, K = 6, 3, 4
 DENSE = {"net": "mlp", "hidden": (10,), "latent_dim": Z}
 VARIANTS = {

@@ -25,8 +25,6 @@ from latentforge.metrics.stacked import stacked_modes
 from latentforge.metrics.subject import gaussian_images, short
 from latentforge.parts.gaussian import Diagonal, Full
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))

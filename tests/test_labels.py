@@ -14,7 +14,6 @@ from latentforge.errors import InputError
 from latentforge.run import Run
 from latentforge.train import Trainer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"net": "mlp", "hidden": (8,), "latent_dim": 2}
 
 

@@ -10,7 +10,6 @@ import torch
 from latentforge.parts.adversarial import Loss, critic_loss, encoder_loss, generator_loss
 from playing import d
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 KINDS = list(get_args(Loss))
 APART = [k for k in KINDS if k != "relativistic"]  # what is said of real and of generated images is separate
 R = torch.linspace(-7, 7, 57)

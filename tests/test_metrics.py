@@ -22,9 +22,6 @@ from latentforge.metrics.distance import frechet_distance, kernel_distance
 from latentforge.metrics.modes import mode_coverage
 from latentforge.metrics.pca import PCA
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 # ---- Frechet distance ------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from latentforge.parts.penalties import squared_gradient, unit_gradient
 from playing import assert_same, build, clock, gradients, images, slope_norms
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPES = [(3, 1, 1, 1), (4, 3, 5, 7), (2, 2, 8, 3)]
 G = torch.Generator().manual_seed(5)
 

@@ -17,7 +17,6 @@ from latentforge.report.page import write_report
 from latentforge.report.points import draw_labelled, draw_pairs, draw_samples
 from latentforge.run import Run
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = {"examples": 320, "batch_size": 32, "quiet": True, "device": "cpu"}
 
 

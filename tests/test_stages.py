@@ -4,6 +4,7 @@ cut short in any stage goes on as if nothing had happened."""
 from __future__ import annotations
 
 import copy
+from typing import get_args
 
 import pytest
 import torch
@@ -15,11 +16,10 @@ from latentforge.clock import Clock
 from latentforge.data.batch import Batch
 from latentforge.errors import InputError
 from latentforge.game import own_parameters
+from latentforge.parts.adversarial import Loss, generator_loss
 from latentforge.run import Run
 from latentforge.schedules import decay
-from latentforge.train import Trainer
-
-pytestmark = pytest.mark.usefixtures("one_thread")
+from latentforge.train import Trainer, gradients_of
 
 SHAPE, B, Z = (1, 8, 8), 6, 3
 SMALL = {"net": "mlp", "critic_net": "mlp", "hidden": (12,), "latent_dim": Z}
@@ -153,13 +153,13 @@ def test_gradients_of_the_second_stage(mix):
     model, t = second_stage(mix, pixel=0.3)
     x = torch.rand(B, *SHAPE, generator=torch.Generator().manual_seed(1))
     noise = copy.deepcopy(t)
-    own = noise.rand(B, 1)[:, 0] < mix
-    eps, pick = noise.randn(B, Z), noise.rand(B, 1)[:, 0]
+    own = [int(mix * (i + 1)) > int(mix * i) for i in range(B)]
+    pick, eps = noise.rand(B, 1)[:, 0], noise.randn(B, Z)
     (move,) = model.play(iter([Batch(x, None, torch.arange(B))]), t)
     parts = own_parameters(model)
     found = {k: torch.autograd.grad(v, parts[k], retain_graph=True) for k, v in move.items()}
     assert set(found) == {"generator", "critic"}
-    assert own.any() == (mix > 0)
+    assert sum(own) == mix * B
 
     twin = copy.deepcopy(model).double()
     generator, critic = torch.zeros(()).double(), torch.zeros(()).double()
@@ -180,6 +180,28 @@ def test_gradients_of_the_second_stage(mix):
     for name, loss in (("generator", generator), ("critic", critic)):
         for got, expected in zip(found[name], torch.autograd.grad(loss, parts[name], retain_graph=True), strict=True):
             torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", get_args(Loss))
+@pytest.mark.parametrize("options", [{}, {"label_noise": 0.3}, {"minibatch": 2}], ids=str)
+def test_one_pass_back_gives_each_player_its_own_gradient(loss, options):
+    """Whether or not both players share it: the gradients are those of each one's loss, written out apart."""
+    model, t = second_stage(0.5, pixel=0.3, loss=loss, **options)
+    x = torch.rand(B, *SHAPE, generator=torch.Generator().manual_seed(1))
+    again = copy.deepcopy(t)
+    (move,) = model.play(iter([Batch(x, None, torch.arange(B))]), t)
+    parts = own_parameters(model)
+    found = gradients_of(move, parts, 1.0)
+    assert (move["generator"] is move["critic"]) == (not options and loss not in ("hinge", "least-squares"))
+
+    z, own = model.codes(x, again)
+    fake = torch.sigmoid(model.decoder(z))
+    costs = model.costs(model.critic(x), model.critic(fake.detach()), again)
+    fool = generator_loss(model.critic(fake), loss, model.critic(x).detach()).mean()
+    likeness = -0.3 * (x * fake.log() + (1 - x) * (1 - fake).log())[own].sum() / B
+    for player, expected in (("critic", costs[0].mean() + costs[1].mean()), ("generator", fool + likeness)):
+        for got, p in zip(found[player], torch.autograd.grad(expected, parts[player]), strict=True):
+            torch.testing.assert_close(got, p, rtol=1e-4, atol=1e-6)
 
 
 def test_extra_critic_steps_come_first_and_move_the_critic_alone():

@@ -29,9 +29,6 @@ from latentforge.train import BAD_LIMIT, Trainer
 SHAPE = (1, 8, 8)
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 class Tiny(Game):
     """A linear autoencoder of two players with one loss."""
 

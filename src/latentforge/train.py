@@ -14,6 +14,7 @@ import math
 import time
 from contextlib import nullcontext
 from importlib import import_module
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -172,11 +173,7 @@ class Trainer:
                 raise RunError(f"{self.model.name}: the parts of one batch made different moves.")
             if move is None:
                 continue
-            last, share = len(move) - 1, 1 / len(self.plays)
-            grads: dict[str, list[Tensor | None]] = {}
-            for i, (name, loss) in enumerate(move.items()):
-                own = torch.autograd.grad(loss * share, self.parameters[name], retain_graph=i < last, allow_unused=True)
-                grads[name] = list(own)
+            grads = gradients_of(move, self.parameters, 1 / len(self.plays))
             total = grads if total is None else {k: add(total[k], grads[k]) for k in grads}
         if self.world > 1:
             total = distributed.average_gradients(total, self.parameters, self.world)
@@ -375,6 +372,21 @@ class Trainer:
             save_result(self.run, self.model, numbers)
         self.journal.close()
         return self.model
+
+
+def gradients_of(move: Move, parameters: dict[str, list], share: float) -> dict[str, list[Tensor | None]]:
+    """Each player's gradient of `share` times its own loss over its own parameters. Players that are given one and the
+    same tensor are served by one pass back."""
+    together: dict[int, list[str]] = {}
+    for name, loss in move.items():
+        together.setdefault(id(loss), []).append(name)
+    out: dict[str, list[Tensor | None]] = {}
+    for i, names in enumerate(together.values(), 1):
+        asked = [p for name in names for p in parameters[name]]
+        loss, more = move[names[0]] * share, i < len(together)
+        found = iter(torch.autograd.grad(loss, asked, retain_graph=more, allow_unused=True))
+        out |= {name: list(islice(found, len(parameters[name]))) for name in names}
+    return out
 
 
 def add(a: list[Tensor | None], b: list[Tensor | None]) -> list[Tensor | None]:

@@ -24,7 +24,7 @@ from torch import Tensor
 from latentforge import nets
 from latentforge.duel import GENERATOR, Duel
 from latentforge.game import Seat, Term
-from latentforge.parts.adversarial import Loss, generator_loss
+from latentforge.parts.adversarial import Loss, generator_loss, turning
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
 from latentforge.registry import register
@@ -131,30 +131,39 @@ class VAEGAN(Duel):
         self.clamp()
         fake, likeness = self.drawing(x, t)
         seen, forged = self.disguise((x, fake), t)
-        real, made = self.verdict(seen), self.verdict(forged)  # apart: the generator's gradient passes by the first
+        forged = forged.view_as(forged)
+        real, made = self.verdict(seen), self.verdict(forged)
         real_cost, fake_cost = self.costs(real, made, t)
         fool = generator_loss(made, self.loss, real).mean()
         for name, value in {"critic_real": real_cost, "critic_fake": fake_cost, "generator": fool}.items():
             t.log(name, value)
         critic = real_cost.mean() + fake_cost.mean() + self.penalty((x,), (fake,), t)
-        return {"generator": fool + likeness, "critic": critic}
+        turn = turning(real, made, self.loss)
+        if turn is None or self.label_noise or self.minibatch:  # costs of another form, or of several examples at once
+            return {"generator": fool + likeness, "critic": critic}
+        forged.register_hook(lambda gradient: gradient * turn.view(-1, 1, 1, 1))
+        return dict.fromkeys(("generator", "critic"), critic + likeness)
 
     def drawing(self, x: Tensor, t) -> tuple[Tensor, Tensor]:
         """What the decoder makes of as many codes as there are images (B, C, H, W), and the cost of its unlikeness."""
         z, own = self.codes(x, t)
         logits = self.decoder(z)
-        return torch.sigmoid(logits), self.pixel * (own * bernoulli_nll(logits, x)).mean()
+        return torch.sigmoid(logits), self.pixel * bernoulli_nll(logits[own], x[own]).sum() / len(x)
 
     @torch.no_grad()
-    def codes(self, x: Tensor, t) -> tuple[Tensor, Tensor]:
-        """Codes (B, Z), and which of them (B,) are those of the images; the others come from a pool of the sampler's."""
+    def codes(self, x: Tensor, t) -> tuple[Tensor, list[int]]:
+        """Codes (B, Z), and which of them are those of the images, spread evenly; the others come from a pool of the
+        sampler's."""
         n = len(x)
         if self.pool is None or self.pool[0] is not self.sampler:
             self.pool = self.sampler, self.draw_codes(POOL, seed=0).to(self.device)
         pool = self.pool[1]
-        own, noise = t.rand(n, 1) < self.mix, t.randn(n, self.latent_dim)
-        drawn = pool[(t.rand(n, 1)[:, 0] * len(pool)).long().clamp_(max=len(pool) - 1)]
-        return torch.where(own, self.encode(x).sample(noise), drawn), own[:, 0]
+        z = pool[(t.rand(n, 1)[:, 0] * len(pool)).long().clamp_(max=len(pool) - 1)]
+        first, noise = t.part * n, t.randn(n, self.latent_dim)
+        own = [i for i in range(n) if int((first + i + 1) * self.mix) > int((first + i) * self.mix)]
+        if own:
+            z[own] = self.encode(x[own]).sample(noise[own])
+        return z, own
 
     def enter(self, stage, data, held):
         self.fit_sampler(data, held)

@@ -53,6 +53,18 @@ def generator_loss(fake: Tensor, kind: Loss = "nonsaturating", real: Tensor | No
     return F.softplus(real.float() - fake)
 
 
+def turning(real: Tensor, fake: Tensor, kind: Loss) -> Tensor | None:
+    """The generator's gradient at each generated example over the critic's, from the logits: what turns the one into the
+    other on the way back, so that one pass through the critic serves both players (gradient reversal, Ganin & Lempitsky
+    2015, arXiv:1409.7495). None for losses under which the critic's may be 0 where the generator's is not."""
+    real, fake = real.detach().float(), fake.detach().float()
+    if kind == "relativistic":
+        return -(real - fake).exp()
+    if kind == "nonsaturating":
+        return -(-fake).exp()
+    return -torch.ones_like(fake) if kind in ("minimax", "wasserstein") else None
+
+
 def encoder_loss(real: Tensor, kind: Loss = "nonsaturating") -> Tensor:
     """What the maker of the *real* pairs descends where they can be made to look fake (BiGAN's encoder): the generator's
     loss with the roles exchanged. Zero under the relativistic loss, whose generator loss pairs both already."""

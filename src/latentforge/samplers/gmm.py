@@ -19,7 +19,7 @@ from latentforge.samplers.common import location_and_scale, one_thread
 
 FLOOR = 1e-5  # added to the variances, in units of each dimension's variance
 ROUNDS = 20  # of EM; fewer where one gains less than GAIN nats
-GAIN = 2e-3
+GAIN = 4e-3
 MEMORY = 2**23  # numbers: monomials at a time
 WORK = 2**24  # numbers: monomials of all codes, beyond 20,000 codes
 
