@@ -141,7 +141,7 @@ class VAEGAN(Duel):
         turn = turning(real, made, self.loss)
         if turn is None or self.label_noise or self.minibatch:  # costs of another form, or of several examples at once
             return {"generator": fool + likeness, "critic": critic}
-        forged.register_hook(lambda gradient: gradient * turn.view(-1, 1, 1, 1))
+        forged.register_hook(lambda gradient: gradient * turn.to(gradient.dtype).view(-1, 1, 1, 1))
         return dict.fromkeys(("generator", "critic"), critic + likeness)
 
     def drawing(self, x: Tensor, t) -> tuple[Tensor, Tensor]:
