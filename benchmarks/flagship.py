@@ -102,7 +102,8 @@ def kept(name: str) -> dict[str, list[dict[str, Any]]]:
     """The finished runs of each cell, by seed."""
     t = TABLES[name]
     found = {c: [file(name, c, s) for s in range(t.seeds.get(c, 1))] for c in t.cells}
-    whole = {"vae-gan": [file("mnist-5", "vae-gan", 0)]} if name == "ablation" else {}
+    begun = any(f.exists() for files in found.values() for f in files)
+    whole = {"vae-gan": [file("mnist-5", "vae-gan", 0)]} if name == "ablation" and begun else {}
     return {
         c: [json.loads(f.read_text()) for f in files if f.exists()]
         for c, files in (whole | found).items()

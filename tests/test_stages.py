@@ -16,10 +16,11 @@ from latentforge.clock import Clock
 from latentforge.data.batch import Batch
 from latentforge.errors import InputError
 from latentforge.game import own_parameters
+from latentforge.gradients import gradients_of
 from latentforge.parts.adversarial import Loss, generator_loss
 from latentforge.run import Run
 from latentforge.schedules import decay
-from latentforge.train import Trainer, gradients_of
+from latentforge.train import Trainer
 
 SHAPE, B, Z = (1, 8, 8), 6, 3
 SMALL = {"net": "mlp", "critic_net": "mlp", "hidden": (12,), "latent_dim": Z}

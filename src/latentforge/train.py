@@ -14,7 +14,6 @@ import math
 import time
 from contextlib import nullcontext
 from importlib import import_module
-from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -29,6 +28,7 @@ from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
 from latentforge.errors import Interrupted, RunError
 from latentforge.game import Game, Move, compile_networks, own_parameters
+from latentforge.gradients import add, gradients_of
 from latentforge.journal import Journal
 from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, pack, seat_with, unpack
 from latentforge.run import Run
@@ -218,7 +218,7 @@ class Trainer:
     def fit(self) -> Game:
         """Train to the end of the budget, fit the sampler, save. Returns the model with its averaged weights."""
         if self.average.sampler_kind != "prior":
-            import_module("sklearn.mixture")  # before the clock starts: it takes seconds
+            import_module("sklearn.cluster")  # before the clock starts: it takes seconds
         with torch.random.fork_rng(devices=[]), keep_freed_memory(), self.stop, self.journal.display:
             self.started = self.logged_at = self.saved_at = time.monotonic()
             self.base_seconds, self.saved_examples = self.seconds, self.clocks[0].examples
@@ -372,22 +372,3 @@ class Trainer:
             save_result(self.run, self.model, numbers)
         self.journal.close()
         return self.model
-
-
-def gradients_of(move: Move, parameters: dict[str, list], share: float) -> dict[str, list[Tensor | None]]:
-    """Each player's gradient of `share` times its own loss over its own parameters. Players that are given one and the
-    same tensor are served by one pass back."""
-    together: dict[int, list[str]] = {}
-    for name, loss in move.items():
-        together.setdefault(id(loss), []).append(name)
-    out: dict[str, list[Tensor | None]] = {}
-    for i, names in enumerate(together.values(), 1):
-        asked = [p for name in names for p in parameters[name]]
-        loss, more = move[names[0]] * share, i < len(together)
-        found = iter(torch.autograd.grad(loss, asked, retain_graph=more, allow_unused=True))
-        out |= {name: list(islice(found, len(parameters[name]))) for name in names}
-    return out
-
-
-def add(a: list[Tensor | None], b: list[Tensor | None]) -> list[Tensor | None]:
-    return [y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True)]

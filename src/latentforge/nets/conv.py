@@ -73,10 +73,10 @@ class ConvEncoder(nn.Module):
             layers.append(activation or nn.ReLU(inplace=True))
             c = out
         self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(c * math.prod(sizes[-1]), out_dim)
+        self.head = nn.Sequential(Flat(), nn.Linear(c * math.prod(sizes[-1]), out_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(strided_last(x)).permute(0, 2, 3, 1).flatten(1))
+        return self.head(self.body(strided_last(x)))
 
 
 class ConvDecoder(nn.Module):

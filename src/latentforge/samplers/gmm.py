@@ -21,7 +21,7 @@ FLOOR = 1e-5  # added to the variances, in units of each dimension's variance
 ROUNDS = 20  # of EM; fewer where one gains less than GAIN nats
 GAIN = 4e-3
 MEMORY = 2**23  # numbers: monomials at a time
-WORK = 2**24  # numbers: monomials of all codes, beyond 20,000 codes
+WORK = 2**24  # numbers: monomials of all codes, where there are more than 20,000 of them
 
 
 class GaussianMixture(nn.Module):
@@ -46,12 +46,12 @@ class GaussianMixture(nn.Module):
 
     @classmethod
     def fit(cls, codes: Tensor, components: int | None = None, limit: int | None = None) -> GaussianMixture:
-        """Maximum likelihood on at most `limit` codes (N, Z) spread over the data, N >= 1 (default: as many as 20
-        rounds take seconds for); by default one component per 250 codes and no fewer than 10 Z, from 1 to 200. A single
+        """Maximum likelihood on at most `limit` codes (N, Z) spread over the data, N >= 1 (default: 20,000 to
+        100,000, fewer the larger Z is); by default one component per 250 codes and no fewer than 10 Z, from 1 to 200. A single
         component is shrunk towards equal variances as far as N calls for (Ledoit & Wolf 2004, J. Multivariate Analysis
         88), so that it is a density for any N."""
         z = codes.shape[1]
-        limit = limit or max(20_000, WORK // (z * (z + 3) // 2 + 1))
+        limit = limit or min(100_000, max(20_000, WORK // (z * (z + 3) // 2 + 1)))
         codes = codes[:: -(-len(codes) // limit)].cpu()
         mean, scale = location_and_scale(codes)
         k = components or max(1, min(200, len(codes) // max(250, 10 * z)))
