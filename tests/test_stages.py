@@ -172,7 +172,7 @@ def test_gradients_of_the_second_stage(mix):
         if not own[i]:
             z = model.pool[1][int(pick[i] * 50)][None].double()
         p = torch.sigmoid(twin.decoder(z))
-        gap = twin.critic(p) - twin.critic(image)
+        gap = twin.critic((1.06 * p - 0.03).clamp(0, 1)) - twin.critic(image)
         critic = critic + torch.log1p(gap.exp()).squeeze() / B
         generator = generator + torch.log1p((-gap).exp()).squeeze() / B
         if own[i]:
@@ -196,16 +196,37 @@ def test_one_pass_back_gives_each_player_its_own_gradient(loss, options):
     assert (move["generator"] is move["critic"]) == (not options and loss not in ("hinge", "least-squares"))
 
     z, own = model.codes(x, again)
-    fake = torch.sigmoid(model.decoder(z))
+    p = torch.sigmoid(model.decoder(z))
+    fake = (1.06 * p - 0.03).clamp(0, 1)
     costs = model.costs(model.critic(x), model.critic(fake.detach()), again)
     fool = generator_loss(model.critic(fake), loss, model.critic(x).detach()).mean()
-    likeness = -0.3 * (x * fake.log() + (1 - x) * (1 - fake).log())[own].sum() / B
-    for player, expected in (("critic", costs[0].mean() + costs[1].mean()), ("generator", fool + likeness)):
-        for got, p in zip(found[player], torch.autograd.grad(expected, parts[player]), strict=True):
-            torch.testing.assert_close(got, p, rtol=1e-4, atol=1e-6)
+    likeness = -0.3 * (x * p.log() + (1 - x) * (1 - p).log())[own].sum() / B
+    for player, loss_ in (("critic", costs[0].mean() + costs[1].mean()), ("generator", fool + likeness)):
+        for got, expected in zip(found[player], torch.autograd.grad(loss_, parts[player]), strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_extra_critic_steps_come_first_and_move_the_critic_alone():
     model, t = second_stage(0.5, critic_steps=3)
     batches = iter([Batch(torch.rand(B, *SHAPE), None, torch.arange(B))] * 3)
     assert [set(move) for move in model.play(batches, t)] == [{"critic"}, {"critic"}, {"generator", "critic"}]
+
+
+def test_images_reach_black_and_white_where_there_is_a_game():
+    z = 40 * torch.randn(50, Z)
+    model = build(stretch=0.1)
+    images, p = model.generate(z), torch.sigmoid(model.decoder(z))
+    assert images.min() == 0
+    assert images.max() == 1
+    assert torch.allclose(images, (p + 0.1 * (2 * p - 1)).clamp(0, 1), atol=1e-6)
+    assert torch.equal(images[p == 0.5], p[p == 0.5])
+    vae = build(stretch=0.1, share=1.0)  # its mean is the Bernoulli's
+    assert torch.equal(vae.generate(z), torch.sigmoid(vae.decoder(z)))
+    with pytest.raises(ValueError, match="stretch"):
+        build(stretch=-0.1)
+
+
+def test_the_stretch_stays_out_of_the_likelihood():
+    x, z = torch.rand(5, *SHAPE), torch.randn(5, Z)
+    plain, stretched = build(stretch=0.0), build(stretch=0.2)
+    assert torch.equal(plain.reconstruction_nll(z, x), stretched.reconstruction_nll(z, x))

@@ -11,7 +11,8 @@ judges pairs and is held by two gradient penalties (Huang et al. 2024, arXiv:250
 Departures: those from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`. The losses
 are descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them;
 likeness is that of pixels and not of the critic's features; codes to sample from follow the fitted density instead of
-the prior, in training as afterwards.
+the prior, in training as afterwards. Images reach black and white, which the Bernoulli's mean only approaches: the
+sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|z).
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class VAEGAN(Duel):
         share: share of the budget that the VAE has for itself; 1 for a plain VAE
         mix: share of the codes in stage 1 that are those of images; the others are the sampler's
         pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict
+        stretch: how far images are stretched over black and white before they are cut there; none for a plain VAE
     """
 
     pixel_range = (0.0, 1.0)
@@ -70,20 +72,23 @@ class VAEGAN(Duel):
         beta: float = 1.0,
         share: float = 0.25,
         mix: float = 0.3,
-        pixel: float = 0.02,
+        pixel: float = 0.03,
+        stretch: float = 0.03,
         *,
         loss: Loss = "relativistic",
-        r1: float = 0.02,
-        r2: float = 0.02,
+        r1: float = 0.005,
+        r2: float = 0.005,
         penalty_every: int = 8,
         **rules,
     ):
         super().__init__(loss=loss, r1=r1, r2=r2, penalty_every=penalty_every, **rules)
         if not (0 <= share <= 1 and 0 <= mix <= 1):
             raise ValueError("share and mix are shares, in [0, 1]")
+        if stretch < 0:
+            raise ValueError("stretch must not be negative")
         self.image_shape, self.latent_dim = image_shape, latent_dim
         self.beta, self.mix, self.pixel, self.share = beta, mix, pixel, share
-        self.begins = (share,) if share < 1 else ()
+        self.begins, self.stretch = ((share,), stretch) if share < 1 else ((), 0.0)
         self.encoder = nets.he_(nets.encoder(net, image_shape, 2 * latent_dim, hidden, width, 4))
         self.decoder = self.loosened(nets.he_(nets.decoder(net, latent_dim, image_shape, hidden, width, 4, wide)))
         self.critic = self.armed(nets.critic(critic_net, image_shape, hidden, critic_width, False))
@@ -148,7 +153,7 @@ class VAEGAN(Duel):
         """What the decoder makes of as many codes as there are images (B, C, H, W), and the cost of its unlikeness."""
         z, own = self.codes(x, t)
         logits = self.decoder(z)
-        return torch.sigmoid(logits), self.pixel * bernoulli_nll(logits[own], x[own]).sum() / len(x)
+        return self.image_of(logits), self.pixel * bernoulli_nll(logits[own], x[own]).sum() / len(x)
 
     @torch.no_grad()
     def codes(self, x: Tensor, t) -> tuple[Tensor, list[int]]:
@@ -172,7 +177,11 @@ class VAEGAN(Duel):
         return Diagonal(*self.encoder(image).chunk(2, 1))
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(self.decoder(z))
+        return self.image_of(self.decoder(z))
+
+    def image_of(self, logits: Tensor) -> Tensor:
+        p = torch.sigmoid(logits)
+        return ((1 + 2 * self.stretch) * p - self.stretch).clamp(0, 1) if self.stretch else p
 
     def reconstruction_nll(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> Tensor:
         return bernoulli_nll(self.decoder(z), x)
