@@ -206,6 +206,33 @@ def test_one_pass_back_gives_each_player_its_own_gradient(loss, options):
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
 
 
+class Sure(torch.nn.Module):
+    """D(x) = 1000 mean(x) - 700: about -200 at what an untrained decoder makes, 300 at white."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = torch.nn.Parameter(torch.tensor(1000.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.slope * x.flatten(1).mean(1) - 700
+
+
+@pytest.mark.parametrize("loss", ["relativistic", "nonsaturating"])
+def test_a_critic_that_is_sure_still_teaches_the_generator(loss):
+    """Its own gradient underflows so far from a fair game, where the generator's is of order 1."""
+    model, t = second_stage(0.0, loss=loss)
+    model.critic, x, again = Sure(), torch.ones(B, *SHAPE), copy.deepcopy(t)
+    (move,) = model.play(iter([Batch(x, None, torch.arange(B))]), t)
+    assert move["generator"] is move["critic"]
+    parts = own_parameters(model)
+    found = gradients_of(move, parts, 1.0)
+    fool = generator_loss(model.critic(model.generate(model.codes(x, again)[0])), loss, model.critic(x).detach()).mean()
+    for got, right in zip(found["generator"], torch.autograd.grad(fool, parts["generator"]), strict=True):
+        assert got.abs().max() > 1e-3
+        torch.testing.assert_close(got, right, rtol=1e-3, atol=1e-6)
+    assert found["critic"][0].abs() < 1e-9
+
+
 def test_extra_critic_steps_come_first_and_move_the_critic_alone():
     model, t = second_stage(0.5, critic_steps=3)
     batches = iter([Batch(torch.rand(B, *SHAPE), None, torch.arange(B))] * 3)

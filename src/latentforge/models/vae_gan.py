@@ -146,8 +146,9 @@ class VAEGAN(Duel):
         turn = turning(real, made, self.loss)
         if turn is None or self.label_noise or self.minibatch:  # costs of another form, or of several examples at once
             return {"generator": fool + likeness, "critic": critic}
-        forged.register_hook(lambda gradient: gradient * turn.to(gradient.dtype).view(-1, 1, 1, 1))
-        return dict.fromkeys(("generator", "critic"), critic + likeness)
+        factor, leak = turn
+        forged.register_hook(lambda gradient: gradient * factor.to(gradient.dtype).view(-1, 1, 1, 1))
+        return dict.fromkeys(("generator", "critic"), critic + leak + likeness)
 
     def drawing(self, x: Tensor, t) -> tuple[Tensor, Tensor]:
         """What the decoder makes of as many codes as there are images (B, C, H, W), and the cost of its unlikeness."""

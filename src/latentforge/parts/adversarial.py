@@ -17,6 +17,7 @@ from torch import Tensor
 
 Loss = Literal["nonsaturating", "minimax", "least-squares", "hinge", "wasserstein", "relativistic"]
 PROBABILISTIC = ("nonsaturating", "minimax")  # their logits are log odds
+LEAK = 1e-12  # slope of the cost that keeps the critic's gradient alive in `turning`
 
 
 def critic_loss(
@@ -53,16 +54,18 @@ def generator_loss(fake: Tensor, kind: Loss = "nonsaturating", real: Tensor | No
     return F.softplus(real.float() - fake)
 
 
-def turning(real: Tensor, fake: Tensor, kind: Loss) -> Tensor | None:
-    """The generator's gradient at each generated example over the critic's, from the logits: what turns the one into the
-    other on the way back, so that one pass through the critic serves both players (gradient reversal, Ganin & Lempitsky
-    2015, arXiv:1409.7495). None for losses under which the critic's may be 0 where the generator's is not."""
-    real, fake = real.detach().float(), fake.detach().float()
-    if kind == "relativistic":
-        return -(real - fake).exp()
-    if kind == "nonsaturating":
-        return -(-fake).exp()
-    return -torch.ones_like(fake) if kind in ("minimax", "wasserstein") else None
+def turning(real: Tensor, fake: Tensor, kind: Loss) -> tuple[Tensor, Tensor] | None:
+    """What turns the critic's gradient at each generated example into the generator's on the way back, from the logits,
+    so that one pass through the critic serves both players (gradient reversal, Ganin & Lempitsky 2015,
+    arXiv:1409.7495): the factors (B,), and a cost to add to the critic's. The cost's slope of `LEAK` keeps the critic's
+    gradient from vanishing where it is sure and the generator's is not small, which no factor could mend. None for losses
+    under which it may vanish all the same."""
+    if kind not in ("relativistic", "nonsaturating", "minimax", "wasserstein"):
+        return None
+    if kind in ("minimax", "wasserstein"):
+        return -torch.ones_like(fake, dtype=torch.float32), torch.zeros((), device=fake.device)
+    gap = (fake.float() - real.float() if kind == "relativistic" else fake.float()).detach()
+    return -torch.sigmoid(-gap) / (torch.sigmoid(gap) + LEAK), LEAK * fake.float().mean()
 
 
 def encoder_loss(real: Tensor, kind: Loss = "nonsaturating") -> Tensor:
