@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship clean
+.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship density bench growth gpu-check clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -57,6 +57,22 @@ doctor: $(VENV)/.ready
 # the hybrid beside its parents and rivals; hours in all, finished cells are skipped
 flagship: $(VENV)/.ready
 	$(BIN)/python benchmarks/flagship.py
+
+# the VAE as a density; an hour and more
+density: $(VENV)/.ready
+	$(BIN)/python benchmarks/density.py
+
+# our trainer beside other tools, in alternation; installs them into environments of their own; hours
+bench: $(VENV)/.ready
+	$(BIN)/python benchmarks/speed/bench.py
+
+# images per second and memory against sizes
+growth: $(VENV)/.ready
+	$(BIN)/python benchmarks/growth.py
+
+# every family on whatever accelerator is there
+gpu-check: $(VENV)/.ready
+	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+import density
 import doctor
 import flagship
 import modes
@@ -78,6 +79,7 @@ def main() -> int:
         ("docs/doctor.md", "rules", rules_table()),
         ("docs/doctor.md", "doctor", doctor.table("check")),
         *[("docs/models/vae-gan.md", name, flagship.table(name)) for name in flagship.TABLES],
+        ("docs/models/vae.md", "density", density.table()),
         ("docs/presets.md", "presets", preset_results.table()),
         *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS],
         *[(f"docs/models/{name}.md", "study", studies.table(study)) for study, name in studies.PAGES.items()],

@@ -9,8 +9,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
+import torch
 import zoo
 
+import latentforge as lf
 from latentforge.registry import MODELS
 
 
@@ -26,3 +28,31 @@ def test_a_cell_of_the_zoo(cell, tmp_path):
 
 def test_every_model_is_in_the_zoo():
     assert {command.split()[0] for command in zoo.CELLS.values()} == set(MODELS)
+
+
+@pytest.mark.parametrize("workload", ["conv-vae", "dense-vae", "dcgan", "vae-gan"])
+def test_contestants_train_the_same_networks(workload, monkeypatch):
+    """Parameter by parameter, but for where they lie: a contest of different networks says nothing."""
+    monkeypatch.syspath_prepend(str(Path(zoo.__file__).parent / "speed"))
+    import networks
+    import ours
+
+    command = [str(a) for a in ours.COMMANDS[workload]]
+    model = lf.create(command[0], image_shape=(1, 28, 28), **{
+        k.removeprefix("--").replace("-", "_"): int(v) if v.isdecimal() else v
+        for k, v in zip(command[1::2], command[2::2], strict=True) if k in ("--net", "--latent-dim", "--width")
+    } | ({"hidden": (400,)} if "--hidden" in command else {}))  # fmt: skip
+    theirs = networks.WORKLOADS[workload]()
+    assert sorted(p.numel() for p in model.parameters()) == sorted(
+        p.numel() for n in theirs.values() for p in n.parameters()
+    )
+    kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)
+
+    def layers(module):
+        return [
+            (type(m).__name__, tuple(m.weight.shape), getattr(m, "stride", 0), getattr(m, "padding", 0))
+            for m in module.modules() if isinstance(m, kinds)
+        ]  # fmt: skip
+
+    for name, net in theirs.items():
+        assert layers(net) == layers(getattr(model, name)), name

@@ -30,6 +30,7 @@ VARIANTS = {
         {"net": "mlp", "hidden": (24,), "prior": "uniform", "likelihood": "learned-gaussian", "kl_warmup": 100},
         {"net": "mlp", "hidden": (24,), "free_bits": 0.1, "likelihood": "gaussian"},
         {"net": "article-004"},
+        {"net": "resnet", "width": 4, "binarise": True},
     ],
     "denoising-autoencoder": [
         {"net": "mlp", "hidden": (24,)},

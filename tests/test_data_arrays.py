@@ -17,8 +17,9 @@ from PIL import Image
 from datasets import FULL, needs_full, refused
 from latentforge.data import Dataset, Images, open_data
 from latentforge.data import arrays as module
-from latentforge.data.arrays import images_from_array, labels_from_array, read_numpy, read_parquet
+from latentforge.data.arrays import images_from_array, labels_from_array, read_numpy
 from latentforge.data.dataset import split
+from latentforge.data.parquet import read_parquet
 from latentforge.data.synthetic import blobs
 
 
@@ -160,7 +161,7 @@ def test_image_size_and_channels_of_arrays():
 
 def test_conform_keeps_the_order():
     images = np.arange(250, dtype=np.uint8).repeat(3)[:, None, None].repeat(20, 1).repeat(20, 2)
-    part = module.conform(module.Part(images[:, None], None), (10, 10), None, "a")
+    part = module.conform(module.Part(images[:, None], None), (10, 10), None, "a", [])
     assert np.array_equal(part.pixels[:, 0, 5, 5], images[:, 0, 0])
 
 
@@ -318,7 +319,7 @@ def test_zip_bomb(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", b"\0" * 10_000_000)
-    monkeypatch.setattr("latentforge.data.decode.available_memory", lambda: 1_000_000)
+    monkeypatch.setattr("latentforge.data.room.available_memory", lambda: 1_000_000)
     refused(lambda: open_data(path), path, "memory")
 
 

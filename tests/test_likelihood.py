@@ -11,6 +11,8 @@ from torch.distributions import Bernoulli, Normal
 
 import latentforge as lf
 from datasets import FULL, needs_full
+from latentforge.clock import Clock
+from latentforge.data.batch import Batch
 from latentforge.parts.likelihood import bernoulli_floor, bernoulli_nll, gaussian_nll
 
 SHAPE = (3, 2, 4, 5)
@@ -122,3 +124,36 @@ def test_floor_of_mnist():
     entropy = -(grey * np.log(grey) + (1 - grey) * np.log1p(-grey))
     counts = np.bincount(test.pixels.numpy().ravel(), minlength=256)[1:255]
     assert float(counts @ entropy) / 10_000 == pytest.approx(float(floor.mean()), abs=1e-4)
+
+
+# -- black and white pixels, drawn from grey ones ----------------------------------------------------------------------
+def test_pixels_are_drawn_anew_every_round_with_their_grey_values_as_probabilities():
+    model = lf.create("vae", image_shape=(1, 4, 4), net="mlp", hidden=(6,), latent_dim=2, binarise=True)
+    t, x = Clock(3), torch.linspace(0, 1, 5)[:, None, None, None].expand(5, 1, 100, 100)
+    draws = []
+    for t.round in range(2):
+        t.start_round()
+        draws.append(model.drawn(x, t))
+    assert not torch.equal(*draws)
+    for drawn in draws:
+        assert set(drawn.unique().tolist()) == {0.0, 1.0}
+        assert (drawn.mean((1, 2, 3)) - x.mean((1, 2, 3))).abs().max() < 0.02  # 4 standard errors
+    plain = lf.create("vae", image_shape=(1, 4, 4), net="mlp", hidden=(6,), latent_dim=2)
+    assert torch.equal(plain.drawn(x, t), x)
+    with pytest.raises(ValueError, match="bernoulli"):
+        lf.create("vae", image_shape=(1, 4, 4), binarise=True, likelihood="gaussian")
+
+
+@pytest.mark.parametrize("name", ["vae", "iwae"])
+def test_encoder_and_likelihood_see_the_same_draw(name):
+    options = {"particles": 1} if name == "iwae" else {}
+    model = lf.create(name, image_shape=(1, 4, 4), net="mlp", hidden=(6,), latent_dim=2, binarise=True, **options)
+    grey, t, again = torch.rand(5, 1, 4, 4), Clock(4), Clock(4)
+    t.start_round(), again.start_round()
+    (move,) = model.play(iter([Batch(grey, None, torch.arange(5))]), t)
+    x = model.drawn(grey, again)
+    q = model.encode(x)
+    z = q.sample(again.randn(5, 2))
+    kl = q.kl_per_dimension().sum(1) if name == "vae" else q.log_prob(z) - model.log_prior(z)
+    expected = -Bernoulli(logits=model.decoder(z)).log_prob(x).flatten(1).sum(1) + kl
+    torch.testing.assert_close(move["vae"], expected.mean(), rtol=1e-5, atol=1e-5)

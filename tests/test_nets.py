@@ -11,7 +11,8 @@ from torch import nn
 import latentforge as lf
 from latentforge import nets
 from latentforge.nets import published
-from latentforge.nets.conv import halvings
+from latentforge.nets.conv import Block, halvings
+from latentforge.nets.dropout import Dropout, mask
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 30, 46), (3, 64, 64), (2, 9, 17), (4, 8, 8)]
 DIGIT = (1, 28, 28)
@@ -23,6 +24,7 @@ ENCODERS = {
     "conv-norm": lambda s: nets.ConvEncoder(s, Z, 4, norm=True),
     "named-mlp": lambda s: nets.encoder("mlp", s, Z, (6, 7), 4, 4),
     "named-conv": lambda s: nets.encoder("conv", s, Z, (6,), 4, 4),
+    "named-resnet": lambda s: nets.encoder("resnet", s, Z, (6,), 4, 4),
     "named-article-001": lambda s: nets.encoder("article-001", s, Z, (6,), 4, 4),
     "named-article-004": lambda s: nets.encoder("article-004", s, Z, (6,), 4, 4),
     "larsen": lambda s: published.larsen_encoder(s, Z),
@@ -33,6 +35,7 @@ DECODERS = {
     "conv-norm": lambda s: nets.ConvDecoder(Z, s, 4, norm=True),
     "named-mlp": lambda s: nets.decoder("mlp", Z, s, (6, 7), 4, 4),
     "named-conv": lambda s: nets.decoder("conv", Z, s, (6,), 4, 4),
+    "named-resnet": lambda s: nets.decoder("resnet", Z, s, (6,), 4, 4),
     "named-article-004": lambda s: nets.decoder("article-004", Z, s, (6,), 4, 4),
     "article-003-generator": lambda s: published.article_003_generator(Z, s),
     "article-004-generator": lambda s: published.article_004_generator(Z, s),
@@ -79,6 +82,22 @@ def sizes(module: nn.Module, x: torch.Tensor) -> list[tuple[int, ...]]:
     with torch.no_grad():
         module.eval()(x)
     return out
+
+
+def test_a_residual_network_begins_as_the_plain_one_and_its_blocks_can_learn():
+    plain, deep = nets.encoder("conv", DIGIT, Z, (), 4, 4), nets.encoder("resnet", DIGIT, Z, (), 4, 4)
+    strided = [m for m in deep.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
+    with torch.no_grad():
+        for own, other in zip([*strided, deep.head[1]], [*plain.body[::2], plain.head[1]], strict=True):
+            own.weight.copy_(other.weight), own.bias.copy_(other.bias)
+    x = torch.rand(3, *DIGIT)
+    assert torch.equal(deep(x), plain(x))
+    block = next(m for m in deep.modules() if isinstance(m, Block))
+    with torch.no_grad():
+        block.scale.fill_(0.5)
+    h = torch.randn(2, 4, 5, 5)
+    first, second = block.body[1], block.body[3]
+    torch.testing.assert_close(block(h), h + 0.5 * second(first(h.relu()).relu()))
 
 
 # -- any size --------------------------------------------------------------------------------------------------------
@@ -321,3 +340,39 @@ def test_kl_of_the_vae_follows_its_prior(posterior, scale):
     p = normal(model.prior_mean.double(), scale_tril=model.prior_scale.double())
     expected = torch.distributions.kl_divergence(normal(q.mean.double(), scale_tril=q.tril().double()), p)
     torch.testing.assert_close(model.kl(q).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+# -- dropout -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("p", [0.001, 0.3, 0.5, 0.9])
+def test_dropout_keeps_the_mean_and_drops_the_share_it_says(p):
+    torch.manual_seed(0)
+    layer, n = Dropout(p).train(), 400_003
+    y = layer(torch.ones(n))
+    kept = min(255, round(256 * (1 - p))) / 256
+    error = math.sqrt(kept * (1 - kept) / n)
+    assert abs((y != 0).double().mean().item() - kept) < 4 * error
+    assert y[y != 0].unique().tolist() == pytest.approx([1 / kept])
+    assert abs(kept - (1 - p)) <= 1 / 256
+
+
+def test_dropout_draws_every_entry_on_its_own():
+    """Neighbours share a random integer, and must not know of each other; nor may the bits of its bytes."""
+    torch.manual_seed(0)
+    m = mask(torch.empty(800_000), 128).view(-1, 8).double()
+    assert (m.mean(0) - 0.5).abs().max() < 4 * 0.5 / math.sqrt(len(m))
+    together = torch.corrcoef(m.T) - torch.eye(8).double()
+    assert together.abs().max() < 4 / math.sqrt(len(m))
+
+
+def test_dropout_in_any_layout_and_its_gradient():
+    layer = Dropout(0.3).train()
+    x = torch.randn(4, 6, 5, 7).to(memory_format=torch.channels_last).requires_grad_()
+    y = layer(x)
+    assert y.stride() == x.stride()
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(grad, torch.where(y == 0, 0.0, 256 / 179))
+    torch.testing.assert_close(y, x * grad)
+    assert layer(x[:, ::2, :, 1:]).shape == (4, 3, 5, 6)  # neither layout
+    assert torch.equal(layer.eval()(x), x)
+    assert not torch.equal(Dropout(0.3, always=True).eval()(x), x)
+    assert not Dropout(1.0).train()(x).any()

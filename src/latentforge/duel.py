@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from latentforge.data.batch import Batch
 from latentforge.game import Game, Term
 from latentforge.nets.condition import ConditionalCritic, last_linear
+from latentforge.nets.dropout import Dropout
 from latentforge.parts.adversarial import PROBABILISTIC, Loss, critic_loss, generator_loss
 from latentforge.parts.augment import Augment, augment
 from latentforge.parts.minibatch import MinibatchDiscrimination
@@ -286,14 +287,3 @@ class Duel(Game):
         out += [Term("critic", f"||grad D({fake})||^2 / 2", self.r2)] * bool(self.r2)
         between = f"(||grad D(between {real} and {fake})|| - 1)^2"
         return out + [Term("critic", between, self.gradient_penalty)] * bool(self.gradient_penalty)
-
-
-class Dropout(nn.Dropout):
-    """Dropout that may stay on in eval mode."""
-
-    def __init__(self, p: float, always: bool):
-        super().__init__(p)
-        self.always = always
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.dropout(x, self.p, self.training or self.always)

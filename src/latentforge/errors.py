@@ -27,3 +27,8 @@ def suggest(word: str, choices: Iterable[str]) -> str:
     names = sorted(choices)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f" Did you mean '{near[0]}'?" if near else f" Choose from: {', '.join(names)}."
+
+
+def shown(text: object) -> str:
+    """`text` on one printable line: file names may hold line breaks and bytes that are not UTF-8."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))

@@ -38,6 +38,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def cache() -> Path:
+    """Where what was fetched or computed is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "latentforge"
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file at once or not at all."""
     with atomic(path) as part:

@@ -23,6 +23,7 @@ from torch.autograd.graph import increment_version
 from latentforge import distributed
 from latentforge.allocator import keep_freed_memory
 from latentforge.averages import Averages
+from latentforge.checkpoint import state_of, take_up
 from latentforge.clock import Clock, mix
 from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
@@ -30,9 +31,9 @@ from latentforge.errors import Interrupted, RunError
 from latentforge.game import Game, Move, compile_networks, own_parameters
 from latentforge.gradients import add, gradients_of
 from latentforge.journal import Journal
-from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, pack, seat_with, unpack
+from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, seat_with
 from latentforge.run import Run
-from latentforge.samplers import SECONDS, Sampler, build, sampler_for
+from latentforge.samplers import SECONDS, Sampler, sampler_for
 from latentforge.saving import need_finite, pick_device, save_result
 from latentforge.schedules import Schedule, budget, decay, ramp
 from latentforge.stopping import StopSignal
@@ -321,40 +322,13 @@ class Trainer:
         self.saved_at, self.saved_examples = time.monotonic(), self.clocks[0].examples
         if self.run is None or self.rank:
             return
-        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items() if not k.startswith("sampler.")}
-        if self.average is not self.model:
-            tensors |= {f"ema/{k}": v for k, v in self.average.state_dict().items() if not k.startswith("sampler.")}
-        packed, scalars = pack(self.optimizers)
-        t, sampler = self.clocks[0], self.model.sampler
-        if sampler is not None:
-            tensors |= {f"sampler/{k}": v for k, v in sampler.state_dict().items()}
-        state = {
-            "round": t.round, "examples": t.examples, "progress": t.progress, "seconds": self.seconds,
-            "bad_steps": self.bad_steps, "bad_in_a_row": self.bad_in_a_row, "optimizers": scalars,
-            "fingerprint": self.data.fingerprint, "stage": t.stage, "sampler": None if sampler is None else sampler.config,
-        }  # fmt: skip
-        saved = {k: v.contiguous().cpu() for k, v in (tensors | packed).items()}
+        saved, state = state_of(self)
         run = self.run
         self.journal.guard("checkpoint", lambda: run.save_checkpoint(saved, state))
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up a checkpoint: weights, averages, optimisers, clock and data position."""
-        self.data.need(state["fingerprint"])
-        for prefix, module in (("model/", self.model), ("ema/", self.average)):
-            part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            if part:
-                module.load_state_dict(part)
-        unpack(self.optimizers, tensors, state["optimizers"])
-        if state.get("sampler"):  # older checkpoints have neither sampler nor stage
-            sampler = build(state["sampler"]).to(self.device)
-            sampler.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("sampler/")})
-            self.model.sampler = self.average.sampler = sampler
-        self.seconds, self.bad_steps, self.bad_in_a_row = state["seconds"], state["bad_steps"], state["bad_in_a_row"]
-        for c, s in zip(self.clocks, self.streams, strict=True):
-            c.round, c.examples, c.stage = state["round"], state["examples"], state.get("stage", 0)
-            s.drawn = state["examples"]
-            c.progress = min(1.0, c.examples / self.examples) if self.examples else state["progress"]
-        self.preview_progress = self.clocks[0].progress
+        take_up(self, tensors, state)
 
     def conclude(self) -> Game:
         """Fit the sampler on the averaged weights, give them to the model and save it."""

@@ -1,8 +1,7 @@
-"""Images that come as arrays (numpy, torch, .npz, .npy) or as encoded bytes in a parquet file."""
+"""Images that come as arrays: numpy, torch, .npz, .npy."""
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,19 +12,16 @@ import numpy as np
 from latentforge.data.decode import (
     SMALLEST,
     Found,
-    Item,
     Part,
     Size,
-    check_memory,
     in_threads,
-    natural,
-    read_images,
     reason,
     resize,
     shown,
     some,
     to_channels,
 )
+from latentforge.data.room import check_memory, room
 from latentforge.errors import InputError
 
 # Accepted keys of an .npz, most telling first: split -> (images, labels).
@@ -43,8 +39,6 @@ FAMILIES: tuple[dict[str, tuple[str, str]], ...] = (
 ACCEPTED = (
     "images/labels, x/y, x_train/y_train (and x_val, x_test), train_images/train_labels (and val_, test_), arr_0/arr_1"
 )
-PARQUET_IMAGES = ("image", "img")
-PARQUET_LABELS = ("label", "labels", "fine_label", "class")
 
 
 # ---- arrays -----------------------------------------------------------------------------------------------------
@@ -220,7 +214,7 @@ def parts_from_arrays(arrays: Mapping[str, tuple[Any, Any, str]], source: str, w
     if len(set(kinds.values())) > 1:
         listed = ", ".join(f"{split} {kind}" for split, kind in kinds.items())
         raise InputError(f"{where}: labels of different kinds ({listed}); store them all alike")
-    classes = _contiguous(labels, notes)
+    classes = contiguous(labels, notes)
     parts = {split: Part(images[split], labels[split]) for split in images}
     return Found(source, parts["train"], parts.get("validation"), parts.get("test"), classes, notes)
 
@@ -231,7 +225,7 @@ def _kind(labels: np.ndarray | None) -> str:
     return "classes" if labels.ndim == 1 else f"{labels.shape[1]} descriptors"
 
 
-def _contiguous(labels: dict[str, np.ndarray | None], notes: list[str]) -> list[str] | None:
+def contiguous(labels: dict[str, np.ndarray | None], notes: list[str]) -> list[str] | None:
     """Renumber classes in place to 0..K-1 where they are not; the original values become the class names."""
     present = [y for y in labels.values() if y is not None and y.ndim == 1]
     if not present:
@@ -247,14 +241,13 @@ def _contiguous(labels: dict[str, np.ndarray | None], notes: list[str]) -> list[
     return names
 
 
-def conform(part: Part, size: Size | None, channels: int | None, where: str) -> Part:
+def conform(part: Part, size: Size | None, channels: int | None, where: str, notes: list[str]) -> Part:
     """`part` with images cropped and resized to `size`, in `channels` channels; itself where it is so already."""
     n, have, height, width = part.pixels.shape
     size, wanted = size or (height, width), channels or have
     if (height, width) == size and have == wanted:
         return part
-    check_memory(n * wanted * size[0] * size[1] * part.pixels.itemsize, where, f"{n:,} images")
-    result = np.empty((n, wanted, *size), part.pixels.dtype)
+    result = room((n, wanted, *size), part.pixels.dtype, where, notes, copies=1)
 
     def fill(start: int) -> None:
         rows = slice(start, start + 256)
@@ -319,88 +312,3 @@ def _family(keys: list[str], name: str) -> dict[str, tuple[str, str]]:
             return family
     found = some([shown(key) for key in keys], 8) or "none"
     raise InputError(f"{name}: found the arrays {found}; needs one of {ACCEPTED}")
-
-
-def read_parquet(
-    path: Path, image_size: Size | None = None, channels: int | None = None, skip_bad: bool = False
-) -> Found:
-    """A parquet file in the Hugging Face image convention; images follow the rules of `read_images`.
-
-    Column `image` holds struct{bytes, path} or binary; an optional column `label` holds integers (class names from
-    the schema's `huggingface` metadata) or strings. Raises InputError for all it cannot use.
-    """
-    name = shown(path)
-    blobs, labels, classes = columns(path, name)
-    items = [Item(f"row {i}", blob or b"") for i, blob in enumerate(blobs)]
-    if not items:
-        raise InputError(f"{name}: has no rows")
-    pixels, kept, notes = read_images(items, name, image_size, channels, skip_bad)
-    per_split = {"train": None if labels is None else labels[kept]}
-    if classes is None:
-        classes = _contiguous(per_split, notes)
-    return Found(str(path.resolve()), Part(pixels, per_split["train"]), classes=classes, notes=notes)
-
-
-def columns(path: Path, name: str) -> tuple[list[bytes | None], np.ndarray | None, list[str] | None]:
-    """Encoded images, labels (N,) int64 and class names of a parquet file; InputError as for `read_parquet`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            image = next((c for c in PARQUET_IMAGES if c in schema.names), None)
-            label = next((c for c in PARQUET_LABELS if c in schema.names), None)
-            if image is None or not _holds_images(schema.field(image).type, pa):
-                raise InputError(
-                    f"{name}: found the columns {some([shown(f'{f.name} ({f.type})') for f in schema], 8)}; needs "
-                    "'image' as struct{bytes, path} or binary, and for classes an integer column 'label'"
-                )
-            table = file.read([image] if label is None else [image, label])
-        blobs = [
-            blob
-            for chunk in table.column(image).chunks
-            for blob in (chunk.field("bytes") if pa.types.is_struct(chunk.type) else chunk).to_pylist()
-        ]
-        if label is None:
-            return blobs, None, None
-        return blobs, *_label_column(table.column(label), label, schema.metadata or {}, name)
-    except InputError:
-        raise
-    except Exception as error:  # pyarrow has its own exceptions, and damaged files reach most of them
-        raise InputError(f"{name}: cannot be read ({reason(error)}); it may be damaged or cut short") from None
-
-
-def _holds_images(kind: Any, pa: Any) -> bool:
-    if pa.types.is_struct(kind):
-        index = kind.get_field_index("bytes")
-        return index >= 0 and _holds_images(kind.field(index).type, pa)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def _label_column(column: Any, label: str, metadata: dict, name: str) -> tuple[np.ndarray, list[str] | None]:
-    if column.null_count:
-        raise InputError(f"{name}: column '{label}' has {column.null_count:,} empty rows; label or remove them")
-    values = column.to_numpy()
-    if values.dtype == object and all(isinstance(v, str) for v in values):
-        texts = sorted(set(values), key=natural)
-        number = {text: i for i, text in enumerate(texts)}
-        return np.array([number[v] for v in values], np.int64), [shown(text) for text in texts]
-    if values.dtype.kind == "f":
-        raise InputError(f"{name}: column '{label}' is {values.dtype}; store classes as integers or texts")
-    labels = labels_from_array(values, len(values), f"{name} column '{label}'")
-    classes = _class_names(metadata, label)
-    if classes is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
-        raise InputError(
-            f"{name}: column '{label}' has values from {labels.min()} to {labels.max()} for {len(classes)} class names"
-        )
-    return labels, classes
-
-
-def _class_names(metadata: dict, label: str) -> list[str] | None:
-    """Names from Hugging Face's schema metadata; None where there are none."""
-    try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return [shown(n) for n in names] if isinstance(names, list) else None

@@ -22,12 +22,13 @@ class Batch:
 
 
 class Images:
-    """One split held in memory: `pixels` (N, C, H, W), uint8 or float32 in [0, 1], and `labels`, which are None, classes
-    (N,) int64 or descriptors (N, D) float32."""
+    """One split: `pixels` (N, C, H, W), uint8 or float32 in [0, 1], and `labels`, which are None, classes (N,) int64 or
+    descriptors (N, D) float32. Batches go to `device`, which is the pixels' own but where they would fill it."""
 
-    def __init__(self, pixels: Tensor, labels: Tensor | None = None):
+    def __init__(self, pixels: Tensor, labels: Tensor | None = None, device: torch.device | None = None):
         self.pixels = pixels
         self.labels = labels
+        self.device = device or pixels.device
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -39,14 +40,19 @@ class Images:
         return c, h, w
 
     def to(self, device: torch.device | str) -> Images:
+        """The same with batches on `device`; the pixels go there too unless they would take half of what is free there."""
+        device = torch.device(device)
+        if device.type == "cuda" and self.pixels.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+            return Images(self.pixels, self.labels, device)
         return Images(self.pixels.to(device), None if self.labels is None else self.labels.to(device))
 
     def __getitem__(self, index: Tensor) -> Batch:
         """The examples at `index` (B,) int64, as float32 in [0, 1]."""
         index = index.to(self.pixels.device)
-        image = self.pixels[index]
+        image = self.pixels[index].to(self.device)
         image = image.float().div_(255) if image.dtype == torch.uint8 else image
-        return Batch(image, None if self.labels is None else self.labels[index], index)
+        labels = None if self.labels is None else self.labels[index].to(self.device)
+        return Batch(image, labels, index.to(self.device))
 
     def spread(self, k: int) -> Tensor:
         """Indices of at most k images spread evenly over the split, which may be sorted by class."""

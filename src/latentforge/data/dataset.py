@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from latentforge.data import named
-from latentforge.data.arrays import conform, parts_from_arrays, read_numpy, read_parquet
+from latentforge.data.arrays import conform, parts_from_arrays, read_numpy
 from latentforge.data.batch import Images
 from latentforge.data.decode import SMALLEST, SUFFIXES, Found, Part, Size, shown
 from latentforge.data.folder import read_folder
 from latentforge.data.modes import Modes
+from latentforge.data.parquet import read_parquet
+from latentforge.data.room import take
 from latentforge.errors import InputError, suggest
 
 
@@ -103,7 +105,7 @@ def open_data(
     skip_bad: bool = False,
     seed: int = 0,
 ) -> Dataset:
-    """The data set at `source`, in memory.
+    """The data set at `source`, in memory, or in a file where that is too small (`data/room.py`).
 
     source: a named set (`latentforge data` lists them); a folder of images; an .npz, .npy or .parquet file; an array
     or tensor (N, H, W), (N, H, W, C) or (N, C, H, W); a tuple (images, labels); or a Dataset, returned unchanged. Labels
@@ -135,7 +137,7 @@ def open_data(
         )
     for part in ("train", "validation", "test"):
         if getattr(found, part) is not None:
-            setattr(found, part, conform(getattr(found, part), size, channels, name))
+            setattr(found, part, conform(getattr(found, part), size, channels, name, found.notes))
     where = "data" if isinstance(source, np.ndarray | Tensor | tuple) else shown(source)
     strata = found.train.labels if found.fixed else None
     parts = _three(found, where, 0 if found.fixed else seed, strata)
@@ -227,7 +229,7 @@ def _three(found: Found, where: str, seed: int, strata: np.ndarray | None) -> di
         cuts = _tenths(len(found.train.pixels), seed, len(missing), strata)
         for name, index in zip([*missing, "train"], cuts, strict=True):
             labels = found.train.labels
-            have[name] = Part(found.train.pixels[index], None if labels is None else labels[index])
+            have[name] = Part(take(found.train.pixels, index), None if labels is None else labels[index])
     parts = {name: _images(part) for name, part in have.items() if part is not None}
     shapes = {name: "x".join(map(str, part.shape)) for name, part in parts.items()}
     if len(set(shapes.values())) > 1:

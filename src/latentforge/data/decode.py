@@ -3,7 +3,6 @@ not imported here, so that listing data sets stays fast."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
 import os
@@ -21,7 +20,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from latentforge.data.modes import Modes
-from latentforge.errors import InputError
+from latentforge.data.room import room, take
+from latentforge.errors import InputError, shown
 
 SUFFIXES = {".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"}
 SUFFIXES |= {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
@@ -64,11 +64,6 @@ class Item(NamedTuple):
     data: Path | bytes | None
 
 
-def shown(text: object) -> str:
-    """`text` on one printable line: file names may hold line breaks and bytes that are not UTF-8."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
-
-
 def reason(error: BaseException) -> str:
     """What went wrong, on one short line."""
     text = shown(error) or type(error).__name__
@@ -85,40 +80,15 @@ def some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
-def check_memory(needed: int, where: object, what: str) -> None:
-    """InputError where `needed` bytes do not fit into the memory that is free now."""
-    free = available_memory()
-    if needed > free:
-        raise InputError(
-            f"{shown(where)}: {what} need {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; "
-            "use fewer images, or smaller ones with --image-size"
-        )
-
-
-def available_memory() -> int:
-    """Bytes this process may still take."""
-    try:  # sysconf's free pages leave out the page cache, which reading a large folder has just filled
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        try:
-            free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):  # Windows: unknown, so nothing is refused
-            return 2**62
-    with contextlib.suppress(OSError, ValueError):  # no control group, or "max"
-        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return free
-
-
 def in_threads(work: Callable, items: Sequence, chunk: int = 64, threads: int | None = None) -> list:
     """`[work(item) for item in items]` in a small pool; chunks keep the pool's own cost below that of a tiny PNG."""
     threads = threads or min(8, os.cpu_count() or 1)
     if threads == 1:
         return [work(item) for item in items]
-    pieces = [items[i : i + chunk] for i in range(0, len(items), chunk)]
+    pieces = [range(i, min(i + chunk, len(items))) for i in range(0, len(items), chunk)]
     with ThreadPoolExecutor(threads) as pool:
         try:
-            return [result for piece in pool.map(lambda p: [work(x) for x in p], pieces) for result in piece]
+            return [result for piece in pool.map(lambda p: [work(items[i]) for i in p], pieces) for result in piece]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -303,7 +273,7 @@ def read_images(
     (N,) int64; and notes for the user. N < len(items) only with `skip_bad`.
     Raises InputError for unusable files without `skip_bad`, for mixed sizes without `image_size`, for want of memory.
     """
-    from_disk = any(isinstance(item.data, Path) for item in items)
+    from_disk = isinstance(items, list) and any(isinstance(item.data, Path) for item in items)  # not rows of one file
     probes = _attempt(probe, items, None if from_disk else 1)
     _report_bad(items, probes, where, skip_bad)
     good = [i for i, p in enumerate(probes) if isinstance(p, Probe)]
@@ -312,9 +282,7 @@ def read_images(
     native, notes = _common_kind(headers, channels)
     wanted = channels or native
     deep = any(p.deep for p in headers)
-    check_memory(2 * len(good) * wanted * size[0] * size[1] * (4 if deep else 1), where, f"{len(good):,} images")
-
-    pixels = np.empty((len(good), wanted, *size), np.float32 if deep else np.uint8)
+    pixels = room((len(good), wanted, *size), np.float32 if deep else np.uint8, where, notes)
 
     def fill(row: int) -> None:
         pixels[row] = decode(items[good[row]], headers[row], size, wanted, deep)
@@ -330,7 +298,7 @@ def read_images(
         left_out = some([f"{items[i].name} ({failed[i]})" for i in bad])
         notes.append(f"{len(bad):,} of {len(items):,} images could not be used and were left out: {left_out}")
         kept = [row for row, f in enumerate(done) if not isinstance(f, Bad)]
-        pixels, good = pixels[kept], [good[row] for row in kept]
+        pixels, good = take(pixels, kept), [good[row] for row in kept]
     return pixels, np.array(good, np.int64), notes
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from latentforge.data.decode import SUFFIXES, Found, Item, Part, Size, natural, read_images, reason, shown, some
+from latentforge.data.room import take
 from latentforge.errors import InputError
 
 SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
@@ -89,7 +90,7 @@ def read_folder(
             mine = of_part == name
             if not mine.any():
                 raise InputError(f"{shown(path)}: no usable image is left for {name}; repair some or remove its folder")
-            found[name] = Part(pixels[mine], None if labels is None else labels[mine])
+            found[name] = Part(take(pixels, mine), None if labels is None else labels[mine])
     notes += more
     return Found(
         shown(path.resolve()), found["train"], found.get("validation"), found.get("test"), classes=classes, notes=notes

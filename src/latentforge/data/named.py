@@ -19,11 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from latentforge.data.arrays import columns, read_parquet
 from latentforge.data.decode import Found, Part, reason, shown
 from latentforge.data.download import digest, download
+from latentforge.data.parquet import columns, read_parquet
 from latentforge.data.procedural import MAKE, POINTS, SHAPES
 from latentforge.errors import InputError, suggest
+from latentforge.files import cache
 
 DIGITS = [str(d) for d in range(10)]
 CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
@@ -202,11 +203,6 @@ def _given(data_dir: str | Path | None) -> list[Path]:
     return [Path(d).expanduser() for d in given if d]
 
 
-def cache() -> Path:
-    """Where what was fetched or computed is kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "latentforge"
-
-
 def _where(name: str, data_dir: str | Path | None) -> Path | None:
     """The first folder that has the whole set."""
     known = SETS[name]
@@ -326,8 +322,8 @@ def _cifar10(folder: Path) -> Found:
     notes = []
     if all((folder / file).is_file() for file in known.local):
         train, test = (_cifar_parquet(folder / file, n) for file, n in zip(known.local, CIFAR_COUNTS, strict=True))
-        blobs, _, _ = columns(folder / known.local[1], shown(folder / known.local[1]))
-        lossy = (blobs[0] or b"").startswith(b"\xff\xd8")
+        rows, _, _ = columns(folder / known.local[1], shown(folder / known.local[1]))
+        lossy = bytes(rows[0].data or b"").startswith(b"\xff\xd8")
         source = f"cifar10 (parquet{', JPEG re-encoded' if lossy else ''}; {shown(folder.resolve())})"
         if lossy:
             notes.append("these are JPEG re-encodings of CIFAR-10: do not compare with published numbers")

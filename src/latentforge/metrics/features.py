@@ -27,9 +27,8 @@ from torch import Tensor
 
 from latentforge.data.batch import Images
 from latentforge.data.dataset import Dataset
-from latentforge.data.named import cache
 from latentforge.errors import InputError, suggest
-from latentforge.files import atomic
+from latentforge.files import atomic, cache
 from latentforge.metrics.network import FEATURES, SMALLEST, FeatureNet, train_classifier, train_contrastive
 from latentforge.metrics.pca import PCA
 

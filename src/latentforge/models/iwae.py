@@ -34,14 +34,14 @@ class IWAE(VAE):
         self.particles = particles
 
     def play(self, data, t):
-        x = next(data).image  # (B, C, H, W)
+        x = self.drawn(next(data).image, t)  # (B, C, H, W)
         loss = importance_bound(self, x, t.randn(len(x), self.particles, self.latent_dim)).mean()
         t.log("loss", loss)
         yield {"vae": loss}
 
     def evaluate(self, batch):
         noise = torch.randn(len(batch), self.particles, self.latent_dim).to(batch.image.device)
-        return super().evaluate(batch) | {"iwae_nats": importance_bound(self, batch.image, noise)}
+        return super().evaluate(batch) | {"iwae_nats": importance_bound(self, self.drawn(batch.image), noise)}
 
     def objective(self):
         return [[Term("vae", f"-log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x),  K = {self.particles}")]]

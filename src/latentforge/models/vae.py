@@ -3,7 +3,8 @@
 Kingma & Welling, "Auto-Encoding Variational Bayes", ICLR 2014, arXiv:1312.6114. Loss: equation 10 with one sample per
 image; `beta` is that of Higgins et al., "beta-VAE", ICLR 2017; `free_bits` that of Kingma et al. 2016,
 arXiv:1606.04934, appendix C.8, per dimension and batch; `learned-gaussian` is the sigma-VAE of Rybkin et al. 2021,
-arXiv:2006.13202, equation 5; `pixel-gaussian` lets the decoder give a standard deviation per pixel (article 002).
+arXiv:2006.13202, equation 5; `pixel-gaussian` lets the decoder give a standard deviation per pixel (article 002);
+`binarise` is the dynamic binarisation of Burda et al. 2016, arXiv:1509.00519, section 5.
 
 Departures: Adam instead of Adagrad; the decoder's mean goes through a sigmoid under every likelihood; under
 `pixel-gaussian` sigma stays above 1/255, else constant pixels would make the likelihood unbounded. The uniform prior
@@ -36,7 +37,7 @@ class VAE(Game):
     Args:
         image_shape: (C, H, W) of the images
         latent_dim: size of the code
-        net: mlp (dense), conv (strided convolutions), or the network of an article
+        net: mlp (dense), conv (strided convolutions), resnet (those and residual blocks), or the network of an article
         hidden: widths of the dense encoder; the decoder mirrors them
         width: channels of the first convolution, doubled at every halving
         kernel: side of the convolutions
@@ -49,6 +50,7 @@ class VAE(Game):
         prior_mean: one number or one per dimension
         prior_scale: one number, one per dimension, or the lower triangle of a Cholesky factor row by row
         posterior: diagonal or full covariance
+        binarise: show each image as black and white pixels, drawn anew every time with its grey values as probabilities
     """
 
     prior_mean: Tensor
@@ -71,12 +73,13 @@ class VAE(Game):
         prior_mean: tuple[float, ...] = (0.0,),
         prior_scale: tuple[float, ...] = (1.0,),
         posterior: Literal["diagonal", "full"] = "diagonal",
+        binarise: bool = False,
         _condition: Condition | None = None,
     ):
         super().__init__()
         self.image_shape, self.latent_dim, self.likelihood = image_shape, latent_dim, likelihood
         self.beta, self.kl_warmup, self.free_bits = beta, kl_warmup, free_bits
-        self.prior, self.posterior = prior, posterior
+        self.prior, self.posterior, self.binarise = prior, posterior, binarise
         z = latent_dim
         self.register_buffer("prior_mean", fill(prior_mean, z, "prior_mean"))
         self.register_buffer("prior_scale", cholesky_factor(prior_scale, z))
@@ -85,6 +88,8 @@ class VAE(Game):
             raise ValueError("the uniform prior takes no prior_mean or prior_scale")
         if free_bits and not (self.standard and posterior == "diagonal"):
             raise ValueError("free_bits needs the diagonal posterior and a standard prior")
+        if binarise and likelihood != "bernoulli":
+            raise ValueError("black and white pixels need the bernoulli likelihood")
         numbers = 2 * z if posterior == "diagonal" else z + z * (z + 1) // 2
         c, h, w = image_shape
         out_shape = (2 * c, h, w) if likelihood == "pixel-gaussian" else image_shape
@@ -105,7 +110,7 @@ class VAE(Game):
 
     def play(self, data, t):
         batch = next(data)
-        x, y = batch.image, self.labels_of(batch, t)  # (B, C, H, W)
+        x, y = self.drawn(batch.image, t), self.labels_of(batch, t)  # (B, C, H, W)
         q = self.posterior_of(self.seen(x, t), y)
         z = self.code(q, t.randn(len(x), self.latent_dim))
         nll, kl = self.reconstruction_nll(z, x, y).mean(), self.kl(q)
@@ -117,6 +122,12 @@ class VAE(Game):
         t.log("reconstruction_nats", nll)
         t.log("kl_nats", kl)
         yield {"vae": loss}
+
+    def drawn(self, x: Tensor, t=None) -> Tensor:
+        """The images that are modelled: x, or what `binarise` draws of it, from the round's noise or the global one."""
+        if not self.binarise:
+            return x
+        return ((torch.rand_like(x) if t is None else t.rand(*x.shape)) < x).to(x.dtype)
 
     def seen(self, x: Tensor, t) -> Tensor:
         """What the encoder is shown of x while training."""
@@ -174,7 +185,7 @@ class VAE(Game):
         return MultivariateNormal(self.prior_mean, scale_tril=self.prior_scale, validate_args=False).log_prob(u)
 
     def evaluate(self, batch):
-        x, y = batch.image, self.labels_of(batch)
+        x, y = self.drawn(batch.image), self.labels_of(batch)
         q = self.posterior_of(x, y)
         noise = torch.randn(len(x), self.latent_dim).to(x.device)
         nll, kl = self.reconstruction_nll(self.code(q, noise), x, y), self.kl(q)

@@ -10,7 +10,8 @@ from latentforge.nets import published
 from latentforge.nets.conv import ConvCritic, ConvDecoder, ConvEncoder
 from latentforge.nets.mlp import MLPCritic, MLPDecoder, MLPEncoder, he_, normal_
 
-Net = Literal["mlp", "conv", "article-001", "article-004"]
+Net = Literal["mlp", "conv", "resnet", "article-001", "article-004"]
+BLOCKS = {"conv": 0, "resnet": 2}  # residual blocks at each size of image
 
 
 def encoder(net: str, image_shape, out_dim: int, hidden: tuple[int, ...], width: int, kernel: int) -> nn.Module:
@@ -19,8 +20,8 @@ def encoder(net: str, image_shape, out_dim: int, hidden: tuple[int, ...], width:
         return published.TanhEncoder(image_shape, out_dim, hidden)
     if net == "article-004":
         return published.article_004_encoder(image_shape, out_dim)
-    if net == "conv":
-        return ConvEncoder(image_shape, out_dim, width, kernel)
+    if net in ("conv", "resnet"):
+        return ConvEncoder(image_shape, out_dim, width, kernel, blocks=BLOCKS[net])
     return MLPEncoder(image_shape, out_dim, hidden)
 
 
@@ -31,8 +32,8 @@ def decoder(
     hidden dense layers before convolutions."""
     if net == "article-004":
         return published.article_004_decoder(in_dim, image_shape)
-    if net == "conv":
-        return ConvDecoder(in_dim, image_shape, width, kernel, wide=wide)
+    if net in ("conv", "resnet"):
+        return ConvDecoder(in_dim, image_shape, width, kernel, wide=wide, blocks=BLOCKS[net])
     return MLPDecoder(in_dim, image_shape, hidden[::-1])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from latentforge.nets.mlp import dense
@@ -57,12 +58,31 @@ def channels(width: int, steps: int) -> list[int]:
     return [width * min(2**i, 8) for i in range(max(steps, 1))]
 
 
+class Block(nn.Module):
+    """(B, C, H, W) -> the same: x + scale * two convolutions after a rectifier each (He et al. 2016, arXiv:1603.05027),
+    the scale learned from 0 up, which stands for normalisation (De & Smith 2020, arXiv:2002.10444, SkipInit)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+        self.scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.scale * self.body(x)
+
+
 class ConvEncoder(nn.Module):
-    """(B, C, H, W) -> (B, out_dim): strided convolutions, then one linear layer."""
+    """(B, C, H, W) -> (B, out_dim): strided convolutions, each followed by `blocks` residual blocks, then one linear
+    layer."""
 
     def __init__(
         self, image_shape, out_dim: int, width: int, kernel: int = 4, norm: bool = False,
-        activation: nn.Module | None = None,
+        activation: nn.Module | None = None, blocks: int = 0,
     ):  # fmt: skip
         super().__init__()
         c, h, w = image_shape
@@ -71,6 +91,7 @@ class ConvEncoder(nn.Module):
         for out in channels(width, len(sizes) - 1)[: len(sizes) - 1]:
             layers += [down(c, out, kernel, bias=not norm)] + [nn.BatchNorm2d(out)] * norm
             layers.append(activation or nn.ReLU(inplace=True))
+            layers += [Block(out) for _ in range(blocks)]
             c = out
         self.body = nn.Sequential(*layers)
         self.head = nn.Sequential(Flat(), nn.Linear(c * math.prod(sizes[-1]), out_dim))
@@ -80,12 +101,13 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """(B, in_dim) -> (B, C, H, W): linear layers, hidden ones of the widths `wide`, then transposed convolutions; no
-    activation at the end."""
+    """(B, in_dim) -> (B, C, H, W): linear layers, hidden ones of the widths `wide`, then transposed convolutions, each
+    after `blocks` residual blocks; no activation at the end."""
 
     def __init__(
-        self, in_dim: int, image_shape, width: int, kernel: int = 4, norm: bool = False, wide: tuple[int, ...] = ()
-    ):
+        self, in_dim: int, image_shape, width: int, kernel: int = 4, norm: bool = False, wide: tuple[int, ...] = (),
+        blocks: int = 0,
+    ):  # fmt: skip
         super().__init__()
         c, h, w = image_shape
         sizes = halvings(h, w, kernel)
@@ -95,6 +117,7 @@ class ConvDecoder(nn.Module):
         layers: list[nn.Module] = [nn.BatchNorm2d(outs[-1])] * norm + [nn.ReLU(inplace=True)]
         for i in range(len(sizes) - 1, 0, -1):
             out = outs[i - 2] if i > 1 else c
+            layers += [Block(outs[i - 1]) for _ in range(blocks)]
             layers.append(up(outs[i - 1], out, kernel, sizes[i], sizes[i - 1], bias=not norm or i == 1))
             if i > 1:
                 layers += [nn.BatchNorm2d(out)] * norm + [nn.ReLU(inplace=True)]

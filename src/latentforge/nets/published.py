@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from latentforge.nets.conv import down, halvings, up
+from latentforge.nets.dropout import Dropout
 from latentforge.nets.mlp import MLPEncoder, glorot_
 
 
@@ -129,8 +130,8 @@ def article_004_critic(image_shape) -> nn.Module:
     act = nn.LeakyReLU(0.2)
     return glorot_(
         HeadedCritic(
-            nn.Sequential(down(c, 64, 5), act, nn.Dropout(0.3), down(64, 128, 5)),
-            nn.Sequential(act, nn.Dropout(0.3), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(128, 1)),
+            nn.Sequential(down(c, 64, 5), act, Dropout(0.3), down(64, 128, 5)),
+            nn.Sequential(act, Dropout(0.3), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(128, 1)),
         )
     )
 

@@ -1,0 +1,93 @@
+"""Where pixels are kept: in memory while they fit, else in a nameless file on disk that is mapped into it, so that the
+system reads what is asked for and forgets what is not. Torch is not imported here."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from latentforge.errors import InputError, shown
+from latentforge.files import cache
+
+COPIED = 2**22  # bytes at a time
+SPARE = 2**30  # bytes of disk that are left alone
+
+
+def room(
+    shape: tuple[int, ...], kind: type | np.dtype, where: object, notes: list[str], *, copies: int = 2
+) -> np.ndarray:
+    """An array to be filled: plain where `copies` of it fit into the memory that is free now, else a memory map of a file
+    that goes away with it, with a note. InputError where neither has room."""
+    needed = math.prod(shape) * np.dtype(kind).itemsize
+    if copies * needed <= available_memory():
+        return np.empty(shape, kind)
+    size = f"{needed / 2**30:.1f} GiB"
+    if copies * needed > disk() - SPARE:
+        raise InputError(
+            f"{shown(where)}: {shape[0]:,} images are {size}, for which there is no room, neither in memory nor in "
+            f"{shown(cache())}; use fewer images, smaller ones with --image-size, or set XDG_CACHE_HOME to a larger disk"
+        )
+    notes.append(f"{shape[0]:,} images are {size}, more than fits in memory; a file in {shown(cache())} holds them")
+    return mapped(shape, kind)
+
+
+def take(pixels: np.ndarray, rows: np.ndarray | Iterable[int]) -> np.ndarray:
+    """The images of these rows: a copy in memory of what is in memory, on disk of what is on disk."""
+    rows = np.asarray(rows)
+    if not isinstance(pixels, np.memmap):
+        return pixels[rows]
+    rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+    out = mapped((len(rows), *pixels.shape[1:]), pixels.dtype)
+    step = max(1, COPIED // max(1, pixels[:1].nbytes))
+    for start in range(0, len(rows), step):
+        out[start : start + step] = pixels[rows[start : start + step]]
+    return out
+
+
+def mapped(shape: tuple[int, ...], kind: type | np.dtype) -> np.ndarray:
+    with tempfile.TemporaryFile(dir=cache()) as file:
+        return np.memmap(file, kind, "w+", shape=shape)
+
+
+def disk() -> int:
+    """Bytes that are free where such files lie."""
+    cache().mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(cache()).free
+
+
+def check_memory(needed: int, where: object, what: str) -> None:
+    """InputError where `needed` bytes do not fit into the memory that is free now."""
+    free = available_memory()
+    if needed > free:
+        raise InputError(
+            f"{shown(where)}: {what} need {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; "
+            "use fewer images, or smaller ones with --image-size"
+        )
+
+
+def available_memory() -> int:
+    """Bytes this process may still take."""
+    try:  # sysconf's free pages leave out the page cache, which reading a large folder has just filled
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        try:
+            free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, ValueError, OSError):  # Windows: unknown, so nothing is refused
+            return 2**62
+    with contextlib.suppress(OSError, ValueError):  # no control group, or "max"
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    with contextlib.suppress(ImportError, OSError, StopIteration):  # not Linux
+        from resource import RLIM_INFINITY, RLIMIT_DATA, getrlimit
+
+        if (limit := getrlimit(RLIMIT_DATA)[0]) != RLIM_INFINITY:
+            status = Path("/proc/self/status").read_text().splitlines()
+            free = min(free, limit - 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmData")))
+    return max(0, free)

@@ -1,0 +1,142 @@
+"""Images that do not fit in memory: they lie in a file, and all goes on as before."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from latentforge.data import open_data, parquet, room
+
+GREYS = 251  # row i is all of the grey i mod 251
+
+
+def encoded(n: int, side: int) -> list[bytes]:
+    """n PNG files, each of one grey."""
+    out = []
+    for value in range(min(n, GREYS)):
+        file = io.BytesIO()
+        Image.new("L", (side, side), value).save(file, "png")
+        out.append(file.getvalue())
+    return [out[i % GREYS] for i in range(n)]
+
+
+def write(path, n: int, side: int, group: int = 100) -> None:
+    table = pa.table({"image": encoded(n, side), "label": [i % 3 for i in range(n)]})
+    pq.write_table(table, path, row_group_size=group)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "folder", "resized"])
+def test_on_disk_as_in_memory(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path, options = tmp_path / "a.parquet", {}
+    write(path, 90, 12, 7)
+    if kind == "folder":
+        path = tmp_path / "images"
+        for split in ("train", "test"):
+            (path / split).mkdir(parents=True)
+            for i, data in enumerate(encoded(40, 12)):
+                (path / split / f"{i}.png").write_bytes(data)
+    elif kind == "resized":
+        path, options = tmp_path / "a.npz", {"image_size": 9, "channels": 3}
+        np.savez(path, images=np.random.default_rng(0).integers(0, 256, (50, 12, 12), np.uint8))
+    wanted = open_data(path, **options)
+    monkeypatch.setattr(room, "available_memory", lambda: 0 if kind != "resized" else 12_000)
+    found = open_data(path, **options)
+    assert "more than fits in memory" in " ".join(found.notes)
+    assert not any("more than fits" in note for note in wanted.notes)
+    assert found.fingerprint == wanted.fingerprint
+    assert list((tmp_path / "cache" / "latentforge").iterdir()) == []  # the file has no name, and goes with the process
+
+
+def test_bad_images_are_left_out_on_disk_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    images = encoded(30, 12)
+    images[4] = images[4][:40]
+    pq.write_table(pa.table({"image": images}), tmp_path / "a.parquet")
+    wanted = open_data(tmp_path / "a.parquet", skip_bad=True)
+    monkeypatch.setattr(room, "available_memory", lambda: 0)
+    assert open_data(tmp_path / "a.parquet", skip_bad=True).fingerprint == wanted.fingerprint
+
+
+def test_rows_are_read_a_few_groups_at_a_time(tmp_path):
+    write(tmp_path / "a.parquet", 300, 8, 10)
+    rows, labels, _ = parquet.columns(tmp_path / "a.parquet", "a")
+    assert len(rows) == 300
+    assert labels.tolist() == [i % 3 for i in range(300)]
+    images = encoded(300, 8)
+    order = np.random.default_rng(0).permutation(300)
+    assert all(rows[int(i)].data == images[i] for i in order)
+    assert len(rows.groups) == parquet.GROUPS
+    assert [item.name for item in rows[7:12]] == [f"row {i}" for i in range(7, 12)]
+    with pytest.raises(IndexError):
+        rows[300]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits a process the Linux way")
+def test_available_memory_is_plausible_and_heeds_a_limit():
+    assert 2**26 < room.available_memory() < 2**50
+    code = (
+        "from resource import *; from latentforge.data.room import available_memory;"
+        "setrlimit(RLIMIT_DATA, (2**31, getrlimit(RLIMIT_DATA)[1])); print(available_memory())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 2**29 < int(done.stdout) < 2**31
+
+
+LARGE = """
+import json, sys
+from pathlib import Path
+from resource import RLIMIT_DATA, getrlimit, setrlimit
+import numpy as np, torch
+import latentforge as lf
+torch.set_num_threads(1)
+small = {"model_options": {"net": "conv", "width": 2, "latent_dim": 2}, "batch_size": 16, "quiet": True}
+import latentforge.data.parquet, pyarrow.parquet
+lf.fit("vae", torch.rand(2000, 1, 64, 64), examples=160, **small)  # imports all there is
+status = Path("/proc/self/status").read_text().splitlines()
+used = 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmData"))
+setrlimit(RLIMIT_DATA, (used + 250 * 2**20, getrlimit(RLIMIT_DATA)[1]))
+try:
+    np.ones(80_000 * 64 * 64, np.uint8)
+    raise SystemExit("the limit does not hold")
+except MemoryError:
+    pass
+data = lf.open_data(sys.argv[1])
+lf.fit("vae", data, examples=1600, **small)
+x = data.train[torch.arange(0, len(data.train), 997)]
+some = data.train[torch.arange(753)].image
+print(json.dumps({"notes": data.notes, "n": [len(data.train), len(data.validation), len(data.test)],
+                  "flat": bool((x.image == x.image[:, :, :1, :1]).all()), "mean": float(some.mean())}))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits a process the Linux way")
+def test_training_on_more_than_a_process_may_hold(tmp_path):
+    """80,000 images of 64 x 64 are 328 MB: more than a process may take that is left 250 MB."""
+    write(tmp_path / "large.parquet", 80_000, 64, 1000)
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE, str(tmp_path / "large.parquet")], capture_output=True, text=True,
+        env={"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": "", "PYTHONPATH": ":".join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["n"] == [64_000, 8000, 8000]
+    assert seen["flat"]
+    assert abs(seen["mean"] - np.mean(np.arange(GREYS)) / 255) < 0.05
+    assert any("more than fits in memory" in note for note in seen["notes"])
+
+
+def test_batches_go_where_they_are_asked_for():
+    data = open_data("mnist-5k").train
+    assert data.to("cpu")[torch.arange(3)].image.device.type == "cpu"
+    meta = data.to("meta")
+    assert meta.device.type == "meta"
