@@ -88,7 +88,7 @@ def measure(workload: str, rounds: int, seconds: float, envs: Path, data: Path) 
     if kept["machine"]["processor"] != machine()["processor"]:
         raise SystemExit(f"{file} was begun on another processor; delete it to measure anew.")
     if "flops_per_image" not in kept:
-        kept["flops_per_image"] = run(Contestant("ours.py", variant="flops"), workload, data, 1, envs)[
+        kept["flops_per_image"] = run(Contestant("ours.py", variant="flops"), workload, data, 60, envs)[
             "flops_per_image"
         ]
         peak = subprocess.run([sys.executable, str(HERE / "peak.py")], capture_output=True, text=True, check=True)

@@ -42,15 +42,17 @@ def main() -> None:
         stamps.append(time.time())
 
     Trainer.round = timed  # type: ignore[method-assign]
-    minutes = (o.seconds + 4) / 60
+    minutes = (o.seconds + 25) / 60  # the first previews and the warm-up are not timed
     with tempfile.TemporaryDirectory() as folder:
         precision = "bf16" if o.variant == "bf16" else "fp32"
         argv = ["train", *COMMANDS[o.workload], "--data", o.data, "--batch-size", BATCH, "--lr", RATE, "--ema", 0,
                 "--minutes", minutes, "--out", Path(folder) / "run", "--precision", precision]  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()):
             code = command([str(a) for a in argv])
-        if code:
+        if code or o.variant == "flops":
             sys.exit(code)
+    if len(stamps) < 40 + 2 * CHUNKS:
+        sys.exit(f"only {len(stamps)} rounds in the window; give a larger --seconds")
     first, warm = stamps[0] - o.start, next(i for i, s in enumerate(stamps) if s - stamps[0] > 3 and i >= 30)
     timed_rounds = stamps[warm:]
     size = (len(timed_rounds) - 1) // CHUNKS

@@ -9,6 +9,7 @@ from contextlib import suppress
 import torch
 from clockwork import BATCH, CHUNKS, LATENT, RATE, digits, options, report
 from networks import WORKLOADS
+from pythae.data.datasets import BaseDataset
 from pythae.models import VAE, VAEGAN, VAEConfig, VAEGANConfig
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseDiscriminator, BaseEncoder
@@ -74,6 +75,7 @@ def main() -> None:
     o = options()
     torch.manual_seed(0)
     images = torch.from_numpy(digits(o.data))[:, None]
+    images = BaseDataset(images, torch.zeros(len(images)))
     nets = WORKLOADS[o.workload]()
     parts = {"encoder": Encoder(nets["encoder"]), "decoder": Decoder(nets["decoder"])}
     common = {
@@ -90,7 +92,7 @@ def main() -> None:
             settings = VAEGANConfig(**sizes, adversarial_loss_scale=0.5, reconstruction_layer=1, margin=1e9)
             model = VAEGAN(settings, **parts, discriminator=Discriminator(nets["critic"]))
             config = CoupledOptimizerAdversarialTrainerConfig(
-                folder,
+                output_dir=folder,
                 **common,
                 encoder_learning_rate=RATE,
                 decoder_learning_rate=RATE,
@@ -99,7 +101,7 @@ def main() -> None:
             trainer = CoupledOptimizerAdversarialTrainer(model, images, training_config=config, callbacks=[watch])
         else:
             model = VAE(VAEConfig(**sizes), **parts)
-            config = BaseTrainerConfig(folder, **common, learning_rate=RATE)
+            config = BaseTrainerConfig(output_dir=folder, **common, learning_rate=RATE)
             trainer = BaseTrainer(model, images, training_config=config, callbacks=[watch])
         with suppress(Enough):
             trainer.train()
