@@ -4,8 +4,8 @@
     python benchmarks/flagship.py --table mnist-5                                    # Markdown
 
 Every cell is a command of the tool, evaluated alike on the test set in the named features, which enter no training. (The
-defaults of `vae-gan` were chosen by trials on training and validation images, looked at in features of digits.) Its numbers are kept in
-benchmarks/results/flagship/TABLE/CELL-SEED.json.
+defaults of `vae-gan` were chosen by trials on training and validation images, looked at in features of digits.) Its numbers
+are kept in benchmarks/results/flagship/TABLE/CELL-SEED.json.
 """
 
 from __future__ import annotations
