@@ -2,9 +2,10 @@
 
     python benchmarks/gpu_check.py [MODEL ...] [--device cuda|mps|cpu] [--rounds 200]
 
-For each family: the gradients of the first moves against the processor's on the same weights, images and noise; training in
-fp32 and bf16, with images per second, peak memory and whether all weights stay finite; sampling. Kept in
-benchmarks/results/gpu/DEVICE.json. Exit code 1 where a family fails, 2 where there is no accelerator.
+For each family: the gradients of the first round (of a model with stages: of the first stage) against the processor's on the
+same weights, images and noise; training in fp32 and bf16, with images per second, peak memory and whether all weights stay
+finite; sampling. Kept in benchmarks/results/gpu/DEVICE.json. Exit code 1 where a family
+fails, 2 where there is no accelerator.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Dropout (Srivastava et al. 2014, JMLR 15) whose mask is compared byte by byte on the processor.
 
-torch draws its mask there number by number with one thread (on all but Intel's processors), which takes longer than the
-convolution before it. Here eight entries come from one random integer.
+torch draws its mask there number by number with one thread (on all but Intel's processors). Here eight entries come from
+one random integer.
 
 Departures: on the processor the share that is kept is a multiple of 1/256, and what is kept is scaled by the inverse of
 just that share, so that the mean stays.
