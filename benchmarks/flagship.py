@@ -22,6 +22,7 @@ from machine import machine
 from zoo import run_outside
 
 import latentforge as lf
+from latentforge.run import Run
 
 RESULTS = Path(__file__).parent / "results" / "flagship"
 PARENTS = {"vae-gan": "vae-gan", "vae": "vae", "vae-gmm": "vae --sampler gmm", "dcgan": "dcgan"}
@@ -33,6 +34,7 @@ ABLATION = {
     "sampler-alone": "vae-gan --mix 0", "prior": "vae-gan --sampler prior", "no-penalty": "vae-gan --r1 0 --r2 0",
     "nonsaturating": "vae-gan --loss nonsaturating", "no-first-stage": "vae-gan --share 0.02", "no-average": "vae-gan --ema 0",
     "constant-rate": "vae-gan --schedule constant", "narrow": "vae-gan --wide ,",
+    "no-stretch": "vae-gan --stretch 0",
 }  # fmt: skip
 
 
@@ -84,11 +86,11 @@ def measure(name: str, cell: str, seed: int, data_dir: str | None, runs: str | N
             ["evaluate", run, "--metrics", "own,samples,memorisation", "--features", t.features, "--repeats", "0"]
         )
         metrics = json.loads((Path(run) / "metrics.json").read_text())
-        model = lf.load(run)
+        model, precision = lf.load(run), Run.open(run).config["train"]["precision"]
     result = {
         "command": "latentforge " + " ".join(command).replace(source, t.data), "seed": seed, "seconds": round(seconds, 1),
         "parameters": {k: sum(p.numel() for m in ms for p in m.parameters()) for k, ms in model.players().items()},
-        "training": metrics["training"], "test": metrics["test"], "machine": machine(),
+        "precision": precision, "training": metrics["training"], "test": metrics["test"], "machine": machine(),
     }  # fmt: skip
     place = file(name, cell, seed)
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -151,7 +151,7 @@ def test_each_gradient_is_its_own_loss_alone_and_nothing_else_moves(name, args):
     be the twin's on the player's own parameters, and a move must change its own players and nobody else."""
     data = tiny_data()
     model = build(name, args)
-    trainer = Trainer(model, data, epochs=1, batch_size=8, ema=0, quiet=True)
+    trainer = Trainer(model, data, epochs=1, batch_size=8, ema=0, precision="fp32", quiet=True)
     trainer.advance()
     twin = copy.deepcopy(model)
     t, stream = Clock(), Stream(data.train, 8)
@@ -230,7 +230,7 @@ def test_two_halves_equal_one_whole(name, args):
     after = []
     for accumulate in (1, 2):
         trainer = Trainer(build(name, args), tiny_data(), examples=16, batch_size=8, accumulate=accumulate, ema=0,
-                          optimizer="sgd", lr=1e-3, quiet=True)  # fmt: skip
+                          optimizer="sgd", lr=1e-3, precision="fp32", quiet=True)  # fmt: skip
         after.append(weights(trainer.fit()))
     start = weights(model)
     for key, value in after[0].items():

@@ -78,7 +78,14 @@ def together(folder: Path, work: Callable, *arguments: object) -> list:
 
 def trained(names: list[str], **options) -> dict[str, dict[str, torch.Tensor]]:
     """State of each model after a short run."""
-    options = {"examples": 160, "batch_size": 16, "optimizer": "sgd", "lr": 1e-3, "quiet": True} | options
+    options = {
+        "examples": 160,
+        "batch_size": 16,
+        "optimizer": "sgd",
+        "lr": 1e-3,
+        "precision": "fp32",
+        "quiet": True,
+    } | options
     return {
         name: lf.fit(name, tiny_data(SHAPE), model_options=MODELS[name], **options).state_dict()  # type: ignore[arg-type]
         for name in names

@@ -440,6 +440,16 @@ def test_precision(precision, on, dtype):
     assert all(p.dtype == torch.float32 for p in game.parameters())
 
 
+@pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16", None])
+def test_auto_is_half_precision_where_it_pays(flag, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {flag: True, "avx2": True})
+    assert trainer_of(Watched()).precision == "fp32"
+    critical = Watched()
+    critical.half_pays = True
+    assert trainer_of(critical).precision == ("bf16" if flag else "fp32")
+    assert trainer_of(critical, precision="fp32").precision == "fp32"
+
+
 @pytest.mark.parametrize("name", ["autoencoder", "gan"])
 def test_global_randomness_is_left_alone(name, tmp_path):
     pytest.importorskip("sklearn.mixture")  # importing it draws from `random`

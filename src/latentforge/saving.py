@@ -216,3 +216,9 @@ def pick_device(name: str) -> torch.device:
         here = ", ".join(k for k, ok in have.items() if ok)
         raise InputError(f"device '{name}' is not available here; use one of: auto, {here}.")
     return torch.device(name)
+
+
+def pick_precision(device: torch.device, half_pays: bool) -> str:
+    """bf16 on CUDA, and where it pays on processors that compute in it natively; fp32 elsewhere."""
+    native = device.type == "cpu" and any(map(torch.cpu.get_capabilities().get, ("avx512_bf16", "amx_bf16")))
+    return "bf16" if device.type == "cuda" or (native and half_pays) else "fp32"

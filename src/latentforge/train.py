@@ -34,7 +34,7 @@ from latentforge.journal import Journal
 from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, seat_with
 from latentforge.run import Run
 from latentforge.samplers import SECONDS, Sampler, sampler_for
-from latentforge.saving import need_finite, pick_device, save_result
+from latentforge.saving import need_finite, pick_device, pick_precision, save_result
 from latentforge.schedules import Schedule, budget, decay, ramp
 from latentforge.stopping import StopSignal
 
@@ -64,7 +64,7 @@ class Trainer:
         tensorboard: also write TensorBoard files
         seed: seed of everything random
         device: auto, cpu, cuda or mps
-        precision: auto is bf16 on CUDA and fp32 elsewhere
+        precision: auto is bf16 on CUDA, and for models with a critic on processors that have it; fp32 elsewhere
         compile: torch.compile the networks; auto is off
         strict: end the run, with exit code 1, when the doctor finds something wrong
         on_collapse: at mode collapse: warn, stop, or restart with another seed and what is left of the budget
@@ -101,7 +101,7 @@ class Trainer:
     ):
         self.rank, self.world = distributed.start()
         self.device = distributed.local_device(pick_device(device))
-        self.precision = precision if precision != "auto" else "bf16" if self.device.type == "cuda" else "fp32"
+        self.precision = pick_precision(self.device, model.half_pays) if precision == "auto" else precision
         self.schedule, self.warmup, self.seed, self.run = schedule or model.schedule, warmup, seed, run
         self.batch_size = batch_size = batch_size or model.batch_size
         self.data, self.checkpoint_every, self.strict, self.on_collapse = data, checkpoint_every, strict, on_collapse
