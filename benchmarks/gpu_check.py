@@ -15,6 +15,7 @@ import copy
 import json
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +94,26 @@ def speed(name: str, data: Dataset, device: str, precision: str, rounds: int) ->
         trainer.round()
     wait()
     seconds = time.perf_counter() - begin
+    waited = waits(trainer) if device == "cuda" else None
     model = trainer.model.eval()
     images = model.sample(64, seed=0) if model.can_sample else model.decode(torch.randn(64, model.latent_dim))
     return {
         "images_per_second": round((trainer.streams[0].drawn - drawn) / seconds),
         "peak_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if device == "cuda" else None,
         "finite": all(bool(v.isfinite().all()) for v in model.state_dict().values()) and bool(images.isfinite().all()),
-        "bad_steps": trainer.bad_steps,
+        "bad_steps": trainer.bad_steps, "waits_per_round": waited,
     }  # fmt: skip
+
+
+def waits(trainer: Trainer, rounds: int = 16) -> float:
+    """How often a round of the loop makes the processor wait for the GPU."""
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(rounds):
+            trainer.round()
+    torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(w.message) for w in caught) / rounds
 
 
 def main() -> int:

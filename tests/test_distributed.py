@@ -7,17 +7,24 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
+from PIL import Image
 
 import latentforge as lf
 from conftest import tiny_data
 from latentforge.cli import main
-from latentforge.errors import RunError
+from latentforge.data import open_data
+from latentforge.data.together import open_together
+from latentforge.distributed import each, sharing_work
+from latentforge.errors import InputError, RunError
+from latentforge.files import cache
 from latentforge.game import Game
 from latentforge.run import Run
 from latentforge.train import Trainer
@@ -209,3 +216,108 @@ def test_the_command_under_two_processes(tmp_path):
     a, b = lf.load(run).state_dict(), lf.load(tmp_path / "alone").state_dict()
     for key, value in b.items():
         torch.testing.assert_close(a[key], value, rtol=1e-3, atol=1e-5)
+
+
+def opened(folder: str) -> dict:
+    """What a process is given of a folder, or told; it scribbles on its pixels, which nobody else must see."""
+    try:
+        data = open_together(folder, image_size=8)
+    except InputError as error:
+        return {"error": str(error)}
+    parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
+    out = {"classes": data.classes, "notes": data.notes, "fingerprint": data.fingerprint}
+    out |= {name: (part.pixels.clone(), part.labels) for name, part in parts.items()}
+    data.train.pixels.zero_()
+    return out
+
+
+def test_processes_share_the_images_that_one_of_them_reads(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for i in range(40):
+        file = tmp_path / "images" / "ab"[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((9, 12), 50 + i).save(file)
+    alone = open_data(str(tmp_path / "images"), image_size=8)
+    for told in together(tmp_path, opened, str(tmp_path / "images")):
+        assert (told["classes"], told["notes"], told["fingerprint"]) == (alone.classes, alone.notes, alone.fingerprint)
+        for name in ("train", "validation", "test"):
+            pixels, labels = told[name]
+            assert torch.equal(pixels, getattr(alone, name).pixels)
+            assert torch.equal(labels, getattr(alone, name).labels)
+    assert not list(cache().glob("images-*"))
+    errors = [r["error"] for r in together(tmp_path, opened, str(tmp_path / "nowhere"))]
+    assert errors[0] == errors[1]
+    assert "nowhere" in errors[0]
+
+
+def test_torchrun_starts_again_what_was_killed(tmp_path):
+    """One of two processes is killed without warning; both start again, from the checkpoint, and end where an undisturbed
+    run does."""
+    run, size = tmp_path / "run", ["--net", "mlp", "--hidden", "8", "--latent-dim", "3", "--optimizer", "sgd"]
+    budget = ["--lr", "1e-4", "--examples", "19200", "--batch-size", "64", "--checkpoint-every", "640", "--quiet"]
+    train = ["train", "vae", "--data", "mnist-5k", *size, *budget]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with open(tmp_path / "log", "w") as log:
+        command = [sys.executable, *torchrun, "-m", "latentforge", *train, "--out", str(run)]
+        agent = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        limit = time.monotonic() + 90
+        while len(list(run.glob("checkpoints/round-*"))) < 2:
+            assert time.monotonic() < limit
+            assert agent.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.005)
+        before = (run / "stats.jsonl").read_text().splitlines()
+        os.kill(second_of(agent.pid), signal.SIGKILL)
+        assert agent.wait(120) == 0, (tmp_path / "log").read_text()
+    after = (run / "stats.jsonl").read_text().splitlines()
+    assert after[0] == before[0]  # the seconds of a row tell one run from another
+    rounds = [(r["round"], "validation/reconstruction_nats" in r) for r in Run.open(run).stats() if "finding" not in r]
+    assert rounds == sorted(set(rounds))
+    assert rounds[-1] == (300, True)
+    assert main([*train, "--out", str(tmp_path / "alone")]) == 0
+    a, b = lf.load(run).state_dict(), lf.load(tmp_path / "alone").state_dict()
+    for key, value in b.items():
+        torch.testing.assert_close(a[key], value, rtol=1e-3, atol=1e-5)
+
+
+def second_of(agent: int) -> int:
+    """The process of rank 1 among the children of `torchrun`."""
+    children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+    return next(int(p) for p in children if b"\0RANK=1\0" in Path(f"/proc/{p}/environ").read_bytes())
+
+
+def test_what_may_start_again_must_be_found_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "vae", "--data", "mnist-5k", "--examples", "64"]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_evaluation_is_shared_out_and_ends_the_same(tmp_path, capsys):
+    run = tmp_path / "run"
+    size = ["--net", "mlp", "--hidden", "8", "--latent-dim", "3", "--examples", "640", "--quiet"]
+    assert main(["train", "vae", "--data", "mnist-5k", *size, "--out", str(run)]) == 0
+    evaluate = ["evaluate", str(run), "--metrics", "own,samples,nll", "--repeats", "0", "--json"]
+    capsys.readouterr()
+    assert main(evaluate) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert finish(tmp_path, start(tmp_path, called, *evaluate, world=3)) == [0, 0, 0]
+    printed = [(tmp_path / f"log-{i}").read_text() for i in range(3)]
+    shared = json.loads(printed[0])
+    assert not printed[1] + printed[2]
+    assert [row["measure"] for row in shared] == [row["measure"] for row in alone]
+    for mine, theirs in zip(alone, shared, strict=True):
+        assert theirs["value"] == pytest.approx(mine["value"], rel=1e-5)
+
+
+def shares() -> list[int]:
+    """What this process does itself, of seven pieces."""
+    done: list[int] = []
+    with sharing_work():
+        assert each("abcdefg", lambda i, x: (done.append(i), x * i)[1]) == [x * i for i, x in enumerate("abcdefg")]
+    return done
+
+
+def test_work_is_divided(tmp_path):
+    assert together(tmp_path, shares) == [[0, 2, 4, 6], [1, 3, 5]]

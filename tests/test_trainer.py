@@ -17,6 +17,7 @@ from torch import nn
 import latentforge as lf
 from conftest import tiny_data
 from latentforge.averages import Averages
+from latentforge.checkpoint import state_of
 from latentforge.clock import Clock
 from latentforge.data.stream import Stream
 from latentforge.data.synthetic import blobs
@@ -184,16 +185,39 @@ class Broken(Tiny):
         yield {"encoder": loss, "decoder": loss * (float("nan") if t.round in self.bad else 1.0)}
 
 
-def test_a_player_with_a_bad_gradient_sits_out_alone():
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "momentum", "rmsprop"])
+def test_a_player_with_a_bad_gradient_sits_out_alone(waits, optimizer):
+    """Where the gradient is looked at before the step, and where, as on a GPU, nobody waits for it."""
     game = Broken(bad={1, 3})
-    trainer = trainer_of(game)
+    trainer = trainer_of(game, optimizer=optimizer)
+    trainer.waits = waits
     for r in range(5):
         before = {k: copies(ps) for k, ps in own_parameters(game).items()}
         trainer.round()
         for player, parameters in own_parameters(game).items():
             moved = any(not torch.equal(b, p) for b, p in zip(before[player], parameters, strict=True))
             assert moved == (player == "encoder" or r not in (1, 3))
+    trainer.read()
     assert trainer.bad_steps == 2
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_not_waiting_changes_nothing(clip):
+    """Weights, optimiser states and counts, over good rounds and bad ones."""
+    after = []
+    for waits in (True, False):
+        trainer = trainer_of(Broken(bad={1, 2, 5}), clip=clip)
+        trainer.waits = waits
+        for _ in range(8):
+            trainer.round()
+        trainer.read()
+        tensors, numbers = state_of(trainer)
+        after.append((tensors, numbers["bad_steps"], numbers["bad_in_a_row"]))
+    (a, *counts), (b, *others) = after
+    assert counts == others == [3, {"encoder": 0, "decoder": 0}]
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_bad_gradients_are_counted_in_the_statistics(tmp_path):
@@ -208,9 +232,11 @@ def test_bad_gradients_are_counted_in_the_statistics(tmp_path):
     assert (row["bad_steps"], row["round"], row["examples"]) == (2, 6, 96)
 
 
-def test_endless_bad_gradients_end_the_run_with_advice():
+@pytest.mark.parametrize("waits", [True, False])
+def test_endless_bad_gradients_end_the_run_with_advice(waits):
     """Of one player only: the other's good steps do not hide them."""
     trainer = trainer_of(Broken(bad=range(1000)), examples=16_000)
+    trainer.waits = waits
     with pytest.raises(RunError) as caught:
         trainer.fit()
     message = str(caught.value)
@@ -219,7 +245,8 @@ def test_endless_bad_gradients_end_the_run_with_advice():
     assert "--lr" in message
     assert "--clip" in message
     assert trainer.bad_steps == BAD_LIMIT
-    assert trainer.clocks[0].round == BAD_LIMIT - 1
+    if waits:
+        assert trainer.clocks[0].round == BAD_LIMIT - 1
 
 
 @pytest.mark.parametrize(("model", "lr"), [("vae", 3e38), ("autoencoder", 1e37)])

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from latentforge import registry
+from latentforge import distributed, registry
 from latentforge.clock import mix
 from latentforge.data import Dataset, named, open_data
 from latentforge.data.decode import reason
+from latentforge.data.together import open_together
 from latentforge.errors import Collapsed, InputError, RunError
 from latentforge.game import Game
 from latentforge.journal import summary_writer
@@ -77,7 +78,7 @@ def prepare(
     check(Trainer, options)
     if options.get("tensorboard"):
         summary_writer()  # before anything is written
-    dataset = open_data(data, **data_options)
+    dataset = open_together(data, **data_options)
     if isinstance(model, str):
         model = create_for(model, dataset, options.get("seed", 0), model_options)
     elif model_options:
@@ -114,7 +115,11 @@ def fit(
     data: a name, folder, file, array, (images, labels) or `Dataset`; `data_options` go to `open_data`.
     out: run directory to write; without it nothing is written.
     options: those of `Trainer`, for example `minutes=5` or `epochs=10, lr=1e-4`.
+
+    Where `torchrun` starts its processes again after one died, a run that `out` holds already goes on.
     """
+    if out is not None and distributed.begun(out):
+        return resume(out, None if isinstance(data, str | Path) else data, quiet=quiet)
     trainer = prepare(model, data, data_options or {}, model_options or {}, options, quiet)
     if out is not None and trainer.rank == 0:
         trainer.run = Run.create(out, config_of(trainer, data, data_options or {}, options, preset))
@@ -204,7 +209,7 @@ def data_of(run: Run, data: Any = None) -> Dataset:
     if source == "memory" and data is None:
         raise InputError(f"{run.path} was trained on arrays in memory; pass them again as data.")
     check(open_data, options, f"{run.path / 'config.yaml'}, data: ")
-    dataset = open_data(source if data is None else data, **options)
+    dataset = open_together(source if data is None else data, **options)
     if dataset.fingerprint != (run.config.get("images") or {}).get("fingerprint", dataset.fingerprint):
         raise InputError(
             f"{dataset.source}: the images are not those that {run.path} was trained on; restore them or train anew."

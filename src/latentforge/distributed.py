@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from latentforge.errors import InputError, RunError
+
+T, R = TypeVar("T"), TypeVar("R")
 
 
 def rank() -> int:
@@ -22,10 +28,24 @@ def rank() -> int:
 
 
 def start() -> tuple[int, int]:
-    """(rank, number of processes), joining the group that `torchrun` announces."""
+    """(rank, number of processes), joining the group that `torchrun` announces. What processes agree on goes over the
+    processors, so that no GPU waits for it; gradients go from device to device."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def begun(out: str | Path) -> bool:
+    """Whether `torchrun` started these processes again, after one of them died, and the run directory `out` was begun
+    before: what the first of them sees, on all."""
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0:
+        return False
+    return bool(same(float((Path(out) / "config.yaml").is_file()), start()[1]))
+
+
+def may_restart() -> bool:
+    """Whether `torchrun` was told to start again when a process dies (`--max-restarts`)."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
 
 
 def parts_of(batch_size: int, accumulate: int, world: int) -> int:
@@ -51,7 +71,6 @@ def average_gradients(moves, parameters, world: int):
     names = ",".join(moves or [])
     stamp = float(zlib.crc32(names.encode()) % 2**20)
     check = torch.tensor([stamp, stamp * stamp], dtype=torch.float64)
-    check = check.to("cuda") if dist.get_backend() == "nccl" else check
     dist.all_reduce(check)
     if float(check[0]) != stamp * world or float(check[1]) != stamp * stamp * world:
         raise RunError(f"processes made different moves (here: {names or 'the end of the round'}).")
@@ -82,19 +101,46 @@ def mean(values: dict[str, Tensor], world: int) -> dict[str, Tensor]:
     return dict(zip(values, stacked / world, strict=True))
 
 
-def agree(yes: bool, world: int) -> bool:
-    """True on every process where it is true on any."""
+def agree(votes: Sequence[bool], world: int) -> list[bool]:
+    """Each True on every process where it is true on any, in one exchange."""
     if world == 1:
-        return yes
-    vote = torch.tensor(float(yes), device="cuda" if dist.get_backend() == "nccl" else "cpu")
-    dist.all_reduce(vote)
-    return bool(vote > 0)
+        return list(votes)
+    counted = torch.tensor(votes, dtype=torch.float32)
+    dist.all_reduce(counted)
+    return [v > 0 for v in counted.tolist()]
 
 
 def same(value: float, world: int) -> float:
     """The first process's number, on every process."""
     if world == 1:
         return value
-    told = torch.tensor(value, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    told = torch.tensor(value, dtype=torch.float64)
     dist.broadcast(told, 0)
     return float(told)
+
+
+SHARING = False  # whether all processes are measuring one and the same thing
+
+
+@contextmanager
+def sharing_work() -> Iterator[bool]:
+    """Inside the block, in which all processes do the same, `each` divides its work among them. True on the first."""
+    global SHARING
+    number, world = start()
+    SHARING = world > 1
+    try:
+        yield number == 0
+    finally:
+        SHARING = False
+
+
+def each(items: Iterable[T], work: Callable[[int, T], R]) -> list[R]:
+    """[work(i, item)] of all items, in order. Work must not depend on that of another item: where processes share it,
+    each does its part and is told the others'."""
+    numbered = list(enumerate(items))
+    if not SHARING:
+        return [work(i, item) for i, item in numbered]
+    world = dist.get_world_size()
+    parts: list[Any] = [None] * world
+    dist.all_gather_object(parts, {i: work(i, item) for i, item in numbered[dist.get_rank() :: world]})
+    return [parts[i % world][i] for i, _ in numbered]

@@ -3,6 +3,7 @@ warning here; training goes on."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -26,6 +27,13 @@ def summary_writer() -> Any:
     except ImportError:
         raise InputError("--tensorboard needs the extra: pip install 'latentforge[tensorboard]'.") from None
     return SummaryWriter
+
+
+GRADIENT = "gradient/"  # norms of steps that were taken; others are counted as bad steps
+
+
+def mean_of(name: str, values: Tensor) -> Tensor:
+    return values[values.isfinite()].mean() if name.startswith(GRADIENT) else values.mean()
 
 
 class Journal:
@@ -61,7 +69,8 @@ class Journal:
         """Write the means since the last row; `where` says how far the run is."""
         if not self.values:
             return
-        row = where | {k: float(torch.stack(v).mean()) for k, v in self.values.items()}
+        means = {k: float(mean_of(k, torch.stack(v))) for k, v in self.values.items()}
+        row = where | {k: v for k, v in means.items() if math.isfinite(v) or not k.startswith(GRADIENT)}
         self.values = {}
         self.write(row)
         self.display.update(row, examples, minutes)

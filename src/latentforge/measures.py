@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from latentforge import distributed
 from latentforge.clock import mix
 from latentforge.data.batch import Batch, Images
 from latentforge.game import Game, evaluating
@@ -18,12 +19,14 @@ def mean_measures(model: Game, images: Images, seed: int = 0, limit: int | None 
 @torch.no_grad()
 def measures(model: Game, images: Images, seed: int = 0, limit: int | None = None) -> dict[str, Tensor]:
     """Every measure of each image, (N,) float64 on the CPU."""
-    found: dict[str, list[Tensor]] = {}
+
+    def of(number: int, index: Tensor) -> dict[str, Tensor]:
+        torch.manual_seed(mix(seed, number, 0xE7))
+        b = images[index]
+        label = None if b.label is None else b.label.to(model.device)
+        found = model.evaluate(Batch(b.image.to(model.device), label, b.index))
+        return {name: value.double().cpu() for name, value in found.items()}
+
     with evaluating(model), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(seed, 0xE7))
-        for index in images.spread(limit or len(images)).split(500):
-            b = images[index]
-            label = None if b.label is None else b.label.to(model.device)
-            for name, value in model.evaluate(Batch(b.image.to(model.device), label, b.index)).items():
-                found.setdefault(name, []).append(value.double().cpu())
-    return {k: torch.cat(v) for k, v in found.items()}
+        parts = distributed.each(images.spread(limit or len(images)).split(500), of)
+    return {k: torch.cat([part[k] for part in parts]) for k in parts[0]}

@@ -129,6 +129,8 @@ class Trainer:
         self.clocks = [Clock(seed, self.device, i, parts) for i in mine]
         self.seconds = 0.0  # spent in rounds, previews and checkpoints, over all sessions
         self.bad_steps, self.bad_in_a_row = 0, dict.fromkeys(self.seats, 0)
+        self.unread: list[tuple[str, Tensor]] = []  # whose gradients were not finite, as far as nobody has looked
+        self.waits = self.device.type != "cuda"
         self.preview_progress, self.stop = 0.0, StopSignal()
         self.journal, self.tensorboard = Journal(quiet or self.rank > 0), tensorboard
 
@@ -190,19 +192,17 @@ class Trainer:
         if not present:
             return
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(present)).float())
-        if not math.isfinite(float(norm)):
-            self.bad_steps, self.bad_in_a_row[name] = self.bad_steps + 1, self.bad_in_a_row[name] + 1
-            if self.bad_in_a_row[name] >= BAD_LIMIT:
-                self.journal.write(self.where())  # for the doctor's eyes
-                raise RunError(
-                    f"the gradient of the {name} was not finite {BAD_LIMIT} times in a row at round "
-                    f"{self.clocks[0].round}; lower --lr, set --clip 1, or use --precision fp32."
-                )
-            return
-        self.bad_in_a_row[name] = 0
+        bad = ~norm.isfinite()
+        self.unread.append((name, bad))
+        if self.waits or not optimizer.defaults.get("fused"):
+            self.read()
+            if bad:
+                return
+        else:  # a GPU is not waited for: fused optimisers heed this flag themselves
+            optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
         self.journal.note({f"gradient/{name}": norm})
-        if seat.clip and norm > seat.clip:
-            torch._foreach_mul_(present, float(seat.clip / norm))
+        if seat.clip:
+            torch._foreach_mul_(present, (seat.clip / norm).clamp(max=1.0))
         t = self.clocks[0]
         rate = seat.lr * ramp(t.examples + self.batch_size, self.warmup) * decay(self.schedule, t.progress, seat.span)
         for group in optimizer.param_groups:
@@ -215,6 +215,20 @@ class Trainer:
         # fused optimisers do not bump versions: without this a graph reused across the step gives wrong gradients
         increment_version(self.parameters[name])
 
+    def read(self) -> None:
+        """Count the moves that players sat out; RunError where one of them did so too often in a row."""
+        flags = torch.stack([bad for _, bad in self.unread]).tolist() if self.unread else []
+        moves, self.unread = [name for name, _ in self.unread], []
+        for name, bad in zip(moves, flags, strict=True):
+            self.bad_steps += bad
+            self.bad_in_a_row[name] = self.bad_in_a_row[name] + 1 if bad else 0
+            if self.bad_in_a_row[name] >= BAD_LIMIT:
+                self.journal.write(self.where())  # for the doctor's eyes
+                raise RunError(
+                    f"the gradient of the {name} was not finite {BAD_LIMIT} times in a row at round "
+                    f"{self.clocks[0].round}; lower --lr, set --clip 1, or use --precision fp32."
+                )
+
     # -- the run -------------------------------------------------------------------------------------------------
     def fit(self) -> Game:
         """Train to the end of the budget, fit the sampler, save. Returns the model with its averaged weights."""
@@ -226,6 +240,7 @@ class Trainer:
             self.journal.open(self.run if self.rank == 0 else None, self.tensorboard, getattr(self.model, "loss", None))
             if self.clocks[0].round == 0:
                 self.preview()
+            (self.over,) = distributed.agree([self.time_is_up()], self.world)
             while not self.done():
                 self.round()
                 self.after_round()
@@ -242,10 +257,14 @@ class Trainer:
     def done(self) -> bool:
         if self.examples or self.model.converged:
             return self.model.converged or self.clocks[0].examples >= (self.examples or 0)
+        return self.over
+
+    def time_is_up(self) -> bool:
+        """Whether the minutes of the budget are over, by this process's clock, but for what fitting the sampler takes."""
         seconds = 60 * (self.minutes or 0)
         fitted = self.average.sampler is not None
-        reserve = 0.0 if fitted else min(SECONDS[self.average.sampler_kind], 0.1 * seconds)  # for fitting the sampler
-        return distributed.agree(self.elapsed() > seconds - reserve, self.world)
+        reserve = 0.0 if fitted else min(SECONDS[self.average.sampler_kind], 0.1 * seconds)
+        return self.base_seconds + time.monotonic() - self.started > seconds - reserve
 
     def advance(self) -> None:
         """Begin the next stage where it is due, from the averaged weights."""
@@ -270,25 +289,29 @@ class Trainer:
     def after_round(self) -> None:
         """Whatever is due between two rounds."""
         t, now = self.clocks[0], time.monotonic()
-        stop = distributed.agree(self.stop.asked, self.world)
+        votes = [
+            self.stop.asked,
+            self.time_is_up(),
+            now - self.logged_at > 1.0,
+            now - self.saved_at > CHECKPOINT_SECONDS,
+        ]
+        stop, self.over, second, minute = distributed.agree(votes, self.world)
         every = self.examples // 200 if self.examples else None
-        crossed = every and t.examples // every > (t.examples - self.fresh) // every
-        if crossed or (not every and distributed.agree(now - self.logged_at > 1.0, self.world)):
+        log = t.examples // every > (t.examples - self.fresh) // every if every else second
+        save = t.examples - self.saved_examples >= self.checkpoint_every if self.checkpoint_every else minute
+        if log:
             self.log()
-        if self.checkpoint_every:
-            due = t.examples - self.saved_examples >= self.checkpoint_every
-        else:
-            due = distributed.agree(now - self.saved_at > CHECKPOINT_SECONDS, self.world)
-        if due or stop:
+        if save or stop:
             self.checkpoint()
         if stop:
             raise Interrupted(f"stopped at round {t.round}; its checkpoint is written")
-        self.heed()
+        if log:
+            self.heed()
 
     def heed(self) -> None:
         """End the run, after a checkpoint, where a finding is to end it."""
         alarm = self.journal.alarm(self.strict, self.on_collapse)
-        if distributed.agree(alarm is not None, self.world):
+        if any(distributed.agree([alarm is not None], self.world)):
             self.checkpoint()
             raise alarm or RunError("ended by a finding")
 
@@ -306,6 +329,7 @@ class Trainer:
 
     def log(self) -> None:
         """A row of statistics, and previews about every tenth of the budget."""
+        self.read()
         self.journal.log(self.where(), self.examples, self.minutes)
         self.logged_at = time.monotonic()
         progress = self.clocks[0].progress
@@ -318,6 +342,7 @@ class Trainer:
 
     def checkpoint(self) -> None:
         """Everything that evolves, written between rounds. A full disk costs this checkpoint, not the run."""
+        self.read()
         self.seconds = self.elapsed()
         self.saved_at, self.saved_examples = time.monotonic(), self.clocks[0].examples
         if self.run is None or self.rank:

@@ -39,6 +39,7 @@ def command(
     RUN/metrics.json."""
     import latentforge as lf
     from latentforge.api import data_of
+    from latentforge.distributed import sharing_work
     from latentforge.files import write_text
     from latentforge.report.page import read_metrics
     from latentforge.run import Run
@@ -51,9 +52,13 @@ def command(
     if run is None:
         raise click.UsageError("Missing argument 'RUN'.", click.get_current_context())
     chosen = QUICK if metrics is None else tuple(metrics.split(","))
-    opened, model = Run.open(run), lf.load(run)
-    rows = lf.evaluate(model, data_of(opened), split, seed, metrics=chosen, features=tuple(features.split(",")),
-                       repeats=repeats, binarise=binarise)  # fmt: skip
+    opened = Run.open(run)
+    with sharing_work() as first:
+        model = lf.load(run)
+        rows = lf.evaluate(model, data_of(opened), split, seed, metrics=chosen, features=tuple(features.split(",")),
+                           repeats=repeats, binarise=binarise)  # fmt: skip
+    if not first:
+        return
     if not model.can_sample:
         print(f"samples are not measured: {model.name} has no prior to draw codes from; train with --sampler gmm, flow or "
               "auto", file=sys.stderr)  # fmt: skip

@@ -104,13 +104,15 @@ def train_command(name: str) -> click.Command:
 def train(name: str, source: str, data: dict, arguments: dict, settings: dict, given: dict[str, Any]) -> None:
     """Train, write the run and its report, say where it is."""
     from latentforge.api import fit
-    from latentforge.distributed import rank
+    from latentforge.distributed import may_restart, rank
     from latentforge.report.page import write_report
     from latentforge.run import Run
 
     if given.get("dry_run"):
         dry_run(name, source, data, arguments, settings, given.get("preset"))
         return
+    if may_restart() and "out" not in given:
+        raise InputError("torchrun may start this again, which must then find its run: name its directory with --out.")
     out = Path(given["out"]) if "out" in given else free_directory(name)
     fit(name, source, out=out, data_options=data, model_options=arguments, preset=given.get("preset"),
         quiet=given.get("quiet", False), **settings)  # fmt: skip

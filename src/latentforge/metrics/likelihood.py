@@ -14,7 +14,9 @@ import math
 import torch
 from torch import Tensor
 
+from latentforge import distributed
 from latentforge.data.batch import Batch
+from latentforge.game import generator_of
 from latentforge.metrics.intervals import around_mean
 from latentforge.metrics.subject import Row, Subject, short
 from latentforge.parts.likelihood import bernoulli_floor, bernoulli_nll, importance_bound
@@ -41,14 +43,14 @@ def prepare(image: Tensor, how: str, seed: int) -> Tensor:
 def importance_nll(model, batch: Batch, codes: int = CODES, seed: int = 0) -> Tensor:
     """-log p(x) in nats, (N,), of the images of a batch as they are, from `codes` codes each."""
     model.eval()
-    generator = torch.Generator().manual_seed(seed)
-    parts = []
-    for index in torch.arange(len(batch)).split(BATCH):
+
+    def of(number: int, index: Tensor) -> Tensor:
         x = batch.image[index].to(model.device)
         y = model.labels_of(Batch(x, None if batch.label is None else batch.label[index], batch.index[index]))
-        noise = torch.randn(codes, len(x), model.latent_dim, generator=generator)
-        parts.append(importance_bound(model, x, noise.to(x.device).transpose(0, 1), y).cpu())
-    return torch.cat(parts)
+        noise = torch.randn(codes, len(x), model.latent_dim, generator=generator_of(seed, number))
+        return importance_bound(model, x, noise.to(x.device).transpose(0, 1), y).cpu()
+
+    return torch.cat(distributed.each(torch.arange(len(batch)).split(BATCH), of))
 
 
 def rows(s: Subject) -> list[Row]:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentforge.data.batch import Batch, Images
+from latentforge.distributed import each
 
 FEATURES = 64
 SMALLEST = 6  # sides below this leave nothing to convolve
@@ -50,8 +51,7 @@ class FeatureNet(nn.Module):
     def over(self, images: Tensor, head: bool = False, size: int = 500) -> Tensor:
         """Features (N, 64), or with `head` outputs (N, outputs), of all the images, in eval mode and bounded memory."""
         self.eval()
-        parts = [self(x) if head else self.trunk(2 * x - 1) for x in images.split(size)]
-        return torch.cat(parts)
+        return torch.cat(each(images.split(size), lambda _, x: self(x) if head else self.trunk(2 * x - 1)))
 
 
 def block(c: int, out: int, kernel: int, stride: int) -> list[nn.Module]:
