@@ -72,7 +72,7 @@ class VAEGAN(Duel):
         hidden: tuple[int, ...] = (512,),
         width: int = 32,
         wide: tuple[int, ...] = (512,),
-        fine: int = 16,
+        fine: int = 8,
         inject: bool = True,
         critic_width: int = 32,
         beta: float = 1.0,
