@@ -34,7 +34,7 @@ DECODERS = {
     "conv-3": lambda s: nets.ConvDecoder(Z, s, 4, kernel=3),
     "conv-5": lambda s: nets.ConvDecoder(Z, s, 4, kernel=5),
     "conv-norm": lambda s: nets.ConvDecoder(Z, s, 4, norm=True),
-    "conv-fine": lambda s: nets.ConvDecoder(Z, s, 4, norm=True, fine=3, inject=True),
+    "conv-fine": lambda s: nets.ConvDecoder(Z, s, 4, norm=True, fine=3),
     "named-mlp": lambda s: nets.decoder("mlp", Z, s, (6, 7), 4, 4),
     "named-conv": lambda s: nets.decoder("conv", Z, s, (6,), 4, 4),
     "named-resnet": lambda s: nets.decoder("resnet", Z, s, (6,), 4, 4),
