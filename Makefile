@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship density bench growth gpu-check clean
+.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship density bench growth precision gpu-check clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -69,6 +69,10 @@ bench: $(VENV)/.ready
 # images per second and memory against sizes
 growth: $(VENV)/.ready
 	$(BIN)/python benchmarks/growth.py
+
+# the same images in bf16 and in fp32: are the models as good?
+precision: $(VENV)/.ready
+	$(BIN)/python benchmarks/precision.py
 
 # every family on whatever accelerator is there
 gpu-check: $(VENV)/.ready

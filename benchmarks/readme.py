@@ -16,6 +16,7 @@ import density
 import doctor
 import flagship
 import modes
+import precision
 import presets as preset_results
 import reference
 import studies
@@ -76,6 +77,7 @@ def main() -> int:
         ("docs/results.md", "zoo", zoo.table()),
         ("docs/results.md", "compare", compared()),
         ("docs/results.md", "modes", modes.table()),
+        ("docs/runs.md", "precision", precision.table()),
         ("docs/doctor.md", "rules", rules_table()),
         ("docs/doctor.md", "doctor", doctor.table("check")),
         *[("docs/models/vae-gan.md", name, flagship.table(name)) for name in flagship.TABLES],

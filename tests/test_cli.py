@@ -554,3 +554,9 @@ def test_progress_goes_to_stderr_and_quiet_silences_it(shop, here):
     assert "img/s" in err
     assert "img/s" not in out
     assert "img/s" not in call("train", "vae", *small, "--out", "b", "--quiet")[2]
+
+
+@pytest.mark.parametrize(("typed", "value"), [([], True), (["--no-inject"], False), (["--inject"], True)])
+def test_a_flag_that_is_on_by_default_can_be_turned_off(typed, value, capsys):
+    assert main(["train", "vae-gan", "--data", "mnist-5k", "--dry-run", *typed]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["inject"] is value

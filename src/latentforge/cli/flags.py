@@ -38,8 +38,8 @@ def option(name: str, annotation: Any, default: Any, text: str, section: str) ->
     text += shown if default is not None and default is not False and str(default) not in text.split() else ""
     flag = "--" + name.replace("_", "-")
     if annotation is bool:
-        out = click.Option([f"{flag}/--no-{flag[2:]}" if default else flag, name], default=None, help=text,
-                           is_flag=True, flag_value=None if default else True)  # fmt: skip
+        pair = f"{flag}/--no-{flag[2:]}" if default else flag
+        out = click.Option([pair, name], type=bool, default=None, help=text, is_flag=True)
     elif typing.get_origin(annotation) is tuple:
         out = click.Option([flag, name], type=Numbers(typing.get_args(annotation)[0]), default=None, help=text)
     elif typing.get_origin(annotation) is typing.Literal:

@@ -1,0 +1,80 @@
+"""Are models trained in half precision as good? The families that train so by default, the same images in bf16 and in fp32.
+
+    python benchmarks/precision.py [FAMILY ...] [--data-dir DIR]   # train what is missing
+    python benchmarks/precision.py --table                        # Markdown
+
+Every cell draws the same number of training images of MNIST under the same seed, and is measured on the validation set in
+features of digits. What one seed differs from another says how much a difference between the columns means. Nothing
+is timed, so cells may run beside each other. Numbers are kept in benchmarks/results/precision.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from flagship import spread
+from machine import machine
+from zoo import run_outside
+
+RESULTS = Path(__file__).parent / "results" / "precision.json"
+FAMILIES = ("gan", "dcgan", "wgan-gp", "r3gan", "aae", "vae-gan")
+PRECISIONS = ("fp32", "bf16")
+SEEDS = (0, 1, 2)
+EXAMPLES = 60_000
+SHOWN = ("frechet", "coverage")
+
+
+def kept() -> dict[str, Any]:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def measure(family: str, precision: str, seed: int, data_dir: str | None) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        run = f"{folder}/run"
+        command = ["train", family, "--data", "mnist", "--examples", str(EXAMPLES), "--seed", str(seed)]
+        command += ["--precision", precision]
+        run_outside([*command, "--quiet", "--out", run, *(["--data-dir", data_dir] if data_dir else [])])
+        evaluation = ["--split", "validation", "--metrics", "samples", "--features", "digits", "--repeats", "0"]
+        run_outside(["evaluate", run, *evaluation])
+        metrics = json.loads((Path(run) / "metrics.json").read_text())
+    values = {k: v["value"] for k, v in metrics["validation"].items()}
+    return {"command": "latentforge " + " ".join(command), "seed": seed, "validation": values, "machine": machine()}
+
+
+def table() -> str:
+    """A row per family and measure: the mean over seeds with their range, in either precision."""
+    cells = kept()
+    lines = ["| `train …` | measure | fp32 | bf16 |", "| --- | --- | ---: | ---: |"]
+    for family in FAMILIES:
+        columns = [[cells[k] for s in SEEDS if (k := f"{family}/{p}/{s}") in cells] for p in PRECISIONS]
+        if not all(columns):
+            continue
+        for start in SHOWN:
+            name = next(k for k in columns[0][0]["validation"] if k.startswith(start))
+            shown = [spread([run["validation"][name] for run in runs]) for runs in columns]
+            lines.append(f"| `{family}` | {name} | " + " | ".join(shown) + " |")
+    return "\n".join(lines) if len(lines) > 2 else "Not measured yet: `make precision` does."
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("families", nargs="*", help="all without any")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    if options.table:
+        print(table())
+    else:
+        for seed in SEEDS:
+            for family in options.families or FAMILIES:
+                for precision in PRECISIONS:
+                    key = f"{family}/{precision}/{seed}"
+                    if key in kept():
+                        continue
+                    found = measure(family, precision, seed, options.data_dir)
+                    RESULTS.write_text(json.dumps(kept() | {key: found}, indent=1) + "\n")
+                    print(key, {k: round(v, 4) for k, v in found["validation"].items()}, flush=True)
