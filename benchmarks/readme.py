@@ -15,12 +15,14 @@ from pathlib import Path
 import density
 import doctor
 import flagship
+import growth
 import modes
 import precision
 import presets as preset_results
 import reference
 import studies
 import zoo
+from speed import bench
 
 from latentforge.diagnose.rules import RULES
 from latentforge.registry import KINDS, MODELS
@@ -78,6 +80,8 @@ def main() -> int:
         ("docs/results.md", "compare", compared()),
         ("docs/results.md", "modes", modes.table()),
         ("docs/runs.md", "precision", precision.table()),
+        ("docs/speed.md", "speed", bench.table()),
+        ("docs/speed.md", "growth", growth.table()),
         ("docs/doctor.md", "rules", rules_table()),
         ("docs/doctor.md", "doctor", doctor.table("check")),
         *[("docs/models/vae-gan.md", name, flagship.table(name)) for name in flagship.TABLES],
