@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -201,15 +202,15 @@ def config_of(
     }  # fmt: skip
 
 
-def data_of(run: Run, data: Any = None) -> Dataset:
-    """The data set a run was trained on; `data` where it was given from memory. InputError where the images have
-    changed: their splits would mix what was trained on with what was held out."""
+def data_of(run: Run, data: Any = None, read: Callable[..., Dataset] = open_data) -> Dataset:
+    """The data set a run was trained on, by `read`; `data` where it was given from memory. InputError where the images
+    have changed: their splits would mix what was trained on with what was held out."""
     options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in run.config["data"].items()}
     source = options.pop("source")
     if source == "memory" and data is None:
         raise InputError(f"{run.path} was trained on arrays in memory; pass them again as data.")
     check(open_data, options, f"{run.path / 'config.yaml'}, data: ")
-    dataset = open_together(source if data is None else data, **options)
+    dataset = read(source if data is None else data, **options)
     if dataset.fingerprint != (run.config.get("images") or {}).get("fingerprint", dataset.fingerprint):
         raise InputError(
             f"{dataset.source}: the images are not those that {run.path} was trained on; restore them or train anew."
@@ -229,7 +230,7 @@ def resume(path: str | Path, data: Any = None, *, quiet: bool = False, **budget:
     if any(v is not None for v in budget.values()):
         options |= dict.fromkeys(BUDGET) | budget
     check(Trainer, options, f"{file}, train: ")
-    dataset = data_of(run, data)
+    dataset = data_of(run, data, open_together)
     model = create_for(run.config["model"]["name"], dataset, options["seed"], settings)
     trainer = Trainer(model, dataset, run=run, quiet=quiet, **options)
     found = run.load_checkpoint()

@@ -42,6 +42,7 @@ def open_together(source: Any, **options: Any) -> Dataset:
             raise told[0]
         dataset = received(*told[0])
         dist.barrier(group)
+        dist.destroy_process_group(group)
     finally:
         file.unlink(missing_ok=True)  # what is mapped stays until the last process ends
     return dataset
