@@ -12,6 +12,7 @@ import time
 from itertools import chain
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,7 @@ from PIL import Image
 import latentforge as lf
 from latentforge import presets, registry
 from latentforge.cli import VERBS, main
+from latentforge.cli.flags import option
 from latentforge.data.synthetic import blobs
 from latentforge.run import Run
 
@@ -556,7 +558,9 @@ def test_progress_goes_to_stderr_and_quiet_silences_it(shop, here):
     assert "img/s" not in call("train", "vae", *small, "--out", "b", "--quiet")[2]
 
 
-@pytest.mark.parametrize(("typed", "value"), [([], True), (["--no-inject"], False), (["--inject"], True)])
-def test_a_flag_that_is_on_by_default_can_be_turned_off(typed, value, capsys):
-    assert main(["train", "vae-gan", "--data", "mnist-5k", "--dry-run", *typed]) == 0
-    assert yaml.safe_load(capsys.readouterr().out)["model"]["inject"] is value
+@pytest.mark.parametrize(("typed", "value"), [([], None), (["--no-warm"], False), (["--warm"], True)])
+def test_a_flag_that_is_on_by_default_can_be_turned_off(typed, value):
+    told = {}
+    warm = option("warm", bool, True, "", "Model")
+    click.Command("it", params=[warm], callback=told.update).main(typed, standalone_mode=False)
+    assert told == {"warm": value}

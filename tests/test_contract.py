@@ -67,7 +67,6 @@ VARIANTS = {
     ],
     "vae-gan": [
         {"width": 4, "critic_width": 4},
-        {"width": 4, "critic_width": 4, "wide": (8,), "fine": 3, "share": 0.0},
         {"net": "mlp", "hidden": (24,), "critic_width": 4, "share": 0.0},
         {"net": "mlp", "critic_net": "mlp", "hidden": (24,), "share": 0.0, "loss": "hinge", "critic_steps": 2,
          "generator_steps": 2, "augment": "cutout", "minibatch": 2},

@@ -11,9 +11,8 @@ from torch import nn
 import latentforge as lf
 from latentforge import nets
 from latentforge.nets import published
-from latentforge.nets.conv import Block, ConvDecoder, halvings
+from latentforge.nets.conv import Block, halvings
 from latentforge.nets.dropout import Dropout, mask
-from latentforge.nets.injection import NoiseInjection, injecting
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 30, 46), (3, 64, 64), (2, 9, 17), (4, 8, 8)]
 DIGIT = (1, 28, 28)
@@ -34,7 +33,6 @@ DECODERS = {
     "conv-3": lambda s: nets.ConvDecoder(Z, s, 4, kernel=3),
     "conv-5": lambda s: nets.ConvDecoder(Z, s, 4, kernel=5),
     "conv-norm": lambda s: nets.ConvDecoder(Z, s, 4, norm=True),
-    "conv-fine": lambda s: nets.ConvDecoder(Z, s, 4, norm=True, fine=3),
     "named-mlp": lambda s: nets.decoder("mlp", Z, s, (6, 7), 4, 4),
     "named-conv": lambda s: nets.decoder("conv", Z, s, (6,), 4, 4),
     "named-resnet": lambda s: nets.decoder("resnet", Z, s, (6,), 4, 4),
@@ -378,43 +376,3 @@ def test_dropout_in_any_layout_and_its_gradient():
     assert torch.equal(layer.eval()(x), x)
     assert not torch.equal(Dropout(0.3, always=True).eval()(x), x)
     assert not Dropout(1.0).train()(x).any()
-
-
-# ---- noise injection ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 20), (2, 7, 7)])
-def test_a_fine_layer_ends_at_the_image(shape):
-    net = ConvDecoder(5, shape, 8, fine=6, inject=True)
-    assert net(torch.randn(4, 5)).shape == (4, *shape)
-    last = [m for m in net.body if isinstance(m, nn.Conv2d)][-1]
-    assert (last.in_channels, last.out_channels, last.kernel_size) == (6 if min(shape[1:]) > 7 else 8, shape[0], (3, 3))
-
-
-def test_injected_noise_is_one_number_per_pixel_times_a_scale_per_channel():
-    layer, x = NoiseInjection(3), torch.randn(4, 3, 5, 6)
-    with injecting(layer, torch.randn):
-        assert torch.equal(layer(x), x)  # the scale begins at 0
-    layer.scale.data[:] = torch.tensor([1.0, -2.0, 0.0])[:, None, None]
-    assert torch.equal(layer(x), x)  # outside the block nothing is added
-    with injecting(layer, torch.randn):
-        added = layer(x) - x
-    assert not added[:, 2].any()
-    torch.testing.assert_close(added[:, 1], -2 * added[:, 0])
-    assert len(added[:, 0].flatten().unique()) == 4 * 5 * 6
-    assert torch.equal(layer(x), x)
-
-
-def test_noise_is_in_samples_and_not_in_reconstructions():
-    model = lf.create("vae-gan", image_shape=(1, 16, 16), latent_dim=3, width=4, critic_width=4, wide=(8,)).eval()
-    x, z = torch.rand(5, 1, 16, 16), torch.zeros(5, 3)
-    before = model.sample(5, seed=1), model.reconstruct(x)
-    for m in model.modules():
-        if isinstance(m, NoiseInjection):
-            m.scale.data.fill_(0.5)
-    assert torch.equal(model.reconstruct(x), before[1])
-    assert torch.equal(model.sample(5, seed=1), model.sample(5, seed=1))
-    assert not torch.equal(model.sample(5, seed=1), before[0])
-    with model.lively(seed=2):
-        alike = model.decode(z)
-    assert len({tuple(i.flatten().tolist()) for i in alike}) == 5  # one code, five images

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from latentforge.errors import InputError, RunError
 
@@ -31,16 +32,25 @@ def start() -> tuple[int, int]:
     """(rank, number of processes), joining the group that `torchrun` announces. What processes agree on goes over the
     processors, so that no GPU waits for it; gradients go from device to device."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        store, number, world = next(rendezvous("env://"))
+        # torchrun keeps its store when it starts processes again, and in it the addresses of those that died
+        store = dist.PrefixStore(f"attempt-{attempt()}", store)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=number, world_size=world)
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def begun(out: str | Path) -> bool:
     """Whether `torchrun` started these processes again, after one of them died, and the run directory `out` was begun
     before: what the first of them sees, on all."""
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0:
+    if attempt() == 0:
         return False
     return bool(same(float((Path(out) / "config.yaml").is_file()), start()[1]))
+
+
+def attempt() -> int:
+    """How often `torchrun` has started these processes again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 def may_restart() -> bool:

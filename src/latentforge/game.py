@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -23,7 +22,6 @@ from latentforge.clock import Clock, mix
 from latentforge.data.batch import Batch, Images
 from latentforge.errors import InputError, RunError
 from latentforge.nets.condition import Condition, Plane
-from latentforge.nets.injection import injecting
 from latentforge.schedules import Schedule
 
 Move = dict[str, Tensor]
@@ -345,16 +343,9 @@ class Game(nn.Module):
         `draw_labels`."""
         y = self.draw_labels(n, label, seed)
         codes = self.draw_codes(n, seed, y)
-        with self.lively(seed):
-            return self.decode(codes, y)
-
-    @contextmanager
-    def lively(self, seed: int | None = None) -> Iterator[None]:
-        """Inside the block, what is random in an image beside its code is drawn from the seed: dropout that stays on,
-        injected noise."""
-        with torch.random.fork_rng(devices=[]), injecting(self, partial(torch.randn, device=self.device)):
+        with torch.random.fork_rng(devices=[]):  # dropout that stays on
             torch.manual_seed(generator_of(seed, 0xD0).initial_seed())
-            yield
+            return self.decode(codes, y)
 
     def save_pretrained(self, directory: str) -> None:
         """Write `model.safetensors`, `config.json` and a model card."""

@@ -48,6 +48,4 @@ def draw(model: Game, data: Dataset, n: int, seed: int) -> Tensor:
     y = None
     if model.condition is not None and data.validation.labels is not None:
         y = data.validation.labels[torch.linspace(0, len(data.validation) - 1, n).long()]
-    codes = model.draw_codes(n, seed, y)
-    with model.lively(seed):
-        return model.decode(codes, y)
+    return model.decode(model.draw_codes(n, seed, y), y)

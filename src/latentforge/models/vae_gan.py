@@ -12,8 +12,7 @@ Departures: those from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whos
 are descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them;
 likeness is that of pixels and not of the critic's features; codes to sample from follow the fitted density instead of
 the prior, in training as afterwards. Images reach black and white, which the Bernoulli's mean only approaches: the
-sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|z). What no code says is drawn per pixel,
-in stage 1 and in samples (Karras et al. 2019, arXiv:1812.04948, section 3.2).
+sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|z).
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from torch import Tensor
 from latentforge import nets
 from latentforge.duel import GENERATOR, Duel
 from latentforge.game import Seat, Term
-from latentforge.nets.injection import injecting
 from latentforge.parts.adversarial import Loss, generator_loss, turning
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
@@ -47,8 +45,6 @@ class VAEGAN(Duel):
         hidden: widths of the dense networks
         width: channels of the first convolution of encoder and decoder, doubled at every halving
         wide: widths of the dense layers before the decoder's convolutions
-        fine: channels of the decoder at the size of the image, before its last convolution; 0 for none
-        inject: add noise, scaled as the decoder learns, between its convolutions in stage 1 and in samples
         critic_width: the same of the critic
         beta: weight of the KL term
         share: share of the budget that the VAE has for itself; 1 for a plain VAE
@@ -72,8 +68,6 @@ class VAEGAN(Duel):
         hidden: tuple[int, ...] = (512,),
         width: int = 32,
         wide: tuple[int, ...] = (512,),
-        fine: int = 8,
-        inject: bool = True,
         critic_width: int = 32,
         beta: float = 1.0,
         share: float = 0.25,
@@ -96,8 +90,7 @@ class VAEGAN(Duel):
         self.beta, self.mix, self.pixel, self.share = beta, mix, pixel, share
         self.begins, self.stretch = ((share,), stretch) if share < 1 else ((), 0.0)
         self.encoder = nets.he_(nets.encoder(net, image_shape, 2 * latent_dim, hidden, width, 4))
-        decoder = nets.decoder(net, latent_dim, image_shape, hidden, width, 4, wide, fine, inject)
-        self.decoder = self.loosened(nets.he_(decoder))
+        self.decoder = self.loosened(nets.he_(nets.decoder(net, latent_dim, image_shape, hidden, width, 4, wide)))
         self.critic = self.armed(nets.critic(critic_net, image_shape, hidden, critic_width, False))
         self.pool: tuple[object, Tensor] | None = None  # a sampler, and codes drawn from it
 
@@ -120,7 +113,7 @@ class VAEGAN(Duel):
             return
         for _ in range(self.critic_steps - 1):
             with torch.no_grad():
-                fake = self.drawing(x, t)[0]
+                fake = self.generate(self.codes(x, t)[0])
             yield {"critic": self.critic_cost((x,), (fake,), t)}
             x = next(data).image
         for _ in range(self.generator_steps - 1):
@@ -160,8 +153,7 @@ class VAEGAN(Duel):
     def drawing(self, x: Tensor, t) -> tuple[Tensor, Tensor]:
         """What the decoder makes of as many codes as there are images (B, C, H, W), and the cost of its unlikeness."""
         z, own = self.codes(x, t)
-        with injecting(self.decoder, t.randn):
-            logits = self.decoder(z)
+        logits = self.decoder(z)
         return self.image_of(logits), self.pixel * bernoulli_nll(logits[own], x[own]).sum() / len(x)
 
     @torch.no_grad()

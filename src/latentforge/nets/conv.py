@@ -11,7 +11,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from latentforge.nets.injection import NoiseInjection
 from latentforge.nets.mlp import dense
 
 
@@ -103,12 +102,11 @@ class ConvEncoder(nn.Module):
 
 class ConvDecoder(nn.Module):
     """(B, in_dim) -> (B, C, H, W): linear layers, hidden ones of the widths `wide`, then transposed convolutions, each
-    after `blocks` residual blocks, with `inject` each before noise; the last one to `fine` channels, if any, and one more
-    convolution. No activation at the end."""
+    after `blocks` residual blocks; no activation at the end."""
 
     def __init__(
         self, in_dim: int, image_shape, width: int, kernel: int = 4, norm: bool = False, wide: tuple[int, ...] = (),
-        blocks: int = 0, fine: int = 0, inject: bool = False,
+        blocks: int = 0,
     ):  # fmt: skip
         super().__init__()
         c, h, w = image_shape
@@ -118,14 +116,13 @@ class ConvDecoder(nn.Module):
         self.head = dense((in_dim, *wide, math.prod(self.seed)), nn.ReLU())
         layers: list[nn.Module] = [nn.BatchNorm2d(outs[-1])] * norm + [nn.ReLU(inplace=True)]
         for i in range(len(sizes) - 1, 0, -1):
-            out = outs[i - 2] if i > 1 else fine or c
+            out = outs[i - 2] if i > 1 else c
             layers += [Block(outs[i - 1]) for _ in range(blocks)]
             layers.append(up(outs[i - 1], out, kernel, sizes[i], sizes[i - 1], bias=not norm or i == 1))
-            if i > 1 or fine:
-                layers += [NoiseInjection(out)] if inject else []
-                layers += [nn.BatchNorm2d(out)] * (norm and i > 1) + [nn.ReLU(inplace=True)]
-        if len(sizes) == 1 or fine:
-            layers.append(nn.Conv2d(outs[-1] if len(sizes) == 1 else fine, c, 3, padding=1))
+            if i > 1:
+                layers += [nn.BatchNorm2d(out)] * norm + [nn.ReLU(inplace=True)]
+        if len(sizes) == 1:
+            layers.append(nn.Conv2d(outs[-1], c, 3, padding=1))
         self.body = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
