@@ -148,4 +148,5 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         data = Dataset("array", "an array in memory", images, few, few)
         model = create_for(self.model, data, seed, options)
         need_encoder(model)
-        return fit(model, data, quiet=True, **{"seed": seed, **train})
+        sampler = {} if model.begins else {"sampler": "prior"}  # later stages may draw codes from what was fitted
+        return fit(model, data, quiet=True, **{"seed": seed, **sampler, **train})
