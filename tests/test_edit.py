@@ -20,7 +20,8 @@ from latentforge.data import Dataset, Images
 from latentforge.data.synthetic import blobs
 from latentforge.data.whole import open_whole
 from latentforge.game import Game
-from latentforge.tasks.edit import Directions, labelled, principal_directions, single_dimensions
+from latentforge.tasks.directions import Directions, principal_directions, single_dimensions
+from latentforge.tasks.edit import labelled
 
 TRAIN = ["--examples", "32", "--batch-size", "16", "--latent-dim", "3", "--quiet"]
 
@@ -287,6 +288,7 @@ def test_points_are_edited_as_numbers(tmp_path, capsys):
     (["vae", "--attribute", "1", "--out", "x.gif"], [".png"]),
     (["gan", "--attribute", "1"], ["no encoder"]),
     (["gan", "--principal", "1"], ["no encoder"]),
+    (["gan", "--dimension", "1", "--in", "one.png"], ["no encoder"]),
     (["nothing", "--attribute", "1"], ["nothing"]),
 ])  # fmt: skip
 def test_bad_input(shop, arguments, parts, monkeypatch, capsys):

@@ -19,8 +19,8 @@ _LAZY = {
     "Game": "game", "Seat": "game", "frozen": "game", "leave_out": "game", "Clock": "clock", "Trainer": "train",
     "fit": "api", "resume": "api", "load": "saving", "open_data": "data", "Dataset": "data", "Batch": "data",
     "embed": "tasks.encode", "interpolate": "tasks.interpolate", "evaluate": "tasks.evaluate", "compare": "tasks.compare",
-    "invert": "tasks.invert", "attribute_vector": "tasks.edit", "edit": "tasks.edit", "traverse": "tasks.edit",
-    "principal_directions": "tasks.edit", "neighbours": "tasks.neighbours", "CodeTransformer": "tasks.transformer",
+    "invert": "tasks.invert", "attribute_vector": "tasks.edit", "edit": "tasks.edit", "traverse": "tasks.directions",
+    "principal_directions": "tasks.directions", "neighbours": "tasks.neighbours", "CodeTransformer": "tasks.transformer",
     "augment": "tasks.augment", "audit": "tasks.audit",
 }  # fmt: skip
 

@@ -48,6 +48,7 @@ def command(
     import latentforge as lf
     from latentforge.data.modes import is_points
     from latentforge.data.whole import open_whole
+    from latentforge.tasks.edit import labelled
     from latentforge.tasks.encode import need_encoder
     from latentforge.tasks.output import check_place
 
@@ -75,102 +76,69 @@ def command(
     model = lf.load(run)
     if is_points(model.image_shape):
         check_place(out, ".npz")
-    if principal is not None or not walk:
+    if principal is not None or files is not None or not walk:
         need_encoder(model)
     number = number or (None if files else 1 if walk else 8)
     images = None
     if model.has_encoder:
         images = open_whole(files, model.image_shape) if files else open_images(run, model, **source)
         images = images.select(images.spread(number or len(images)))
-
     rows: list[dict[str, Any]]
     if walk:
-        rows, arrays = along(run, model, images, principal, dimension, steps, number or 1, seed, source)
+        known = training_data(run, model, **source).train if images is not None else None
+        rows, text = along(model, images, known, principal, dimension, steps, number or 1, seed, out)
     else:
-        assert images is not None
-        if having is not None and lacking is not None:
-            sets = (open_whole(having, model.image_shape), open_whole(lacking, model.image_shape))
+        if attribute is not None:
+            sets = labelled(training_data(run, model, **source), attribute, against)
         else:
-            from latentforge.tasks.edit import labelled
-
-            sets = labelled(training_data(run, model, **source), str(attribute), against)
-        rows, arrays = towards(model, images, sets, steps)
-        rows = [{"attribute": attribute or str(having), "against": against or (str(lacking) if lacking else "all others"),
-                 **rows[0]}]  # fmt: skip
-    text = write(arrays, out, walk)
+            sets = tuple(open_whole(place, model.image_shape) for place in (having, lacking))
+        names = {"attribute": attribute or str(having), "against": against or str(lacking or "all others")}
+        rows, text = towards(model, images, sets, steps, names, out)
     print_table(rows, as_json)
     print(text, file=sys.stderr if as_json else sys.stdout)
 
 
-def towards(model: Any, images: Any, sets: tuple[Any, Any], steps: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Edits by an attribute vector. The row says how well the codes of the two sets lie apart along it."""
-    import torch
-    from sklearn.metrics import roc_auc_score
-
-    from latentforge.tasks.edit import attribute_vector, edit
-    from latentforge.tasks.encode import embed
-
-    vector = attribute_vector(model, *sets)
-    along = [embed(model, s)[0] @ vector for s in sets]
-    has = torch.cat([torch.ones(len(along[0])), torch.zeros(len(along[1]))])
-    row = {"with": len(sets[0]), "without": len(sets[1]), "length": float(vector.norm()),
-           "auroc of their codes": float(roc_auc_score(has, torch.cat(along)))}  # fmt: skip
-    originals = images[torch.arange(len(images))].image.cpu()
-    return [row], {"originals": originals, "edited": edit(model, images, vector, steps), "strengths": steps,
-                   "vector": vector}  # fmt: skip
-
-
-def along(
-    run: Path, model: Any, images: Any, principal: int | None, dimension: tuple[int, ...] | None, steps: Any, number: int,
-    seed: int, source: dict[str, Any],
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:  # fmt: skip
-    """Walks along directions of the training images' codes, or of drawn codes where the model has no encoder."""
+def towards(
+    model: Any, images: Any, sets: tuple[Any, Any], steps: Any, names: dict[str, str], out: Path
+) -> tuple[list[dict[str, Any]], str]:
+    """Edit by an attribute vector; what there is to say of it, and what was written."""
     import torch
 
     import latentforge as lf
-    from latentforge.tasks.edit import principal_directions, single_dimensions, told, traverse
+    from latentforge.tasks.edit import vector_between, write_edits
+
+    vector, apart = vector_between(model, *sets)
+    originals = images[torch.arange(len(images))].image.cpu()
+    edited = lf.edit(model, images, vector, steps)
+    text = write_edits(out, originals, edited, strengths=steps.numpy(), vector=vector.numpy())
+    return [{**names, "with": len(sets[0]), "without": len(sets[1]), "length": float(vector.norm()),
+             "auroc of their codes": apart}], text  # fmt: skip
+
+
+def along(
+    model: Any, images: Any, known: Any, principal: int | None, dimension: tuple[int, ...] | None, steps: Any, number: int,
+    seed: int, out: Path,
+) -> tuple[list[dict[str, Any]], str]:  # fmt: skip
+    """Walk along directions of the codes of the images `known`, or of drawn codes where the model has no encoder."""
+    import torch
+
+    import latentforge as lf
+    from latentforge.tasks.directions import principal_directions, single_dimensions
+    from latentforge.tasks.edit import told, write_edits
 
     if images is None:
         y = model.draw_labels(number, seed=seed)
-        codes, known = model.draw_codes(number, seed, y).cpu(), model.draw_codes(1000, seed + 1).cpu()
+        codes, codes_known = model.draw_codes(number, seed, y).cpu(), model.draw_codes(1000, seed + 1).cpu()
     else:
-        train = training_data(run, model, **source).train
-        codes, y = lf.embed(model, images)[0], told(model, images)
-        known = lf.embed(model, train)[0]
-    found = principal_directions(known, principal) if principal else single_dimensions(known, dimension or ())
-    names = (
-        [f"principal {i + 1}" for i in range(len(found.axes))] if principal else [f"code {j}" for j in dimension or ()]
-    )
-    rows = [{"direction": name, "share of variance": float(share), "standard deviation": float(s)}
-            for name, share, s in zip(names, found.share, found.stddev, strict=True)]  # fmt: skip
-    edited = traverse(model, codes, found, steps, y)
-    originals = torch.zeros(0, *model.image_shape) if images is None else images[torch.arange(len(images))].image.cpu()
-    return rows, {"originals": originals, "edited": edited, "strengths": steps, "directions": found.axes}
-
-
-def write(arrays: dict[str, Any], out: Path, walk: bool) -> str:
-    """A sheet with a row per image, its original first (of walks, a row per image and direction); all arrays; or the
-    edited images alone."""
-    import torch
-
-    from latentforge.data.modes import is_points
-    from latentforge.report.grid import to_uint8
-    from latentforge.tasks.output import write_arrays, write_images
-
-    edited, originals = arrays["edited"], arrays["originals"]
-    shape = edited.shape[-3:]
-    if out.suffix.lower() == ".npz":
-
-        def kept(x: Any) -> Any:
-            flat = x.reshape(-1, *shape)
-            values = flat.permute(0, 2, 3, 1).numpy() if is_points(tuple(shape)) else to_uint8(flat)
-            return values.reshape(*x.shape[:-3], *values.shape[1:])
-
-        pixels = {k: kept(arrays[k]) for k in ("originals", "edited") if len(arrays[k])}
-        return write_arrays(
-            out, **pixels, **{k: v.numpy() for k, v in arrays.items() if k not in ("originals", "edited")}
-        )
-    if out.suffix.lower() == ".png" and not walk:
-        sheet = torch.cat([originals[:, None], edited], 1)
-        return write_images(sheet.flatten(0, 1), out, columns=sheet.shape[1])
-    return write_images(edited.reshape(-1, *shape), out, columns=edited.shape[-4])
+        codes, y, codes_known = lf.embed(model, images)[0], told(model, images), lf.embed(model, known)[0]
+    if principal is not None:
+        found, names = principal_directions(codes_known, principal), [f"principal {i + 1}" for i in range(principal)]
+    else:
+        found, names = single_dimensions(codes_known, dimension or ()), [f"code {j}" for j in dimension or ()]
+    edited = lf.traverse(model, codes, found, steps, y)
+    originals = None if images is None else images[torch.arange(len(images))].image.cpu()
+    text = write_edits(out, originals, edited, strengths=steps.numpy(), directions=found.axes.numpy())
+    return [
+        {"direction": name, "share of variance": float(share), "standard deviation": float(s)}
+        for name, share, s in zip(names, found.share, found.stddev, strict=True)
+    ], text

@@ -1,4 +1,4 @@
-"""Images changed by arithmetic on their codes, and codes moved along directions.
+"""Images changed by arithmetic on their codes.
 
 Attribute vectors: Larsen et al. 2016, arXiv:1512.09300, "Visual attribute vectors": the mean code of images that have
 an attribute minus the mean code of images that lack it, added to the code of another image.
@@ -6,25 +6,38 @@ an attribute minus the mean code of images that lack it, added to the code of an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from latentforge.data.batch import Batch, Images
 from latentforge.data.dataset import Dataset
+from latentforge.data.modes import is_points
 from latentforge.errors import InputError, suggest
 from latentforge.game import Game
+from latentforge.report.grid import to_uint8
 from latentforge.tasks.encode import embed
+from latentforge.tasks.output import write_arrays, write_images
 
 
 def attribute_vector(model: Game, having: Images | Tensor, lacking: Images | Tensor) -> Tensor:
     """(Z,) on the CPU: the mean code of images that have an attribute minus that of images that lack it. Images
     (N, C, H, W) in [0, 1]. InputError where the model has no encoder, or one of the two holds no image."""
+    return vector_between(model, having, lacking)[0]
+
+
+def vector_between(model: Game, having: Images | Tensor, lacking: Images | Tensor) -> tuple[Tensor, float]:
+    """The attribute vector, and how well the codes of the two sets lie apart along it: the area under the ROC curve of
+    their products with it, .5 for not at all."""
     if not (len(having) and len(lacking)):
         raise InputError("an attribute vector needs images with the attribute and images without it; one is empty.")
-    return embed(model, having)[0].mean(0) - embed(model, lacking)[0].mean(0)
+    a, b = embed(model, having)[0], embed(model, lacking)[0]
+    vector = a.mean(0) - b.mean(0)
+    has = torch.cat([torch.ones(len(a)), torch.zeros(len(b))])
+    return vector, float(roc_auc_score(has, torch.cat([a, b]) @ vector))
 
 
 def edit(model: Game, images: Images | Tensor, vector: Tensor, strengths: Tensor) -> Tensor:
@@ -80,47 +93,21 @@ def number_of(name: str, names: list[str], kind: str) -> int:
     raise InputError(f"there is no {kind} '{name}'.{suggest(name, names)}")
 
 
-# -- directions --------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Directions:
-    """K directions in code space, and how codes lie along them."""
-
-    axes: Tensor  # (K, Z), unit length
-    mean: Tensor  # (Z,) of the codes
-    stddev: Tensor  # (K,) of the codes along each
-    share: Tensor  # (K,) of the codes' variance
-
-
-def principal_directions(codes: Tensor, k: int) -> Directions:
-    """The k orthogonal directions along which codes (N, Z) differ most, the greatest first."""
-    most = min(len(codes) - 1, codes.shape[1])
-    if not 1 <= k <= most:
-        raise InputError(f"{k} principal directions are not to be had: {len(codes)} codes of size {codes.shape[1]} "
-                         f"have 1 to {most}.")  # fmt: skip
-    pca = PCA(k, svd_solver="full").fit(codes.double().numpy())
-    axes, variance, share = (
-        torch.from_numpy(a).to(codes.dtype)
-        for a in (pca.components_, pca.explained_variance_, pca.explained_variance_ratio_)
-    )
-    return Directions(axes, codes.mean(0), variance.sqrt(), share)
+# -- to files ----------------------------------------------------------------------------------------------------------
+def write_edits(out: Path, originals: Tensor | None, edited: Tensor, **arrays: Any) -> str:
+    """Edited images (N, ..., S, C, H, W) in [0, 1] as a sheet with a row per S of them, their original (N, C, H, W) before
+    them where there is one per row; as a directory of PNG files; or as `originals` and `edited`, uint8 (..., H, W, C), with
+    further arrays. Returns what was written, in words."""
+    if out.suffix.lower() == ".npz":
+        pixels = {"edited": edited} if originals is None else {"originals": originals, "edited": edited}
+        return write_arrays(out, **{k: numbers(v) for k, v in pixels.items()}, **arrays)
+    if out.suffix.lower() == ".png" and originals is not None and edited.dim() == 5:
+        edited = torch.cat([originals[:, None], edited], 1)
+    return write_images(edited.flatten(0, -4), out, columns=edited.shape[-4])
 
 
-def single_dimensions(codes: Tensor, which: tuple[int, ...]) -> Directions:
-    """Single numbers of the code, as directions."""
-    z = codes.shape[1]
-    for j in which:
-        if not 0 <= j < z:
-            raise InputError(f"there is no dimension {j}; the code has 0 to {z - 1}.")
-    index = torch.tensor(which)
-    variance = codes.var(0)
-    share = variance[index] / variance.sum().clamp(min=1e-30)
-    return Directions(torch.eye(z)[index], codes.mean(0), variance[index].sqrt(), share)
-
-
-def traverse(model: Game, codes: Tensor, directions: Directions, strengths: Tensor, y: Tensor | None = None) -> Tensor:
-    """Images (N, K, S, C, H, W) in [0, 1], on the CPU: each code (N, Z) with its coordinate along each of K directions set
-    to the codes' mean plus each of S `strengths` standard deviations, all else as it was."""
-    d = directions
-    along = (codes - d.mean) @ d.axes.T  # (N, K)
-    step = strengths[None, None] * d.stddev[None, :, None] - along[:, :, None]  # (N, K, S)
-    return decoded(model, codes[:, None, None] + step[..., None] * d.axes[:, None], y)
+def numbers(images: Tensor) -> Any:
+    """(..., C, H, W) in [0, 1] -> (..., H, W, C) uint8, or float32 where images are points."""
+    flat = images.flatten(0, -4)
+    values = flat.permute(0, 2, 3, 1).numpy() if is_points(tuple(images.shape[-3:])) else to_uint8(flat)
+    return values.reshape(*images.shape[:-3], *values.shape[1:])
