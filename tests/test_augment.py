@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from pathlib import Path
 
@@ -233,3 +234,30 @@ def test_descriptors_are_no_classes():
     model = lf.create("cvae", image_shape=(1, 8, 8), descriptor_mean=(0.0,), descriptor_stddev=(1.0,), net="mlp")
     refused(lambda: LabelledSampler(model), "descriptors")
     refused(lambda: read_manifest("nowhere.npz"), "no manifest")
+
+
+# ---- the benchmark ---------------------------------------------------------------------------------------------------
+def test_the_benchmark_trains_on_what_is_called_real(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    bench = importlib.import_module("augment")
+    whole = tiny_data((1, 12, 12), n=300)
+    one, other = bench.few(whole, 20, 0), bench.few(whole, 20, 1)
+    assert torch.bincount(one.train.labels).tolist() == [7, 7, 6]
+    assert one.train.pixels.shape == (20, 1, 12, 12)
+    assert not torch.equal(one.train.pixels, other.train.pixels)
+    assert torch.equal(one.test.pixels, whole.test.pixels)
+
+    monkeypatch.setattr(bench.lf, "open_data", lambda name, data_dir: whole)
+    monkeypatch.setitem(bench.MODELS, "mnist", ("cvae",))
+    for seed in (0, 1):
+        found = bench.measure("mnist/cvae/100", seed, None, 0.003, tmp_path, synthetic=30, examples=128)
+        assert len(found["accuracy"]) == 6
+        assert found["images"] == 60
+    rows = bench.table(tmp_path).splitlines()
+    assert rows[2].startswith("| mnist | `cvae` | 100 | 2 |")
+    assert rows[2].count("|") == rows[0].count("|") == rows[1].count("|")
+    mean, width = bench.interval([1.0, 2.0, 4.0])
+    assert (mean, width) == pytest.approx((7 / 3, 4.302653 * np.std([1, 2, 4], ddof=1) / 3**0.5), rel=1e-5)
+    assert bench.verdict(0.1, 0.05) == "helped"
+    assert bench.verdict(-0.1, 0.05) == "hurt"
+    assert bench.verdict(0.1, 0.2) == "no difference shown"

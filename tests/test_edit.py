@@ -3,6 +3,7 @@ and the verbs end to end."""
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from latentforge.data.synthetic import blobs
 from latentforge.data.whole import open_whole
 from latentforge.game import Game
 from latentforge.tasks.directions import Directions, principal_directions, single_dimensions
-from latentforge.tasks.edit import labelled
+from latentforge.tasks.edit import apart, labelled
 
 TRAIN = ["--examples", "32", "--batch-size", "16", "--latent-dim", "3", "--quiet"]
 
@@ -52,6 +53,17 @@ def test_the_attribute_vector_is_the_difference_of_mean_codes():
     expected = a.flatten(1).numpy().mean(0) - b.flatten(1).numpy().mean(0)
     assert np.allclose(lf.attribute_vector(Mirror(), a, b).numpy(), expected, atol=1e-6)
     refused(lambda: lf.attribute_vector(Mirror(), a, b[:0]), "empty")
+
+
+def test_how_far_codes_lie_apart_is_not_learnt_by_heart():
+    """Many numbers and few codes: a vector sets its own codes apart perfectly, others only where there is something."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 40, 500, generator=generator)
+    own = torch.cat([a, b]) @ (a.mean(0) - b.mean(0))
+    assert own[:40].min() > own[40:].max()
+    assert 0.3 < apart(a, b) < 0.7
+    assert apart(a + 0.5, b) == 1
+    assert np.isnan(apart(a[:1], b))
 
 
 def test_an_edit_adds_the_vector_to_the_code():
@@ -310,3 +322,47 @@ def test_bad_embeddings(shop, arguments, part, monkeypatch, capsys):
     monkeypatch.chdir(shop)
     assert main(["embed", *arguments]) == 2
     assert part in capsys.readouterr().err
+
+
+# ---- the benchmark ---------------------------------------------------------------------------------------------------
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    return importlib.import_module("edit")
+
+
+def bar(width: float, lean: float, side: int = 28) -> torch.Tensor:
+    """(1, 1, side, side): a long soft-edged stroke of this width, its foot `lean` columns per row to the right."""
+    row, column = torch.meshgrid(torch.arange(side) - 13.5, torch.arange(side) - 13.5, indexing="ij")
+    across = (column - lean * row).abs() / (1 + lean**2) ** 0.5
+    return ((width / 2 - across + 0.5).clamp(0, 1) * (row.abs() < 10))[None, None]
+
+
+def test_thickness_and_slant_are_measured(bench):
+    for width in (2.0, 4.0):
+        assert float(bench.stroke(bar(width, 0))) == pytest.approx(width, rel=0.35)
+    assert bench.stroke(bar(4, 0.3)) > 1.4 * bench.stroke(bar(2, 0.3))
+    assert float(bench.slant(bar(3, 0.4))) == pytest.approx(0.4, abs=0.03)
+    assert float(bench.slant(bar(3, -0.2))) == pytest.approx(-0.2, abs=0.03)
+
+
+def test_edits_are_judged_at_the_strength_chosen_on_validation(bench):
+    """Images of grey 0.1 to 0.3 are to become brighter than 0.6; the vector is 0.5, so that half of validation is there
+    at strength 1 and all at 1.5, which test images are then edited at."""
+
+    def flat(*values: float) -> Images:
+        return Images(torch.tensor(values)[:, None, None, None] * torch.ones(1, 6, 6))
+
+    bright, dark = flat(0.6, 0.7, 0.8), flat(0.1, 0.2, 0.3)
+    e = bench.Edit((bright, dark), (bright, flat(0.05, 0.15)), (bright, dark), lambda x: (x[:, 0, 0, 0] > 0.6).double(),
+                   lambda x: x.flatten(1)[:, :2] + torch.rand(len(x), 2), lambda x, o: float(x.mean()))  # fmt: skip
+    found = bench.judged(e, bench.plain("pixels", None))
+    assert found["validation"]["0.5"] == 0
+    assert found["validation"]["1.0"] == 0.5
+    assert found["strength"] == 1.5
+    assert found["kept"] == pytest.approx(0.2 + 0.75, abs=1e-3)
+    assert found["unedited"] == 0
+    assert found["own"] == 1
+    summed = bench.summary([found])
+    assert summed["changed"] == 1
+    assert summed["images"] == 3

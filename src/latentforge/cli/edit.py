@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,12 +108,12 @@ def towards(
     import latentforge as lf
     from latentforge.tasks.edit import vector_between, write_edits
 
-    vector, apart = vector_between(model, *sets)
+    vector, auroc = vector_between(model, *sets)
     originals = images[torch.arange(len(images))].image.cpu()
     edited = lf.edit(model, images, vector, steps)
     text = write_edits(out, originals, edited, strengths=steps.numpy(), vector=vector.numpy())
     return [{**names, "with": len(sets[0]), "without": len(sets[1]), "length": float(vector.norm()),
-             "auroc of their codes": apart}], text  # fmt: skip
+             "auroc of their codes": None if math.isnan(auroc) else auroc}], text  # fmt: skip
 
 
 def along(

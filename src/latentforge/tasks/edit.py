@@ -6,6 +6,7 @@ an attribute minus the mean code of images that lack it, added to the code of an
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,25 @@ def attribute_vector(model: Game, having: Images | Tensor, lacking: Images | Ten
 
 
 def vector_between(model: Game, having: Images | Tensor, lacking: Images | Tensor) -> tuple[Tensor, float]:
-    """The attribute vector, and how well the codes of the two sets lie apart along it: the area under the ROC curve of
-    their products with it, .5 for not at all."""
+    """The attribute vector, and how well codes of the two sets lie apart along such a vector: the area under the ROC curve
+    of their products with it, each half of the codes judged by the vector of the other half; .5 for not at all, NaN for
+    fewer than two images in a set."""
     if not (len(having) and len(lacking)):
         raise InputError("an attribute vector needs images with the attribute and images without it; one is empty.")
     a, b = embed(model, having)[0], embed(model, lacking)[0]
-    vector = a.mean(0) - b.mean(0)
-    has = torch.cat([torch.ones(len(a)), torch.zeros(len(b))])
-    return vector, float(roc_auc_score(has, torch.cat([a, b]) @ vector))
+    return a.mean(0) - b.mean(0), apart(a, b)
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    """See `vector_between`; codes (N, Z) and (M, Z)."""
+    if min(len(a), len(b)) < 2:
+        return math.nan
+    found = []
+    for half, other in ((0, 1), (1, 0)):
+        vector = a[half::2].mean(0) - b[half::2].mean(0)
+        has = torch.cat([torch.ones(len(a[other::2])), torch.zeros(len(b[other::2]))])
+        found.append(float(roc_auc_score(has, torch.cat([a[other::2], b[other::2]]) @ vector)))
+    return sum(found) / 2
 
 
 def edit(model: Game, images: Images | Tensor, vector: Tensor, strengths: Tensor) -> Tensor:
