@@ -19,10 +19,9 @@ from latentforge.data import Images
 
 QUICK = lf.CodeTransformer("autoencoder", latent_dim=2, model_options={"hidden": (8,)}, train_options={
     "examples": 64, "batch_size": 16})  # fmt: skip
-EXCEPTIONS: dict[str, str] = {}
 
 
-@parametrize_with_checks([QUICK], expected_failed_checks=lambda estimator: EXCEPTIONS)
+@parametrize_with_checks([QUICK])
 def test_sklearn_checks(estimator, check):
     check(estimator)
 

@@ -91,8 +91,8 @@ def command(
     else:
         if attribute is not None:
             sets = labelled(training_data(run, model, **source), attribute, against)
-        else:
-            sets = tuple(open_whole(place, model.image_shape) for place in (having, lacking))
+        elif having is not None and lacking is not None:
+            sets = open_whole(having, model.image_shape), open_whole(lacking, model.image_shape)
         names = {"attribute": attribute or str(having), "against": against or str(lacking or "all others")}
         rows, text = towards(model, images, sets, steps, names, out)
     print_table(rows, as_json)

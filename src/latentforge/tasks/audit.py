@@ -23,27 +23,27 @@ from latentforge.tasks.augment import LabelledSampler, asked_labels, shares_of
 
 EXAMPLES = 64_000  # drawn in each training of the classifier
 SYNTHETIC = 10_000  # images, or as many as there are real ones where those are more
+LEAST = 256  # images of an epoch, so that each fills its batches
 REAL, BOTH = "real", "real and synthetic"
 JITTERED = ", jittered"
 
 
-class Alternating(Images):
-    """Two sets as one in which every other image is of the first, however small it is."""
+class Mixed(Images):
+    """Several sets as one, as many images of each, each gone through again and again to `length` images in all: however
+    small a set is, batches are as large and epochs as long as those of others."""
 
-    def __init__(self, first: Images, second: Images):
-        super().__init__(first.pixels, first.labels)
-        self.first, self.second = first, second
+    def __init__(self, *sets: Images, length: int):
+        super().__init__(sets[0].pixels, sets[0].labels)
+        self.sets, self.length = sets, length
 
     def __len__(self) -> int:
-        return 2 * max(len(self.first), len(self.second))
+        return self.length
 
     def __getitem__(self, index: Tensor) -> Batch:
-        half = index // 2
-        a = self.first[half[index % 2 == 0] % len(self.first)]
-        b = self.second[half[index % 2 == 1] % len(self.second)]
-        assert a.label is not None
-        assert b.label is not None
-        return Batch(torch.cat([a.image, b.image]), torch.cat([a.label, b.label]), index)
+        k = len(self.sets)
+        parts = [s[index[index % k == i] // k % len(s)] for i, s in enumerate(self.sets)]
+        labels = [p.label for p in parts if p.label is not None]
+        return Batch(torch.cat([p.image for p in parts]), torch.cat(labels), index)
 
 
 def audit(
@@ -54,9 +54,9 @@ def audit(
     treated the same way, each with its 95 % interval over `repeats` seeds of classifier and samples and over the images.
 
     data.train are the real images, those the model was trained on. synthetic: samples per repeat, classes as frequent as
-    in training; default: 10,000, or as many as there are real ones. examples: images each classifier draws, the same for
-    all; of "real and synthetic", every other one is real. InputError where the data has no classes or images are too
-    small, or where the model cannot draw classes."""
+    in training; default: 10,000, or as many as there are real ones. examples: images each classifier draws, in steps of
+    as many for all; of "real and synthetic", every other one is real. InputError where the data has no classes or images
+    are too small, or where the model cannot draw classes."""
     held = getattr(data, split)
     if data.num_classes < 2 or held.labels is None:
         raise InputError(f"{data.source} has no classes for a classifier to learn; the audit needs two or more.")
@@ -71,7 +71,8 @@ def audit(
         labels = asked_labels(m, sampler.classes, None, shares_of(model, data), s)
         pixels = torch.cat([torch.from_numpy(p) for p in sampler.drawn(labels, s)]).permute(0, 3, 1, 2)
         fake = Images(pixels, labels)
-        sets = {REAL: real, "synthetic": fake, BOTH: Alternating(real, fake)}
+        n = max(len(real), m, LEAST)
+        sets = {REAL: Mixed(real, length=n), "synthetic": Mixed(fake, length=n), BOTH: Mixed(real, fake, length=2 * n)}
         for end, change in (("", same), (JITTERED, jitter)):
             for name, images in sets.items():
                 right = correct(images, data.num_classes, held, examples, s, change)

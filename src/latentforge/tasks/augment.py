@@ -22,6 +22,7 @@ from latentforge.data.modes import is_points
 from latentforge.errors import InputError
 from latentforge.files import atomic, write_text
 from latentforge.game import Game, generator_of
+from latentforge.nets.condition import Label
 from latentforge.report.grid import picture, to_uint8
 from latentforge.saving import plain
 from latentforge.tasks.output import check_place, write_arrays, writing
@@ -36,12 +37,14 @@ class LabelledSampler:
 
     InputError where the model is neither, or there are no classes."""
 
+    sampler: Any  # of codes by class; None where the model is told classes
+
     def __init__(self, model: Game, data: Dataset | None = None):
-        self.model = model
+        self.model, self.sampler = model, None
         if model.condition is not None:
             if not model.condition.classes:
                 raise InputError(f"{model.name} was told descriptors; augment draws classes, train it on those.")
-            self.how, self.classes, self.sampler = "conditional model", model.condition.size, None
+            self.how, self.classes = "conditional model", model.condition.size
         elif not model.has_encoder:
             raise InputError(
                 f"{model.name} knows no labels and has no encoder to find codes by class; train cvae, cgan or cvae-gan."
@@ -50,7 +53,9 @@ class LabelledSampler:
             raise InputError(f"{data.source if data else 'the model'} has no classes to draw samples of; "
                              "give images with classes.")  # fmt: skip
         else:
-            codes, _ = model.codes_of(data.train)
+            with torch.random.fork_rng():  # the codes are drawn, and are to be the same every time
+                torch.manual_seed(0)
+                codes, _ = model.codes_of(data.train)
             none = codes[:0]
             self.how, self.classes = "gaussian mixture of the codes of each class", data.num_classes
             self.sampler = samplers.fit("gmm", codes, none, data.train.labels, None, classes=self.classes)
@@ -119,8 +124,8 @@ def augment(
 
 def shares_of(model: Game, data: Dataset | None) -> Tensor:
     """(K,) how frequent classes were in training."""
-    if model.condition is not None:
-        return model.condition.share.cpu()  # type: ignore[attr-defined]
+    if isinstance(model.condition, Label):
+        return model.condition.share.cpu()
     assert data is not None
     assert data.train.labels is not None
     return torch.bincount(data.train.labels, minlength=data.num_classes).double() / len(data.train)
