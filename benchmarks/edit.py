@@ -13,7 +13,7 @@ with those of the original; of x-rays, and of all, the share of edited images wh
 components, is their own. `frechet` is the distance in the judge's features between the edited images and real test images that
 have the attribute.
 
-The rival is the same arithmetic without a model: on pixels, and on 50 principal components. The strength of each method is
+`--detail` puts back what the reconstruction of an image misses of it. The rival is the same arithmetic without a model: on pixels, and on 50 principal components. The strength of each method is
 chosen on validation images, the least at which 90 % are changed (else the one that changes most); test images are edited
 once, at that strength. Results: benchmarks/results/edit/CELL.json.
 """
@@ -76,9 +76,16 @@ def measure(cell: str, data_dir: Path, minutes: float, results: Path = RESULTS) 
     data = open_set(name, data_dir)
     began = time.monotonic()
     options: dict[str, Any] = {"minutes": minutes, "seed": 0}
-    change = plain(how, data) if how in PLAIN else by_model(lf.fit(MODELS[how], data, quiet=True, **options))
+    if how in PLAIN:
+        ways = {how: plain(how, data)}
+    else:
+        model = lf.fit(MODELS[how], data, quiet=True, **options)
+        ways = {how: by_model(model), f"{how} --detail": by_model(model, detail=True)}
     seconds = time.monotonic() - began
-    tasks = {task: summary([judged(e, change) for e in TASKS[task](data)]) for task in SETS[name]}
+    tasks: dict[str, dict[str, Any]] = {}
+    for task in SETS[name]:
+        edits = TASKS[task](data)
+        tasks[task] = {way: summary([judged(e, change) for e in edits]) for way, change in ways.items()}
     result = {
         "cell": cell, "command": f"python benchmarks/edit.py {cell}", "model": MODELS.get(how, how),
         "data": data.source if name == "x-rays" else name, **({} if how in PLAIN else options), "seconds": round(seconds, 1),
@@ -87,7 +94,9 @@ def measure(cell: str, data_dir: Path, minutes: float, results: Path = RESULTS) 
     file = results / f"{cell}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n")
-    print(cell, f"{seconds:.0f} s", {t: {k: r[k] for k in ("changed", "kept")} for t, r in tasks.items()}, flush=True)
+    for task, found in tasks.items():
+        for way, r in found.items():
+            print(task, way, f"{seconds:.0f} s", {k: round(r[k], 3) for k in ("changed", "kept", "own")}, flush=True)
     return result
 
 
@@ -98,9 +107,9 @@ def open_set(name: str, data_dir: Path) -> Dataset:
 
 
 # -- ways to edit ------------------------------------------------------------------------------------------------------
-def by_model(model: Any) -> Change:
+def by_model(model: Any, detail: bool = False) -> Change:
     def change(having: Images, lacking: Images, images: Images, strengths: Tensor) -> Tensor:
-        return lf.edit(model, images, lf.attribute_vector(model, having, lacking), strengths)
+        return lf.edit(model, images, lf.attribute_vector(model, having, lacking), strengths, detail)
 
     return change
 
@@ -142,7 +151,7 @@ def judged(e: Edit, change: Change) -> dict[str, Any]:
     return {
         "strength": strength, "validation": dict(zip(map(str, STRENGTHS), shares, strict=True)),
         "right": e.judge(edited), "unedited": float(e.judge(unedited).mean()), "real": float(e.judge(whole(real)).mean()),
-        "kept": e.kept(edited, images), "own": identity(edited, whole(images)),
+        "kept": e.kept(edited, images), "own": identity(edited, whole(images)), "own_unedited": identity(unedited, whole(images)),
         "frechet": frechet_distance(e.features(whole(real)), e.features(edited)),
         "floor": frechet_distance(e.features(whole(real)), e.features(whole(some(having)))),
     }  # fmt: skip
@@ -164,7 +173,7 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     right = torch.cat([f.pop("right") for f in found])
     value, low, high = around_mean(right)
     out: dict[str, Any] = {"changed": value, "low": low, "high": high, "images": len(right)}
-    for name in ("strength", "unedited", "real", "kept", "own", "frechet", "floor"):
+    for name in ("strength", "unedited", "real", "kept", "own", "own_unedited", "frechet", "floor"):
         out[name] = sum(f[name] for f in found) / len(found)
     return out | {"directions": found}
 
@@ -266,16 +275,16 @@ def table() -> str:
     if not kept:
         return "Not measured yet: `python benchmarks/edit.py` does."
     lines = [
-        "| task | edited by | strength | has the attribute | kept | own image nearest | frechet |",
+        "| task | edited by | strength | has the attribute | kept | own image nearest (unedited) | frechet |",
         "| --- | --- |" + " ---: |" * 5,
     ]
     for task in (t for tasks in SETS.values() for t in tasks):
-        rows = [(r["model"], r["tasks"][task]) for r in kept.values() if task in r["tasks"]]
-        for model, r in rows:
+        rows = [pair for r in kept.values() for pair in r["tasks"].get(task, {}).items()]
+        for way, r in rows:
             measure = f"{r['kept']:.2f}" if task == "classes" else f"{r['kept']:.1%}"
             lines.append(
-                f"| {task} | `{model}` | {r['strength']:.2g} | {r['changed']:.1%} ({r['low']:.1%} to {r['high']:.1%}) | "
-                f"{measure} ({KEPT[task]}) | {r['own']:.1%} | {r['frechet']:.1f} |"
+                f"| {task} | `{way}` | {r['strength']:.2g} | {r['changed']:.1%} ({r['low']:.1%} to {r['high']:.1%}) | "
+                f"{measure} ({KEPT[task]}) | {r['own']:.1%} ({r['own_unedited']:.1%}) | {r['frechet']:.1f} |"
             )
         if rows:
             r = rows[0][1]

@@ -74,6 +74,17 @@ def test_an_edit_adds_the_vector_to_the_code():
         assert torch.allclose(edited[:, i], (x.flatten(1) + s * vector).view(5, 1, 3, 3), atol=1e-6)
 
 
+def test_detail_is_what_the_reconstruction_misses():
+    model = Mirror()
+    model.generate = lambda z, y=None: 0.5 * z.unflatten(1, model.image_shape)  # it rebuilds half of an image
+    x, vector = some(5, 0.3, 0.6), torch.full((9,), 0.2)
+    edited = lf.edit(model, x, vector, torch.tensor([0.0, 1.0, 9.0]), detail=True)
+    assert torch.allclose(edited[:, 0], x, atol=1e-6)
+    assert torch.allclose(edited[:, 1], x + 0.1, atol=1e-6)
+    assert edited[:, 2].max() == 1
+    assert torch.allclose(lf.edit(model, x, vector, torch.tensor([1.0]))[:, 0], 0.5 * x + 0.1, atol=1e-6)
+
+
 def test_principal_directions_are_those_of_the_singular_values():
     generator = torch.Generator().manual_seed(3)
     codes = torch.randn(200, 4, generator=generator) @ torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.1])) + 5
@@ -212,6 +223,10 @@ def test_edit_by_classes(shop, tmp_path, capsys):
     assert rows[0]["length"] == pytest.approx(float(vector.norm()), rel=1e-5)
     assert rows[0]["with"] == int((data.train.labels == 2).sum())
     assert 0.5 <= rows[0]["auroc of their codes"] <= 1
+    done(capsys, "edit", run, "--attribute", 2, "-n", 3, "--strengths", "0,1", "--detail", "--out", out)
+    with np.load(out) as file:
+        assert np.array_equal(file["edited"][:, 0], file["originals"])
+        assert not np.array_equal(file["edited"][:, 1], file["originals"])
     text = done(capsys, "edit", run, "--attribute", 0, "-n", 4, "--out", tmp_path / "sheet.png")
     assert "all others" in text
     assert "sheet.png: a grid" in text
@@ -290,6 +305,7 @@ def test_points_are_edited_as_numbers(tmp_path, capsys):
     (["vae", "--attribute", "1", "--principal", "2"], ["--attribute and --principal"]),
     (["vae", "--having", "tall"], ["--lacking"]),
     (["vae", "--against", "1", "--principal", "1"], ["--against"]),
+    (["vae", "--principal", "1", "--detail"], ["--detail"]),
     (["vae", "--attribute", "7"], ["no class '7'"]),
     (["vae", "--attribute", "1", "--strengths", ","], ["--strengths"]),
     (["vae", "--attribute", "1", "--strengths", "nan"], ["--strengths"]),

@@ -32,6 +32,7 @@ DEVIATIONS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # along a direction
     "--in", "files", type=click.Path(path_type=Path), help="edit these instead: an image or a folder of any number"
 )
 @click.option("-n", "--number", type=click.IntRange(1), help="how many images  [8, or 1 to walk; all of --in]")
+@click.option("--detail", is_flag=True, help="put back into each edit what the reconstruction misses of the image")
 @click.option("--seed", default=0, help="seed of the codes that are drawn without an encoder  [0]")
 @click.option("--out", type=click.Path(path_type=Path), help="sheet.png, arrays.npz or a directory")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
@@ -39,7 +40,7 @@ DEVIATIONS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # along a direction
 def command(
     run: Path, attribute: str | None, against: str | None, having: Path | None, lacking: Path | None,
     principal: int | None, dimension: tuple[int, ...] | None, strengths: tuple[float, ...] | None, files: Path | None,
-    number: int | None, seed: int, out: Path | None, as_json: bool, **source: Any,
+    number: int | None, detail: bool, seed: int, out: Path | None, as_json: bool, **source: Any,
 ) -> None:  # fmt: skip
     """Change an attribute of images by adding to their codes the mean code of images that have it minus that of images
     that lack it (--attribute, or --having and --lacking); or walk along directions of code space (--principal,
@@ -69,6 +70,8 @@ def command(
     if against is not None and attribute is None:
         raise InputError("--against names the class that --attribute is held against; give that too.")
     walk = principal is not None or dimension is not None
+    if detail and walk:
+        raise InputError("--detail belongs to an attribute's edits; leave it out of a walk.")
     steps = torch.tensor(strengths if strengths is not None else DEVIATIONS if walk else SHARES)
     if not len(steps) or not steps.isfinite().all():
         raise InputError("--strengths: give finite numbers, as in 0,.5,1.")
@@ -94,13 +97,13 @@ def command(
         elif having is not None and lacking is not None:
             sets = open_whole(having, model.image_shape), open_whole(lacking, model.image_shape)
         names = {"attribute": attribute or str(having), "against": against or str(lacking or "all others")}
-        rows, text = towards(model, images, sets, steps, names, out)
+        rows, text = towards(model, images, sets, steps, detail, names, out)
     print_table(rows, as_json)
     print(text, file=sys.stderr if as_json else sys.stdout)
 
 
 def towards(
-    model: Any, images: Any, sets: tuple[Any, Any], steps: Any, names: dict[str, str], out: Path
+    model: Any, images: Any, sets: tuple[Any, Any], steps: Any, detail: bool, names: dict[str, str], out: Path
 ) -> tuple[list[dict[str, Any]], str]:
     """Edit by an attribute vector; what there is to say of it, and what was written."""
     import torch
@@ -110,7 +113,7 @@ def towards(
 
     vector, auroc = vector_between(model, *sets)
     originals = images[torch.arange(len(images))].image.cpu()
-    edited = lf.edit(model, images, vector, steps)
+    edited = lf.edit(model, images, vector, steps, detail)
     text = write_edits(out, originals, edited, strengths=steps.numpy(), vector=vector.numpy())
     return [{**names, "with": len(sets[0]), "without": len(sets[1]), "length": float(vector.norm()),
              "auroc of their codes": None if math.isnan(auroc) else auroc}], text  # fmt: skip

@@ -52,13 +52,17 @@ def apart(a: Tensor, b: Tensor) -> float:
     return sum(found) / 2
 
 
-def edit(model: Game, images: Images | Tensor, vector: Tensor, strengths: Tensor) -> Tensor:
+def edit(model: Game, images: Images | Tensor, vector: Tensor, strengths: Tensor, detail: bool = False) -> Tensor:
     """Images (N, S, C, H, W) in [0, 1], on the CPU: each of N images rebuilt from its code plus each of S `strengths`
-    times `vector` (Z,). A conditional model is told the images' labels throughout."""
+    times `vector` (Z,). `detail` adds what the reconstruction of the image misses of it, so that strength 0 is the image
+    itself. A conditional model is told the images' labels throughout."""
     split = images if isinstance(images, Images) else Images(images)
-    codes = embed(model, split)[0]
-    moved = codes[:, None] + strengths[None, :, None] * vector
-    return decoded(model, moved, told(model, split))
+    codes, y = embed(model, split)[0], told(model, split)
+    edited = decoded(model, codes[:, None] + strengths[None, :, None] * vector, y)
+    if not detail:
+        return edited
+    missed = split[torch.arange(len(split))].image.cpu() - decoded(model, codes, y)
+    return (edited + missed[:, None]).clamp_(0, 1)
 
 
 def told(model: Game, images: Images) -> Tensor | None:
