@@ -13,9 +13,10 @@ with those of the original; of x-rays, and of all, the share of edited images wh
 components, is their own. `frechet` is the distance in the judge's features between the edited images and real test images that
 have the attribute.
 
-`--detail` puts back what the reconstruction of an image misses of it. The rival is the same arithmetic without a model: on pixels, and on 50 principal components. The strength of each method is
-chosen on validation images, the least at which 90 % are changed (else the one that changes most); test images are edited
-once, at that strength. Results: benchmarks/results/edit/CELL.json.
+`--detail` puts back what the reconstruction of an image misses of it. The rival is the same arithmetic without a model: on
+pixels, and on 50 principal components. The strength of each method is chosen on validation images, the least at which 90 %
+are changed (else the one that changes most); test images are edited once, at that strength. Results:
+benchmarks/results/edit/CELL.json.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ MODELS = {
     "vae-gan": "vae-gan",
     "larsen-vae-gan": "larsen-vae-gan",
 }
+FILES = {"mnist": "mnist", "x-rays": "pneumoniamnist/pneumoniamnist.npz"}  # below --data-dir
 SETS = {"mnist": ("thickness", "classes"), "x-rays": ("x-rays",)}
 PLAIN = ("pixels", "pca50")  # no model
 CELLS = [f"{data}/{how}" for data in SETS for how in (*MODELS, *PLAIN)]
@@ -88,7 +90,7 @@ def measure(cell: str, data_dir: Path, minutes: float, results: Path = RESULTS) 
         tasks[task] = {way: summary([judged(e, change) for e in edits]) for way, change in ways.items()}
     result = {
         "cell": cell, "command": f"python benchmarks/edit.py {cell}", "model": MODELS.get(how, how),
-        "data": data.source if name == "x-rays" else name, **({} if how in PLAIN else options), "seconds": round(seconds, 1),
+        "data": FILES[name], **({} if how in PLAIN else options), "seconds": round(seconds, 1),
         "tasks": tasks, "machine": machine(),
     }  # fmt: skip
     file = results / f"{cell}.json"
@@ -103,7 +105,7 @@ def measure(cell: str, data_dir: Path, minutes: float, results: Path = RESULTS) 
 def open_set(name: str, data_dir: Path) -> Dataset:
     if name == "mnist":
         return lf.open_data("mnist", data_dir=data_dir)
-    return lf.open_data(data_dir / "pneumoniamnist" / "pneumoniamnist.npz")
+    return lf.open_data(data_dir / FILES[name])
 
 
 # -- ways to edit ------------------------------------------------------------------------------------------------------
@@ -151,7 +153,8 @@ def judged(e: Edit, change: Change) -> dict[str, Any]:
     return {
         "strength": strength, "validation": dict(zip(map(str, STRENGTHS), shares, strict=True)),
         "right": e.judge(edited), "unedited": float(e.judge(unedited).mean()), "real": float(e.judge(whole(real)).mean()),
-        "kept": e.kept(edited, images), "own": identity(edited, whole(images)), "own_unedited": identity(unedited, whole(images)),
+        "kept": e.kept(edited, images), "own": identity(edited, whole(images)),
+        "own_unedited": identity(unedited, whole(images)),
         "frechet": frechet_distance(e.features(whole(real)), e.features(edited)),
         "floor": frechet_distance(e.features(whole(real)), e.features(whole(some(having)))),
     }  # fmt: skip
