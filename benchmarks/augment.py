@@ -6,7 +6,8 @@ called real, and on nothing else.
 
 A cell is SET/MODEL/N: N labelled training images, drawn anew for every seed, classes as even as can be; a conditional model
 trained on them for half a minute, one, or three; then the same classifier, with the same number of steps, on real images,
-on 10,000 synthetic ones, and on both in equal parts, each with and without the usual turning, scaling and shifting. Accuracy on all test images. Results: benchmarks/results/augment/CELL-seedS.json.
+on 10,000 synthetic ones, and on both in equal parts, each with and without the usual turning, scaling and shifting.
+Accuracy on all test images. Results: benchmarks/results/augment/CELL-seedS.json.
 """
 
 from __future__ import annotations
