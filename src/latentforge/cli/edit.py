@@ -48,8 +48,8 @@ def command(
     import torch
 
     import latentforge as lf
+    from latentforge.data.fitting import open_fitting
     from latentforge.data.modes import is_points
-    from latentforge.data.whole import open_whole
     from latentforge.tasks.edit import labelled
     from latentforge.tasks.encode import need_encoder
     from latentforge.tasks.output import check_place
@@ -85,7 +85,7 @@ def command(
     number = number or (None if files else 1 if walk else 8)
     images = None
     if model.has_encoder:
-        images = open_whole(files, model.image_shape) if files else open_images(run, model, **source)
+        images = open_fitting(files, model.image_shape) if files else open_images(run, model, **source)
         images = images.select(images.spread(number or len(images)))
     rows: list[dict[str, Any]]
     if walk:
@@ -95,7 +95,7 @@ def command(
         if attribute is not None:
             sets = labelled(training_data(run, model, **source), attribute, against)
         elif having is not None and lacking is not None:
-            sets = open_whole(having, model.image_shape), open_whole(lacking, model.image_shape)
+            sets = open_fitting(having, model.image_shape), open_fitting(lacking, model.image_shape)
         names = {"attribute": attribute or str(having), "against": against or str(lacking or "all others")}
         rows, text = towards(model, images, sets, steps, detail, names, out)
     print_table(rows, as_json)

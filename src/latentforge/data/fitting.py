@@ -12,7 +12,7 @@ from latentforge.data.dataset import _find, _images
 from latentforge.data.decode import SUFFIXES, Item, Part, read_images, shown
 
 
-def open_whole(source: str | Path, image_shape: tuple[int, int, int], data_dir: str | None = None) -> Images:
+def open_fitting(source: str | Path, image_shape: tuple[int, int, int], data_dir: str | None = None) -> Images:
     """All images at `source`, one file or anything `open_data` reads, cropped at the centre and resized to `image_shape`
     (C, H, W); with labels where it has any. InputError for everything that cannot be used."""
     c, h, w = image_shape
