@@ -12,8 +12,10 @@ import re
 import sys
 from pathlib import Path
 
+import augment
 import density
 import doctor
+import edit
 import flagship
 import growth
 import modes
@@ -86,6 +88,8 @@ def main() -> int:
         ("docs/doctor.md", "doctor", doctor.table("check")),
         *[("docs/models/vae-gan.md", name, flagship.table(name)) for name in flagship.TABLES],
         ("docs/models/vae.md", "density", density.table()),
+        ("docs/tasks/edit.md", "edit", edit.table()),
+        ("docs/tasks/augment.md", "augment", augment.table()),
         ("docs/presets.md", "presets", preset_results.table()),
         *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS],
         *[(f"docs/models/{name}.md", "study", studies.table(study)) for study, name in studies.PAGES.items()],

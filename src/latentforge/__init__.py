@@ -19,7 +19,9 @@ _LAZY = {
     "Game": "game", "Seat": "game", "frozen": "game", "leave_out": "game", "Clock": "clock", "Trainer": "train",
     "fit": "api", "resume": "api", "load": "saving", "open_data": "data", "Dataset": "data", "Batch": "data",
     "embed": "tasks.encode", "interpolate": "tasks.interpolate", "evaluate": "tasks.evaluate", "compare": "tasks.compare",
-    "invert": "tasks.invert",
+    "invert": "tasks.invert", "attribute_vector": "tasks.edit", "edit": "tasks.edit", "traverse": "tasks.directions",
+    "principal_directions": "tasks.directions", "neighbours": "tasks.neighbours", "CodeTransformer": "tasks.transformer",
+    "augment": "tasks.augment", "audit": "tasks.audit",
 }  # fmt: skip
 
 
@@ -36,5 +38,6 @@ def __dir__() -> list[str]:
 __all__ = [  # noqa: RUF022
     "__version__", "InputError", "RunError", "create", "describe", "list_models",
     "Game", "Seat", "frozen", "leave_out", "Clock", "Trainer", "fit", "resume", "load", "open_data", "Dataset", "Batch",
-    "embed", "interpolate", "invert", "evaluate", "compare",
+    "embed", "interpolate", "invert", "evaluate", "compare", "attribute_vector", "edit", "traverse",
+    "principal_directions", "neighbours", "CodeTransformer", "augment", "audit",
 ]  # fmt: skip

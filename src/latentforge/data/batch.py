@@ -54,6 +54,10 @@ class Images:
         labels = None if self.labels is None else self.labels[index].to(self.device)
         return Batch(image, labels, index.to(self.device))
 
+    def select(self, rows: Tensor) -> Images:
+        """The images of these rows, (K,) indices or (N,) bool, as a split of their own."""
+        return Images(self.pixels[rows], None if self.labels is None else self.labels[rows], self.device)
+
     def spread(self, k: int) -> Tensor:
         """Indices of at most k images spread evenly over the split, which may be sorted by class."""
         n = len(self)

@@ -9,7 +9,7 @@ noise, never by mirroring, because a mirrored digit is no digit; Adam instead of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -59,15 +59,20 @@ def block(c: int, out: int, kernel: int, stride: int) -> list[nn.Module]:
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
-def train_classifier(images: Images, classes: int, examples: int, seed: int = 0, size: int = 128) -> FeatureNet:
-    """Cross-entropy on labelled images, each jittered anew every time it is seen. Repeatable under a seed."""
+def train_classifier(
+    images: Images, classes: int, examples: int, seed: int = 0, size: int = 128,
+    change: Callable[[Tensor], Tensor] | None = None,
+) -> FeatureNet:  # fmt: skip
+    """Cross-entropy on labelled images, each jittered anew every time it is seen, or changed by `change`. Repeatable under
+    a seed."""
+    change = change or jitter
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = FeatureNet(images.shape, classes)
 
         def loss(batch: Batch) -> Tensor:
             assert batch.label is not None
-            return F.cross_entropy(net(jitter(batch.image)), batch.label)
+            return F.cross_entropy(net(change(batch.image)), batch.label)
 
         return descend(net, net.parameters(), images, loss, examples, size)
 

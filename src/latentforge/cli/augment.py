@@ -1,0 +1,90 @@
+"""`latentforge augment RUN`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentforge.cli.tables import print_table
+from latentforge.errors import InputError
+
+
+@click.command("augment")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("-n", "--number", type=click.IntRange(1), help="how many samples  [1000; for an audit 10,000, or as many "
+              "as there are real images]")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="samples.npz, samples.parquet or a directory, which gets a "
+              "folder per class  [RUN/augmented]")  # fmt: skip
+@click.option("--label", type=int, help="draw this class alone")
+@click.option("--even", is_flag=True, help="all classes alike  [as frequent as in training]")
+@click.option("--data", help="the images an exported model was trained on: named set, folder or file")
+@click.option("--data-dir", help="where named sets are looked for first")
+@click.option("--audit", is_flag=True, help="write nothing; train classifiers on real, synthetic and both, and compare")
+@click.option("--repeats", type=click.IntRange(1), default=5, help="classifiers per row of an audit  [5]")
+@click.option("--examples", type=click.IntRange(1), help="images each classifier of an audit draws  [64000]")
+@click.option("--seed", default=0, help="seed of samples and classifiers  [0]")
+@click.option("--json", "as_json", is_flag=True, help="print JSON: the manifest, or the rows of an audit")
+def command(
+    run: Path, number: int | None, out: Path | None, label: int | None, even: bool, data: str | None, data_dir: str | None,
+    audit: bool, repeats: int, examples: int | None, seed: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Export labelled samples with a manifest, to train on beside real images: from a model that is told classes, or from a
+    mixture fitted to the codes of each class. With --audit measure on held-out images whether they help a classifier; kept in
+    RUN/audit.json."""
+    import latentforge as lf
+    from latentforge.tasks.augment import FORMATS
+    from latentforge.tasks.output import check_place
+
+    if audit and (out is not None or label is not None or even):
+        raise InputError("--audit writes no samples and draws all classes; leave out --out, --label and --even.")
+    target = out or run / "augmented"
+    if not audit:
+        check_place(target, *FORMATS)
+    model = lf.load(run)
+    if audit:
+        print_audit(run, model, images_of(run, data, data_dir, needed=True), number, repeats, examples, seed, as_json)
+        return
+    needed = model.condition is None and model.has_encoder
+    dataset = images_of(run, data, data_dir, needed)
+    made = lf.augment(model, target, number or 1000, data=dataset, label=label, even=even, seed=seed, run=run)
+    if as_json:
+        print(json.dumps(made, indent=2))
+    else:
+        print(f"{target}: {made['images']:,} samples of {len(made['classes'])} classes, from a {made['drawn_from']}")
+
+
+def images_of(run: Path, data: str | None, data_dir: str | None, needed: bool) -> Any:
+    """What the model was trained on; None where that is not to be had and not needed."""
+    from latentforge.api import data_of
+    from latentforge.data import open_data
+    from latentforge.run import Run
+
+    if data is not None:
+        return open_data(data, data_dir=data_dir)
+    if (run / "config.yaml").is_file():
+        opened = Run.open(run)
+        return data_of(opened) if needed or opened.config["data"]["source"] != "memory" else None
+    if needed:
+        raise InputError(f"{run} is an exported model and carries no data; name its images with --data.")
+    return None
+
+
+def print_audit(
+    run: Path, model: Any, data: Any, number: int | None, repeats: int, examples: int | None, seed: int, as_json: bool
+) -> None:
+    from latentforge.files import write_text
+    from latentforge.tasks.audit import EXAMPLES, audit, verdict
+    from latentforge.tasks.encode import need_shape
+
+    need_shape(model, data.image_shape, data.source)
+    rows = audit(model, data, synthetic=number, repeats=repeats, examples=examples or EXAMPLES, seed=seed)
+    found = {"rows": rows, "verdict": verdict(rows), "seed": seed, "examples": examples or EXAMPLES}
+    write_text(run / "audit.json", json.dumps(found, indent=2) + "\n")
+    shown = [{k: v for k, v in r.items() if k not in ("real", "synthetic", "repeats", "images")} for r in rows]
+    print_table(rows if as_json else shown, as_json)
+    for line in found["verdict"]:  # type: ignore[attr-defined]
+        print(line, file=sys.stderr if as_json else sys.stdout)

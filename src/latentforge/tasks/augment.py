@@ -1,0 +1,208 @@
+"""Labelled samples from a trained model, written as a data set that says where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentforge import samplers
+from latentforge._version import __version__
+from latentforge.clock import mix
+from latentforge.data.dataset import Dataset
+from latentforge.data.decode import natural
+from latentforge.data.modes import is_points
+from latentforge.errors import InputError
+from latentforge.files import atomic, write_text
+from latentforge.game import Game, generator_of
+from latentforge.nets.condition import Label
+from latentforge.report.grid import picture, to_uint8
+from latentforge.saving import plain
+from latentforge.tasks.output import check_place, write_arrays, writing
+
+CHUNK = 1000  # images drawn at a time
+FORMATS = (".npz", ".parquet", "")
+
+
+class LabelledSampler:
+    """Draws images of classes asked for: from what a conditional model was told, or, for other models with an encoder, from a
+    Gaussian mixture fitted to the codes of each class of `data`'s training images.
+
+    InputError where the model is neither, or there are no classes."""
+
+    sampler: Any  # of codes by class; None where the model is told classes
+
+    def __init__(self, model: Game, data: Dataset | None = None):
+        self.model, self.sampler = model, None
+        if model.condition is not None:
+            if not model.condition.classes:
+                raise InputError(f"{model.name} was told descriptors; augment draws classes, train it on those.")
+            self.how, self.classes = "conditional model", model.condition.size
+        elif not model.has_encoder:
+            raise InputError(
+                f"{model.name} knows no labels and has no encoder to find codes by class; train cvae, cgan or cvae-gan."
+            )
+        elif data is None or not data.num_classes:
+            raise InputError(f"{data.source if data else 'the model'} has no classes to draw samples of; "
+                             "give images with classes.")  # fmt: skip
+        else:
+            with torch.random.fork_rng():  # the codes are drawn, and are to be the same every time
+                torch.manual_seed(0)
+                codes, _ = model.codes_of(data.train)
+            none = codes[:0]
+            self.how, self.classes = "gaussian mixture of the codes of each class", data.num_classes
+            self.sampler = samplers.fit("gmm", codes, none, data.train.labels, None, classes=self.classes)
+
+    @torch.no_grad()
+    def __call__(self, labels: Tensor, seed: int) -> Tensor:
+        """Images (N, C, H, W) in [0, 1], on the CPU, of labels (N,) int64."""
+        if self.sampler is None:
+            return self.model.sample(len(labels), label=labels, seed=seed).cpu()
+        return self.model.decode(self.sampler.draw(len(labels), generator_of(seed, 0xA06), labels)).cpu()
+
+    def drawn(self, labels: Tensor, seed: int) -> Iterator[np.ndarray]:
+        """The same in parts of at most `CHUNK`, as (N, H, W, C): uint8, or float32 where images are points."""
+        for i, part in enumerate(labels.split(CHUNK)):
+            images = self(part, mix(seed, i))
+            points = is_points(self.model.image_shape)
+            yield images.permute(0, 2, 3, 1).numpy() if points else to_uint8(images)
+
+
+def asked_labels(n: int, classes: int, label: int | None, shares: Tensor | None, seed: int) -> Tensor:
+    """(n,) classes: all `label`, as frequent as in `shares` (K,), or as even as can be."""
+    if label is not None:
+        if not 0 <= label < classes:
+            raise InputError(f"there is no class {label}; there are 0 to {classes - 1}.")
+        return torch.full((n,), label)
+    if shares is None:
+        return torch.arange(n) % classes
+    return torch.multinomial(shares, n, replacement=True, generator=generator_of(seed, 0x1ABE1))
+
+
+def augment(
+    model: Game, out: str | Path, n: int, *, data: Dataset | None = None, label: int | None = None, even: bool = False,
+    seed: int = 0, run: str | Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Write n labelled samples to `out` and return their manifest.
+
+    out: NAME.npz (`images` uint8 (N, H, W, C), `labels`, `manifest` as JSON), NAME.parquet (Hugging Face's image
+    convention, the manifest in the schema's metadata) or a directory (a folder of PNG files per class, `manifest.json`).
+    All three can be trained on; `read_manifest` reads any.
+    data: what the model was trained on: its classes' names and frequencies, and for a model that is told no labels the
+    codes of each. label: draw this class alone. even: all classes alike, instead of as frequent as in training.
+    run: what to name as the source.
+    InputError where the model cannot draw classes, or `out` cannot be written."""
+    out = Path(out)
+    check_place(out, *FORMATS)
+    points = is_points(model.image_shape)
+    if points:
+        check_place(out, ".npz")
+    sampler = LabelledSampler(model, data)
+    k = sampler.classes
+    labels = asked_labels(n, k, label, None if even else shares_of(model, data), seed)
+    names = (data.classes if data is not None else None) or [str(i) for i in range(k)]
+    count = torch.bincount(labels, minlength=k).tolist()
+    manifest: dict[str, Any] = {
+        "what": "synthetic images, drawn by a generative model", "latentforge": __version__,
+        "date": date.today().isoformat(), "run": None if run is None else str(run), "model": model.name,
+        "arguments": plain(model.args), "trained_on": model.trained_on, "drawn_from": sampler.how, "seed": seed,
+        "images": n, "shape": list(model.image_shape), "classes": names, "counts": dict(zip(names, count, strict=True)),
+    }  # fmt: skip
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write = {".npz": write_npz, ".parquet": write_parquet, "": write_folders}[out.suffix.lower()]
+        write(out, sampler.drawn(labels, seed), labels, names, manifest)
+    return manifest
+
+
+def shares_of(model: Game, data: Dataset | None) -> Tensor:
+    """(K,) how frequent classes were in training."""
+    if isinstance(model.condition, Label):
+        return model.condition.share.cpu()
+    assert data is not None
+    assert data.train.labels is not None
+    return torch.bincount(data.train.labels, minlength=data.num_classes).double() / len(data.train)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+Parts = Iterator[np.ndarray]
+
+
+def write_npz(out: Path, parts: Parts, labels: Tensor, names: list[str], manifest: dict[str, Any]) -> None:
+    images = np.concatenate(list(parts))
+    manifest["sha256"] = hashlib.sha256(images.tobytes()).hexdigest()
+    write_arrays(out, images=images, labels=labels.numpy(), manifest=np.array(json.dumps(manifest)))
+
+
+def write_folders(out: Path, parts: Parts, labels: Tensor, names: list[str], manifest: dict[str, Any]) -> None:
+    folders, row, digest = folder_names(names), 0, hashlib.sha256()
+    with atomic(out) as part:
+        for name in folders:
+            (part / name).mkdir(parents=True)
+        for images in parts:
+            digest.update(images.tobytes())
+            for image in images:
+                picture(image).save(part / folders[int(labels[row])] / f"{row:06d}.png")
+                row += 1
+        manifest["sha256"] = digest.hexdigest()
+        write_text(part / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+
+
+def folder_names(names: list[str]) -> list[str]:
+    """Names of folders for classes that, read in order, number the classes as before: their own where that holds, else
+    with the number before the name."""
+    plain_names = all(n and not n.startswith((".", "__MACOSX")) and not set(n) & set('/\\:*?"<>|') for n in names)
+    if plain_names and sorted(names, key=natural) == names:
+        return names
+    width = len(str(len(names) - 1))
+    return [f"{k:0{width}d}-" + "".join("-" if c in '/\\:*?"<>|' else c for c in n) for k, n in enumerate(names)]
+
+
+def write_parquet(out: Path, parts: Parts, labels: Tensor, names: list[str], manifest: dict[str, Any]) -> None:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
+    schema = pa.schema(
+        [("image", kind), ("label", pa.int64())], {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    row, digest = 0, hashlib.sha256()
+    with atomic(out) as part, pq.ParquetWriter(part, schema) as writer:
+        for images in parts:
+            digest.update(images.tobytes())
+            rows = []
+            for image in images:
+                buffer = io.BytesIO()
+                picture(image).save(buffer, "PNG")
+                rows.append({"bytes": buffer.getvalue(), "path": None})
+            columns = {"image": rows, "label": labels[row : row + len(images)].numpy()}
+            writer.write_table(pa.table(columns, schema=schema))
+            row += len(images)
+        manifest["sha256"] = digest.hexdigest()
+        writer.add_key_value_metadata({"latentforge": json.dumps(manifest)})
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """What `augment` says of the samples it wrote at `path`. InputError where there is no manifest."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet as pq
+
+            return json.loads(pq.read_metadata(path).metadata[b"latentforge"])
+        with np.load(path, allow_pickle=False) as file:
+            return json.loads(str(file["manifest"]))
+    except (OSError, KeyError, TypeError, ValueError):
+        raise InputError(f"{path} has no manifest; give what 'latentforge augment' wrote.") from None
