@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship density bench growth precision gpu-check clean
+.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship density bench growth precision edits augment gpu-check clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -73,6 +73,14 @@ growth: $(VENV)/.ready
 # the same images in bf16 and in fp32: are the models as good?
 precision: $(VENV)/.ready
 	$(BIN)/python benchmarks/precision.py
+
+# attribute edits judged by a classifier that no model saw; most of an hour
+edits: $(VENV)/.ready
+	$(BIN)/python benchmarks/edit.py
+
+# do drawn samples help a classifier? hours
+augment: $(VENV)/.ready
+	$(BIN)/python benchmarks/augment.py
 
 # every family on whatever accelerator is there
 gpu-check: $(VENV)/.ready

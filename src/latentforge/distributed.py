@@ -20,7 +20,8 @@ from torch.distributed.rendezvous import rendezvous
 
 from latentforge.errors import InputError, RunError
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def rank() -> int:

@@ -71,13 +71,13 @@ def publish(file: Path, source: Any, options: dict[str, Any]) -> tuple[Path, Dat
         return error
     except OSError as error:
         return InputError(f"{shown(file)} cannot be written ({error.strerror or error}); set XDG_CACHE_HOME elsewhere.")
-    bare = {name: Images(part.pixels[:0].clone(), part.labels) for name, part in parts.items()}
+    bare: dict[str, Any] = {name: Images(part.pixels[:0].clone(), part.labels) for name, part in parts.items()}
     return file, replace(dataset, **bare), where
 
 
 def received(file: Path, dataset: Dataset, where: dict[str, Any]) -> Dataset:
     """The data set with its pixels mapped, privately: nobody else sees what a process writes there."""
-    parts = {}
+    parts: dict[str, Any] = {}
     for name, (offset, shape, kind) in where.items():
         pixels = torch.from_numpy(np.memmap(file, kind, "c", offset, shape))
         parts[name] = Images(pixels, getattr(dataset, name).labels)
