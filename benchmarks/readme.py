@@ -12,7 +12,9 @@ import re
 import sys
 from pathlib import Path
 
+import classify
 import density
+import detect
 import doctor
 import flagship
 import modes
@@ -80,6 +82,8 @@ def main() -> int:
         ("docs/doctor.md", "doctor", doctor.table("check")),
         *[("docs/models/vae-gan.md", name, flagship.table(name)) for name in flagship.TABLES],
         ("docs/models/vae.md", "density", density.table()),
+        ("docs/tasks/detect.md", "detect", detect.table()),
+        ("docs/tasks/classify.md", "classify", classify.table()),
         ("docs/presets.md", "presets", preset_results.table()),
         *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS],
         *[(f"docs/models/{name}.md", "study", studies.table(study)) for study, name in studies.PAGES.items()],

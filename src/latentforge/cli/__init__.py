@@ -24,6 +24,8 @@ VERBS = {
     "reconstruct": "Encode images and decode them again",
     "interpolate": "Walk between codes",
     "embed": "Write the codes of images",
+    "detect": "Say which images are unlike those a model was trained on",
+    "classify": "Say what images show by Bayes' rule, and which show nothing known",
     "evaluate": "Measure a trained model on held-out images",
     "compare": "Train several models alike and put them side by side",
     "report": "Write the page of a run anew",

@@ -28,10 +28,14 @@ def image_source(function: Callable) -> Callable:
 def open_images(run: Path, model: Any, data: str | None, data_dir: str | None, image_size: str | None,
                 channels: int | None, split: str) -> Any:  # fmt: skip
     """The chosen split (`Images`), checked against the model."""
-    import torch
+    return part_of(open_dataset(run, model, data, data_dir, image_size, channels), split)
 
+
+def open_dataset(run: Path, model: Any, data: str | None, data_dir: str | None, image_size: str | None,
+                 channels: int | None) -> Any:  # fmt: skip
+    """The run's own data set, or the one at `data`, checked against the model."""
     from latentforge.api import data_of
-    from latentforge.data import Images, open_data
+    from latentforge.data import open_data
     from latentforge.run import Run
     from latentforge.tasks.encode import need_shape
 
@@ -42,6 +46,15 @@ def open_images(run: Path, model: Any, data: str | None, data_dir: str | None, i
     else:
         raise InputError(f"{run} is an exported model and carries no data; name images with --data.")
     need_shape(model, dataset.image_shape, dataset.source)
+    return dataset
+
+
+def part_of(dataset: Any, split: str) -> Any:
+    """One split of a data set, or all of it."""
+    import torch
+
+    from latentforge.data import Images
+
     if split != "all":
         return getattr(dataset, split)
     parts = [dataset.train, dataset.validation, dataset.test]
