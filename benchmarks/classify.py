@@ -72,7 +72,10 @@ def measure(cell: str, data_dir: str | None, minutes: float = MINUTES, limit: in
     if model == "gaussian":
         gaussians = Gaussians(flat(data.train), data.train.labels.numpy())  # type: ignore[union-attr]
         held = gaussians(flat(data.validation))
-        temperature, threshold = fit_temperature(held, data.validation.labels), float(held.logsumexp(1).quantile(REJECT))  # type: ignore[arg-type]
+        temperature, threshold = (
+            fit_temperature(held, data.validation.labels),
+            float(held.logsumexp(1).quantile(REJECT)),
+        )  # type: ignore[arg-type]
         trained = time.monotonic() - began
         joint, strange = gaussians(test.flatten(1).numpy() / 255), gaussians(foreign.reshape(len(foreign), -1) / 255)
     else:

@@ -6,7 +6,7 @@
 
 A cell is PROTOCOL/SET/CLASS: `one` trains on one class and calls the other nine anomalous, `out` trains on nine and calls the
 one anomalous, `xray` trains on normal chest X-rays. Training images are those of the set without the validation images; all
-test images are scored once. Numbers are areas under the receiver operating characteristic (AUROC) and average precisions with
+test images are scored once, by the detector and by each score that its model can give. Numbers are areas under the receiver operating characteristic (AUROC) and average precisions with
 anomalies as positives, of the detector, of each score it is made of, and of baselines that train no model of ours. Kept in
 benchmarks/results/detect/PROTOCOL/SET-CLASS.json. Without cells, one-class and X-rays come first.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from machine import machine
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
@@ -27,6 +28,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import latentforge as lf
 from latentforge.data import Images
+from latentforge.tasks.detect import Detector
 from latentforge.tasks.scores import SCORES
 
 RESULTS = Path(__file__).parent / "results" / "detect"
@@ -66,6 +68,9 @@ def measure(cell: str, data_dir: str | None, **setting: Any) -> dict[str, Any]:
     trained = time.monotonic() - began
     parts = detector.detector_.parts(test)
     scores = {"detector": detector.detector_.combine(parts).numpy(), **{k: v.numpy() for k, v in parts.items()}}
+    rest = [k for k, s in SCORES.items() if k not in parts and not s.lacks(detector.model_)]
+    alone = Detector(detector.model_, Images(torch.from_numpy(normal)[:, None]), score=rest).raw(test)
+    scores |= {k: v.numpy() for k, v in alone.items()}
     flat = test.pixels.flatten(1).numpy() / 255
     scores |= baselines(normal.reshape(len(normal), -1) / 255, flat)
     return {
@@ -113,7 +118,13 @@ def table() -> str:
             cells = []
             for rows in found.values():
                 values = [r["auroc"][score] for r in rows if score in r["auroc"]]
-                one = f"{values[0]:.3f}" if len(values) == 1 else f"{np.mean(values):.3f} ({min(values):.3f})" if values else ""
+                one = (
+                    f"{values[0]:.3f}"
+                    if len(values) == 1
+                    else f"{np.mean(values):.3f} ({min(values):.3f})"
+                    if values
+                    else ""
+                )
                 cells.append(f"**{one}**" if score == "detector" else one)
             shown = {"detector": "**the detector**"}.get(score, f"`{score}`" if score in SCORES else score)
             lines.append(f"| {shown} | {' | '.join(cells)} |")

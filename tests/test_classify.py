@@ -17,12 +17,20 @@ import latentforge as lf
 from conftest import tiny_data
 from latentforge.cli import main
 from latentforge.data import Images
-from latentforge.data.synthetic import blobs
 from latentforge.errors import InputError
 from latentforge.tasks.bayes import hold_out_by_class
 from latentforge.tasks.classify import Verdict, fit_temperature, log_joint, measures
 
 TINY = {"net": "mlp", "hidden": (24,)}
+NAMES = np.array(["nought", "one", "seven"])
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Noughts, ones and sevens of the embedded digits at half their size: (N, 14, 14) uint8, and 0, 1 or 2."""
+    data = lf.open_data("mnist-5k")
+    parts = [(data.train.labels == k).nonzero()[:200, 0] for k in (0, 1, 7)]
+    index = torch.stack(parts, 1).flatten()
+    return data.train.pixels[index, 0, ::2, ::2].numpy(), np.tile([0, 1, 2], 200)
 
 
 def blind(classes: int = 3):
@@ -58,7 +66,9 @@ def test_the_joint_density_is_the_gaussian_that_it_must_be():
 def test_bayes_rule_finds_the_class_an_image_was_made_of():
     model = blind()
     y = torch.arange(3).repeat(20)
-    x = model.decode(torch.randn(60, 2), y) + 0.02 * torch.randn(60, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    x = model.decode(torch.randn(60, 2), y) + 0.02 * torch.randn(
+        60, 1, 6, 6, generator=torch.Generator().manual_seed(0)
+    )
     verdict = lf.classify(model, Images(x), Images(x, y))
     assert torch.equal(verdict.label, y)
     joint = verdict.log_joint.double()
@@ -73,7 +83,7 @@ def test_bayes_rule_finds_the_class_an_image_was_made_of():
 def test_more_codes_say_the_image_is_likelier():
     data = tiny_data((1, 12, 12))
     model = lf.fit("cvae", data, examples=1500, quiet=True, model_options=TINY | {"latent_dim": 4})
-    means = [float(log_joint(model, data.test, codes=k).mean()) for k in (1, 8, 64)]
+    means = [np.mean([log_joint(model, data.test, codes=k, seed=s).mean() for s in range(20)]) for k in (1, 8, 64)]
     assert means[0] < means[1] < means[2]
 
 
@@ -107,18 +117,29 @@ def test_the_temperature_is_the_likeliest_and_changes_no_label():
 def workshop(tmp_path_factory) -> Path:
     """A conditional VAE trained on folders by class, a folder with one of them and one it does not know, and a plain VAE."""
     folder = tmp_path_factory.mktemp("classify")
-    pixels, labels = blobs(240, (1, 12, 12))
-    names = ["round", "wide", "tall"]
+    pixels, labels = digits()
     for i, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-        for place in ["known", *(["new"] if label == 2 and i < 30 else [])]:
-            (folder / place / names[label]).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image[0]).save(folder / place / names[label] / f"{i:03d}.png")
+        for place in ["known", *(["new"] if label == 2 and i < 100 else [])]:
+            (folder / place / NAMES[label]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / place / NAMES[label] / f"{i:03d}.png")
     (folder / "new" / "noise").mkdir()
     rng = np.random.default_rng(0)
     for i in range(4):
-        noise = rng.integers(0, 256, (12, 12), dtype=np.uint8)
+        noise = rng.integers(0, 256, (14, 14), dtype=np.uint8)
         Image.fromarray(noise).save(folder / "new" / "noise" / f"{i}.png")
-    arguments = ["--latent-dim", "4", "--net", "mlp", "--hidden", "48", "--examples", "12000", "--quiet", "--lr", "3e-3"]
+    arguments = [
+        "--latent-dim",
+        "4",
+        "--net",
+        "mlp",
+        "--hidden",
+        "48",
+        "--examples",
+        "12000",
+        "--quiet",
+        "--lr",
+        "3e-3",
+    ]
     for name in ("cvae", "vae"):
         run = ["train", name, "--data", str(folder / "known"), *arguments, "--out", str(folder / name)]
         assert main(run) == 0
@@ -137,9 +158,9 @@ def test_classify_tells_classes_apart_and_refuses_what_is_none(workshop, tmp_pat
     assert (summary["of_no_class"], summary["rejected_of_no_class"]) == (4, 4)
     with open(tmp_path / "labels.csv", newline="") as f:
         rows = list(csv.DictReader(f))
-    assert [r["image"].split("/")[0] for r in rows] == ["noise"] * 4 + ["tall"] * (len(rows) - 4)
+    assert [r["image"].split("/")[0] for r in rows] == ["noise"] * 4 + ["seven"] * (len(rows) - 4)
     assert [r["rejected"] for r in rows[:4]] == ["1"] * 4
-    right = np.mean([r["class"] == "tall" for r in rows[4:]])
+    right = np.mean([r["class"] == "seven" for r in rows[4:]])
     assert right == pytest.approx(summary["accuracy"])
     assert main([*new, "--out", str(tmp_path / "labels.npz")]) == 0
     assert "accuracy" in capsys.readouterr().out
@@ -183,31 +204,36 @@ def test_bad_input_is_one_line(workshop, monkeypatch, capsys, arguments, part):
 
 # ---- the estimator -----------------------------------------------------------------------------------------------
 
-OPTIONS = {"hidden": (16,), "latent_dim": 2}
+FLOAT32 = "networks compute in float32, whose last digits depend on which images share a batch; see the next test"
+EXCEPT = {"check_methods_sample_order_invariance": FLOAT32, "check_methods_subset_invariance": FLOAT32}
+OPTIONS = {"hidden": (16,), "latent_dim": 2, "sigma": 0.2}
 
 
-@parametrize_with_checks([
-    lf.BayesClassifier(examples=1000, model_options=OPTIONS, random_state=0, codes=2),
-])  # fmt: skip
+@parametrize_with_checks(
+    [lf.BayesClassifier(examples=6000, model_options=OPTIONS, random_state=0, codes=2)],
+    expected_failed_checks=lambda _: EXCEPT,
+)
 def test_it_is_a_classifier_of_scikit_learn(estimator, check):
     check(estimator)
 
 
 @pytest.mark.parametrize("name", ["cvae", "vae"])
-def test_classes_of_blobs(name):
-    images, labels = blobs(400, (1, 12, 12))
-    words = np.array(["round", "wide", "tall"])[labels]
-    options = TINY | {"latent_dim": 4}
-    classifier = lf.BayesClassifier(name, examples=20_000, model_options=options, random_state=0)
-    classifier.fit(images[:300], words[:300])
+def test_classes_of_digits(name):
+    images, labels = digits()
+    words = NAMES[labels]
+    options = {"net": "mlp", "hidden": (64,), "latent_dim": 4}
+    classifier = lf.BayesClassifier(name, examples=30_000, model_options=options, random_state=0)
+    classifier.fit(images[:450], words[:450])
     assert len(classifier.models_) == (1 if name == "cvae" else 3)
-    assert classifier.score(images[300:], words[300:]) > 0.8
-    noise = np.random.default_rng(0).integers(0, 256, (20, 12, 12), dtype=np.uint8)
+    assert classifier.score(images[450:], words[450:]) > 0.8
+    noise = np.random.default_rng(0).integers(0, 256, (20, 14, 14), dtype=np.uint8)
     assert classifier.rejects(noise).all()
-    assert classifier.rejects(images[300:]).mean() < 0.1
-    joint = classifier.predict_joint_log_proba(images[300:])
-    assert (classifier.classes_[joint.argmax(1)] == classifier.predict(images[300:])).all()
-    np.testing.assert_allclose(np.logaddexp.reduce(joint, 1), classifier.score_samples(images[300:]), rtol=1e-5)
+    alone = [classifier.score_samples(images[i : i + 1])[0] for i in range(450, 470)]
+    np.testing.assert_allclose(alone, classifier.score_samples(images[450:])[:20], rtol=1e-4)
+    assert classifier.rejects(images[450:]).mean() < 0.1
+    joint = classifier.predict_joint_log_proba(images[450:])
+    assert (classifier.classes_[joint.argmax(1)] == classifier.predict(images[450:])).all()
+    np.testing.assert_allclose(np.logaddexp.reduce(joint, 1), classifier.score_samples(images[450:]), rtol=1e-5)
 
 
 def test_a_tenth_of_each_class_is_held_out():

@@ -115,7 +115,8 @@ def test_parts_are_in_standard_deviations_of_held_out_images(trained):
     for part in found.parts(data.validation).values():
         assert float(part.mean()) == pytest.approx(0, abs=1e-6)
         assert float(part.std()) == pytest.approx(1, rel=1e-6)
-    assert torch.equal(found.score(data.test), torch.stack(list(found.parts(data.test).values())).mean(0))
+    by_hand = np.mean([np.arcsinh(part.numpy()) for part in found.parts(data.test).values()], 0)
+    np.testing.assert_allclose(found.score(data.test), by_hand, rtol=1e-9)
 
 
 def test_score_threshold_and_label_are_apart(trained):
@@ -156,7 +157,7 @@ def test_a_model_is_asked_for_what_it_has():
     untold = model_of("cvae", **TINY, num_classes=3, drop=0.0)
     with pytest.raises(InputError, match="told nothing"):
         Detector(untold, data.train, data.validation, "reconstruction")
-    assert "reconstruction" in Detector(model_of("cvae", **TINY, num_classes=3), data.train, data.validation).names
+    assert "codes" in Detector(model_of("cvae", **TINY, num_classes=3), data.train, data.validation).names
 
 
 def test_features_are_those_of_the_critic_of_images_else_of_the_encoder():
@@ -224,18 +225,21 @@ def test_detect_names_the_strange_file(workshop, tmp_path, capsys):
     assert rows[0]["anomaly"] == "1"
     assert {"score", "anomaly", *AUTO} <= set(rows[0])
     assert Image.open(sheet).size == (3 * 18 + 2, 2 * 18 + 2)
-    assert main([*new, "--quantile", ".5", "--score", "reconstruction", "--out", str(tmp_path / "s.npz"), "--json"]) == 0
+    assert main([*new, "--quantile", ".5", "--score", "pixels", "--out", str(tmp_path / "s.npz"), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     with np.load(tmp_path / "s.npz") as saved:
         assert saved["threshold"] == pytest.approx(summary["threshold"])
         assert (saved["anomaly"] == (saved["score"] > saved["threshold"])).all()
         assert saved["anomaly"].sum() == summary["anomalies"]
-    assert summary["scores"] == ["reconstruction"]
+    assert summary["scores"] == ["pixels"]
     assert summary["strangest"][0]["image"] == "a-noise.png"
 
 
 def test_detect_takes_the_runs_own_images_and_an_exported_model(workshop, tmp_path, capsys):
-    assert main(["detect", str(workshop / "run"), "--contamination", ".25", "--out", str(tmp_path / "a.csv"), "--json"]) == 0
+    assert (
+        main(["detect", str(workshop / "run"), "--contamination", ".25", "--out", str(tmp_path / "a.csv"), "--json"])
+        == 0
+    )
     summary = json.loads(capsys.readouterr().out)
     assert (summary["images"], summary["anomalies"]) == (12, 3)
     exported = ["detect", str(workshop / "exported"), "--data", str(workshop / "new"), "--out", str(tmp_path / "b.csv")]
@@ -282,9 +286,24 @@ def quick(**options):
     return lf.AnomalyDetector(**{"examples": 256, "model_options": {"hidden": (8,)}, "random_state": 0} | options)
 
 
-@parametrize_with_checks([quick()])
+FLOAT32 = "networks compute in float32, whose last digits depend on which images share a batch; see the next test"
+EXCEPT = {"check_methods_sample_order_invariance": FLOAT32, "check_methods_subset_invariance": FLOAT32}
+
+
+@parametrize_with_checks([quick()], expected_failed_checks=lambda _: EXCEPT)
 def test_it_is_an_outlier_detector_of_scikit_learn(estimator, check):
     check(estimator)
+
+
+def test_images_are_judged_alone():
+    images, _ = blobs(60, (1, 12, 12))
+    detector = quick().fit(images)
+    together = detector.score_samples(images)
+    np.testing.assert_allclose(
+        [detector.score_samples(images[i : i + 1])[0] for i in range(60)], together, rtol=1e-3, atol=1e-3
+    )
+    order = np.random.default_rng(0).permutation(60)
+    np.testing.assert_allclose(detector.score_samples(images[order]), together[order], rtol=1e-3, atol=1e-3)
 
 
 def test_signs_are_those_of_scikit_learn():

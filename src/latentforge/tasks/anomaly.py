@@ -29,7 +29,7 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
     ----------
     model: a registered name, to be trained on X; or what is trained already: a `Game`, or the directory of a run.
     model_options: arguments of a model to be trained, for example {"latent_dim": 16}.
-    score: "auto", or names of `latentforge.tasks.scores.SCORES`.
+    scores: "auto", or names of `latentforge.tasks.scores.SCORES`.
     contamination: share of X that is to be called anomalous: above 0, below 1.
     image_shape: (H, W) or (C, H, W) of the images that X has as rows; None: rows are a table.
     examples, minutes: the budget of training, one of them (default: 100,000 examples).
@@ -45,10 +45,10 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
 
     def __init__(
         self, model: str | Path | Game = "denoising-autoencoder", *, model_options: dict[str, Any] | None = None,
-        score: str | Sequence[str] = "auto", contamination: float = 0.05, image_shape: tuple | None = None,
+        scores: str | Sequence[str] = "auto", contamination: float = 0.05, image_shape: tuple | None = None,
         examples: int | None = None, minutes: float | None = None, device: str = "auto", random_state: Any = None,
     ):  # fmt: skip
-        self.model, self.model_options, self.score, self.contamination = model, model_options, score, contamination
+        self.model, self.model_options, self.scores, self.contamination = model, model_options, scores, contamination
         self.image_shape, self.examples, self.minutes = image_shape, examples, minutes
         self.device, self.random_state = device, random_state
 
@@ -64,7 +64,7 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
             raise InputError("model_options are for a model given by name; this one is trained already.")
         else:
             self.model_ = self.model if isinstance(self.model, Game) else load(self.model)
-        self.detector_ = Detector(self.model_, train, held, self.score, self._seed)
+        self.detector_ = Detector(self.model_, train, held, self.scores, self._seed)
         self.offset_ = float(np.percentile(-self.detector_.score(images).numpy(), 100 * self.contamination))
         return self
 

@@ -100,7 +100,8 @@ class BayesClassifier(ClassifierMixin, ImageEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each image (N,), of an image of no class too: ask `rejects`."""
-        return self.classes_[self._verdict(X).label.numpy()]
+        label = self._verdict(X).label.numpy()
+        return self.classes_[label]
 
     def score_samples(self, X: Any) -> np.ndarray:
         """log p(x), (N,) nats; low for images of no class."""

@@ -2,7 +2,7 @@
 image is, the threshold is a choice made on scores alone, and the label is the comparison of the two.
 
 Each score (`scores.py`) is brought to the scale of held-out normal images, mean 0 and standard deviation 1, and the
-detector's is the mean of those chosen.
+detector's is the mean of the asinh of those chosen, which is linear for the usual and logarithmic for the strange.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HOTTEST = 0.999  # quantile of the squared errors of normal images that is the h
 
 @dataclass(frozen=True)
 class Detection:
-    """`score` (N,), larger is stranger; `threshold`; `parts`, the standardised scores (N,) that it is the mean of."""
+    """`score` (N,), larger is stranger; `threshold`; `parts`, the standardised scores (N,) it is made of."""
 
     score: Tensor
     threshold: float
@@ -81,7 +81,8 @@ class Detector:
 
     @staticmethod
     def combine(parts: dict[str, Tensor]) -> Tensor:
-        return torch.stack(list(parts.values())).mean(0)
+        """One score (N,) of standardised ones: the mean of their asinh, so that none outvotes the rest by running away."""
+        return torch.stack([part.asinh() for part in parts.values()]).mean(0)
 
     def score(self, images: Images) -> Tensor:
         """(N,), larger is stranger."""

@@ -39,7 +39,7 @@ class ImageEstimator(BaseEstimator):
 
     def _pictures(self, X: Any, reset: bool, y: Any = None) -> tuple[Images, Any]:
         """X as images, and y checked beside it; `reset` learns their shape and scale."""
-        if np.ndim(X) > 2:
+        if (X if hasattr(X, "ndim") else np.asarray(X)).ndim > 2:
             return self._whole(X, reset), y
         if y is None:
             X = validate_data(self, X, reset=reset, dtype="numeric", ensure_min_samples=2 if reset else 1)

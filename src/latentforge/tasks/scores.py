@@ -9,6 +9,7 @@ plane of the training images (`planes.py`), in pixels, among codes, or in the fe
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -167,33 +168,33 @@ class Features(Plane):
 
 def features_of(model: Game) -> Callable[[Tensor], Tensor] | None:
     """The function from images (B, C, H, W) in [0, 1] to features (B, ...) of the network that looks at them."""
-    critic: Any = getattr(model, "critic", None)
-    if hasattr(critic, "features"):
-
-        def judged(x: Tensor) -> Tensor:
-            told = [] if model.condition is None else [model.condition(None, len(x))]
-            return critic.features(model.to_network(x), *told)[1]
-
+    if hasattr(getattr(model, "critic", None), "features"):
         try:
             with torch.no_grad():
-                judged(torch.zeros(1, *model.image_shape, device=model.device))
-            return judged
+                critic_features(model, torch.zeros(1, *model.image_shape, device=model.device))
+            return partial(critic_features, model)
         except (RuntimeError, TypeError):  # a critic of codes
             pass
-    if no_encoder(model) or not isinstance(getattr(model, "encoder", None), nn.Module):
-        return None
+    known = not no_encoder(model) and isinstance(getattr(model, "encoder", None), nn.Module)
+    return partial(encoder_features, model) if known else None
 
-    def encoded(x: Tensor) -> Tensor:
-        kept: list[Tensor] = []
-        with last_linear(model.encoder)[1].register_forward_pre_hook(lambda _, given: kept.append(given[0])):
-            model.encode(x)
-        return kept[-1]
 
-    return encoded
+def critic_features(model: Any, x: Tensor) -> Tensor:
+    """What the critic of images makes of x before its verdict."""
+    told = [] if model.condition is None else [model.condition(None, len(x))]
+    return model.critic.features(model.to_network(x), *told)[1]
+
+
+def encoder_features(model: Any, x: Tensor) -> Tensor:
+    """What the encoder's last linear layer is given, when x is encoded."""
+    kept: list[Tensor] = []
+    with last_linear(model.encoder)[1].register_forward_pre_hook(lambda _, given: kept.append(given[0])):
+        model.encode(x)
+    return kept[-1]
 
 
 SCORES: dict[str, type[Score]] = {
     "reconstruction": Reconstruction, "likelihood": Likelihood, "density": Density, "pixels": Pixels, "codes": Codes,
     "features": Features,
 }  # fmt: skip
-AUTO = ("pixels", "features", "density")  # what Detector's "auto" is made of, where the model can give it
+AUTO = ("pixels", "features", "codes", "density")  # what Detector's "auto" is made of, where the model can give it
