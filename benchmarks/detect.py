@@ -6,9 +6,9 @@
 
 A cell is PROTOCOL/SET/CLASS: `one` trains on one class and calls the other nine anomalous, `out` trains on nine and calls the
 one anomalous, `xray` trains on normal chest X-rays. Training images are those of the set without the validation images; all
-test images are scored once, by the detector and by each score that its model can give. Numbers are areas under the receiver operating characteristic (AUROC) and average precisions with
-anomalies as positives, of the detector, of each score it is made of, and of baselines that train no model of ours. Kept in
-benchmarks/results/detect/PROTOCOL/SET-CLASS.json. Without cells, one-class and X-rays come first.
+test images are scored once, by the detector, by each score that its model can give, and by baselines that train no model of
+ours. Numbers are areas under the receiver operating characteristic (AUROC) and average precisions, anomalies as positives.
+Kept in benchmarks/results/detect/PROTOCOL/SET-CLASS.json. Without cells, one-class and X-rays come first.
 """
 
 from __future__ import annotations

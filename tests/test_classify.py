@@ -206,11 +206,12 @@ def test_bad_input_is_one_line(workshop, monkeypatch, capsys, arguments, part):
 
 FLOAT32 = "networks compute in float32, whose last digits depend on which images share a batch; see the next test"
 EXCEPT = {"check_methods_sample_order_invariance": FLOAT32, "check_methods_subset_invariance": FLOAT32}
+QUICK = {"batch_size": 32, "lr": 1e-2}
 OPTIONS = {"hidden": (16,), "latent_dim": 2, "sigma": 0.2}
 
 
 @parametrize_with_checks(
-    [lf.BayesClassifier(examples=6000, model_options=OPTIONS, random_state=0, codes=2)],
+    [lf.BayesClassifier(examples=8000, model_options=OPTIONS, trainer_options=QUICK, random_state=0, codes=2)],
     expected_failed_checks=lambda _: EXCEPT,
 )
 def test_it_is_a_classifier_of_scikit_learn(estimator, check):

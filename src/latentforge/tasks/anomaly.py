@@ -33,6 +33,7 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
     contamination: share of X that is to be called anomalous: above 0, below 1.
     image_shape: (H, W) or (C, H, W) of the images that X has as rows; None: rows are a table.
     examples, minutes: the budget of training, one of them (default: 100,000 examples).
+    trainer_options: other options of `Trainer`, for example {"lr": 3e-3}.
     device: auto, cpu, cuda or mps.
     random_state: seed of everything random.
 
@@ -46,11 +47,11 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
     def __init__(
         self, model: str | Path | Game = "denoising-autoencoder", *, model_options: dict[str, Any] | None = None,
         scores: str | Sequence[str] = "auto", contamination: float = 0.05, image_shape: tuple | None = None,
-        examples: int | None = None, minutes: float | None = None, device: str = "auto", random_state: Any = None,
+        examples: int | None = None, minutes: float | None = None, trainer_options: dict[str, Any] | None = None, device: str = "auto", random_state: Any = None,
     ):  # fmt: skip
         self.model, self.model_options, self.scores, self.contamination = model, model_options, scores, contamination
         self.image_shape, self.examples, self.minutes = image_shape, examples, minutes
-        self.device, self.random_state = device, random_state
+        self.trainer_options, self.device, self.random_state = trainer_options, device, random_state
 
     def fit(self, X: Any, y: Any = None) -> AnomalyDetector:
         """X: images or rows, (N, ...), N >= 4, nearly all of them normal. y is ignored."""

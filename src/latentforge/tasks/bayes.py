@@ -30,6 +30,7 @@ class BayesClassifier(ClassifierMixin, ImageEstimator):
     examples, minutes: the budget of training, over all classes; one of them (default: 100,000 examples).
     codes: codes per image and class of the estimate of log p(x | y).
     reject: share of held-out images of the classes that `rejects` refuses.
+    trainer_options: other options of `Trainer`, for example {"lr": 3e-3}.
     device: auto, cpu, cuda or mps.
     random_state: seed of everything random.
 
@@ -42,12 +43,12 @@ class BayesClassifier(ClassifierMixin, ImageEstimator):
 
     def __init__(
         self, model: str = "cvae", *, model_options: dict[str, Any] | None = None, image_shape: tuple | None = None,
-        examples: int | None = None, minutes: float | None = None, codes: int = classify.CODES, reject: float = 0.01,
+        examples: int | None = None, minutes: float | None = None, trainer_options: dict[str, Any] | None = None, codes: int = classify.CODES, reject: float = 0.01,
         device: str = "auto", random_state: Any = None,
     ):  # fmt: skip
         self.model, self.model_options, self.image_shape = model, model_options, image_shape
         self.examples, self.minutes, self.codes, self.reject = examples, minutes, codes, reject
-        self.device, self.random_state = device, random_state
+        self.trainer_options, self.device, self.random_state = trainer_options, device, random_state
 
     def fit(self, X: Any, y: Any) -> BayesClassifier:
         """X: images or rows, (N, ...); y: (N,) classes, at least two images of each."""

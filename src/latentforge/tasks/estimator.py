@@ -34,6 +34,7 @@ class ImageEstimator(BaseEstimator):
     image_shape: tuple[int, ...] | None
     examples: int | None
     minutes: float | None
+    trainer_options: dict[str, Any] | None
     device: str
     random_state: Any
 
@@ -93,7 +94,8 @@ class ImageEstimator(BaseEstimator):
             options["likelihood"] = "learned-gaussian"
         options |= (told or {}) | (self.model_options or {})
         model = create_for(name, data, self._seed, options)
-        return fit(model, data, quiet=True, seed=self._seed, device=self.device, **(budget or own))
+        settings = {"seed": self._seed, "device": self.device} | (budget or own) | (self.trainer_options or {})
+        return fit(model, data, quiet=True, **settings)
 
     def _start(self) -> None:
         self._seed = int(check_random_state(self.random_state).randint(2**31))
