@@ -47,7 +47,8 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
     def __init__(
         self, model: str | Path | Game = "denoising-autoencoder", *, model_options: dict[str, Any] | None = None,
         scores: str | Sequence[str] = "auto", contamination: float = 0.05, image_shape: tuple | None = None,
-        examples: int | None = None, minutes: float | None = None, trainer_options: dict[str, Any] | None = None, device: str = "auto", random_state: Any = None,
+        examples: int | None = None, minutes: float | None = None,
+        trainer_options: dict[str, Any] | None = None, device: str = "auto", random_state: Any = None,
     ):  # fmt: skip
         self.model, self.model_options, self.scores, self.contamination = model, model_options, scores, contamination
         self.image_shape, self.examples, self.minutes = image_shape, examples, minutes

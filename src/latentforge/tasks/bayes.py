@@ -43,7 +43,8 @@ class BayesClassifier(ClassifierMixin, ImageEstimator):
 
     def __init__(
         self, model: str = "cvae", *, model_options: dict[str, Any] | None = None, image_shape: tuple | None = None,
-        examples: int | None = None, minutes: float | None = None, trainer_options: dict[str, Any] | None = None, codes: int = classify.CODES, reject: float = 0.01,
+        examples: int | None = None, minutes: float | None = None,
+        trainer_options: dict[str, Any] | None = None, codes: int = classify.CODES, reject: float = 0.01,
         device: str = "auto", random_state: Any = None,
     ):  # fmt: skip
         self.model, self.model_options, self.image_shape = model, model_options, image_shape
