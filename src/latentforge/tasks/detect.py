@@ -19,7 +19,7 @@ from latentforge.data.modes import is_points
 from latentforge.errors import InputError, suggest
 from latentforge.game import Game
 from latentforge.tasks.encode import need_encoder, need_shape
-from latentforge.tasks.scores import AUTO, SCORES, Score
+from latentforge.tasks.scores import AUTO, SCORES, Score, some
 
 QUANTILE = 0.95
 REFERENCE = 20_000  # normal images looked at
@@ -54,15 +54,16 @@ class Detector:
     ):  # fmt: skip
         self.model, self.seed = model.eval(), seed
         self.names = chosen(model, score)
-        held = normal if held is None or len(held) < 2 else held
-        for images in (normal, held):
+        for images in (normal, held or normal):
             need_shape(model, images.shape, "normal images")
         if len(normal) < 3:
             raise InputError(f"{len(normal)} normal images are too few to know what is normal; give at least 3.")
-        seen = normal if len(normal) <= REFERENCE else some(normal, REFERENCE)
+        seen = some(normal, REFERENCE)
+        held = seen if held is None or len(held) < 2 else held
         self.fitted: dict[str, Score] = {name: SCORES[name](model, seen, seed) for name in self.names}
-        self.scale = {k: (float(v.mean()), max(float(v.std()), 1e-6)) for k, v in self.raw(held).items()}
-        self.normal_scores = self.combine(self.parts(held))
+        raw = self.raw(some(held, REFERENCE))
+        self.scale = {k: (float(v.mean()), max(float(v.std()), 1e-6)) for k, v in raw.items()}
+        self.normal_scores = self.combine(self.standardised(raw))
 
     @torch.no_grad()
     def raw(self, images: Images) -> dict[str, Tensor]:
@@ -77,7 +78,10 @@ class Detector:
 
     def parts(self, images: Images) -> dict[str, Tensor]:
         """Each score (N,) in standard deviations of held-out normal images."""
-        return {k: (v - self.scale[k][0]) / self.scale[k][1] for k, v in self.raw(images).items()}
+        return self.standardised(self.raw(images))
+
+    def standardised(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {k: (v - self.scale[k][0]) / self.scale[k][1] for k, v in raw.items()}
 
     @staticmethod
     def combine(parts: dict[str, Tensor]) -> Tensor:
@@ -134,11 +138,6 @@ def chosen(model: Game, score: str | Sequence[str]) -> list[str]:
         if why := SCORES[name].lacks(model):
             raise InputError(f"{model.name} {why}, so it has no score '{name}'; leave it out, or use --score auto.")
     return list(dict.fromkeys(asked))
-
-
-def some(images: Images, n: int) -> Images:
-    index = images.spread(n)
-    return Images(images.pixels[index.to(images.pixels.device)], None, images.device)
 
 
 def check_share(name: str, value: float) -> float:

@@ -23,7 +23,7 @@ from latentforge.game import Game
 from latentforge.nets.condition import last_linear
 from latentforge.parts.likelihood import importance_bound
 from latentforge.samplers.gmm import GaussianMixture
-from latentforge.tasks.planes import Planes
+from latentforge.tasks.planes import NUMBERS, Planes
 
 CODES = 8  # per image, of the likelihood
 SMOOTH = 1 / 28  # standard deviation of the blur, in shorter sides of the image
@@ -53,6 +53,11 @@ def no_encoder(model: Game) -> str:
         return "has no encoder"
     told = model.condition is not None and not model.condition.drop
     return "cannot encode an image of which it is told nothing" if told else ""
+
+
+def some(images: Images, n: int) -> Images:
+    """At most n of the images, spread over them, without labels."""
+    return Images(images.pixels[images.spread(n).to(images.pixels.device)], None, images.device)
 
 
 def seen_by(look: Callable[[Tensor], Tensor], model: Game, normal: Images) -> Tensor:
@@ -102,7 +107,8 @@ class Plane(Score):
 
     def __init__(self, model: Game, normal: Images, seed: int):
         super().__init__(model, normal, seed)
-        self.planes = Planes(seen_by(self.look, model, normal))
+        size = seen_by(self.look, model, some(normal, 1)).shape[1]
+        self.planes = Planes(seen_by(self.look, model, some(normal, max(2, NUMBERS // size))))
 
     def look(self, x: Tensor) -> Tensor:
         raise TypeError("must define look()")
