@@ -127,5 +127,6 @@ def hold_out_by_class(images: Images, seed: int) -> tuple[Images, Images]:
         index = own(images, k)
         of_class = Images(index[:, None, None, None])
         a, b = hold_out(of_class, seed) if len(index) > 1 else (of_class, of_class)
-        rest.append(a.pixels.flatten()), held.append(b.pixels.flatten())
+        rest.append(a.pixels.flatten())
+        held.append(b.pixels.flatten())
     return rows(images, torch.cat(rest).sort().values), rows(images, torch.cat(held).sort().values)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -71,10 +72,11 @@ def log_joint(
     models: one that is told classes, or K of them, one per class. prior: p(y), (K,); by default the classes' shares of the
     training images in the first case and all alike in the second. InputError where a model has no likelihood.
     """
+    asked: list[tuple[Game, Tensor | None]]
     if isinstance(models, Game):
         need_classes(models)
-        assert models.condition is not None
-        k, share = models.condition.size, models.condition.share.cpu()
+        condition: Any = models.condition
+        k, share = condition.size, condition.share.cpu()
         asked = [(models, torch.tensor(y)) for y in range(k)]
     else:
         k, share, asked = len(models), torch.full((len(models),), 1 / len(models)), [(m, None) for m in models]

@@ -54,7 +54,7 @@ class ImageEstimator(BaseEstimator):
 
     def _whole(self, X: Any, reset: bool) -> Images:
         pixels = torch.from_numpy(images_from_array(X if hasattr(X, "detach") else np.asarray(X), "X")[0])
-        shape = tuple(pixels.shape[1:])
+        shape = Images(pixels).shape
         if reset:
             self._shape, self._scale, self.n_features_in_ = shape, (0.0, 1.0), math.prod(shape)
         elif shape != self._shape:
@@ -94,7 +94,9 @@ class ImageEstimator(BaseEstimator):
             options["likelihood"] = "learned-gaussian"
         options |= (told or {}) | (self.model_options or {})
         model = create_for(name, data, self._seed, options)
-        settings = {"seed": self._seed, "device": self.device} | (budget or own) | (self.trainer_options or {})
+        settings: dict[str, Any] = (
+            {"seed": self._seed, "device": self.device} | (budget or own) | (self.trainer_options or {})
+        )
         return fit(model, data, quiet=True, **settings)
 
     def _start(self) -> None:
