@@ -3,7 +3,7 @@ per class, which is the same rule with the trivial density.
 
     python benchmarks/classify.py [CELL ...] [--data-dir DIR]   # measure what is missing
     python benchmarks/classify.py --table                       # Markdown
-    python benchmarks/classify.py --small                       # the same with next to no training, kept nowhere
+    python benchmarks/classify.py --small                       # next to no training, on validation images, kept nowhere
 
 A cell is SET/MODEL. It is trained on the training images, a tenth of which go to the temperature and the threshold of the
 rejection, and sees the test images once. Images of no class are the first 2,000 test images of the other set. Kept in
@@ -66,8 +66,10 @@ def flat(images: lf.data.Images) -> np.ndarray:
 def measure(cell: str, data_dir: str | None, minutes: float = MINUTES, limit: int | None = None) -> dict[str, Any]:
     name, model = cell.split("/")
     data = lf.open_data(name, data_dir=data_dir)
-    foreign = lf.open_data(OTHER[name], data_dir=data_dir).test.pixels[: limit or OF_NO_CLASS].numpy()
-    test, labels = data.test.pixels[:limit], data.test.labels[:limit]  # type: ignore[index]
+    split = "validation" if limit else "test"
+    foreign = getattr(lf.open_data(OTHER[name], data_dir=data_dir), split).pixels[: limit or OF_NO_CLASS].numpy()
+    images = getattr(data, split)
+    test, labels = images.pixels[:limit], images.labels[:limit]
     began = time.monotonic()
     if model == "gaussian":
         gaussians = Gaussians(flat(data.train), data.train.labels.numpy())  # type: ignore[union-attr]

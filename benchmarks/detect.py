@@ -2,7 +2,7 @@
 
     python benchmarks/detect.py [CELL ...] [--data-dir DIR]   # measure what is missing
     python benchmarks/detect.py --table                       # Markdown
-    python benchmarks/detect.py --small                       # the same with next to no training, kept nowhere
+    python benchmarks/detect.py --small                       # next to no training, on validation images, kept nowhere
 
 A cell is PROTOCOL/SET/CLASS: `one` trains on one class and calls the other nine anomalous, `out` trains on nine and calls the
 one anomalous, `xray` trains on normal chest X-rays. Training images are those of the set without the validation images; all
@@ -40,16 +40,16 @@ COMPONENTS = 32
 LIMIT = 20_000  # images that the baselines are fitted on
 
 
-def normal_and_test(cell: str, data_dir: str | None) -> tuple[np.ndarray, Images, np.ndarray]:
+def normal_and_test(cell: str, data_dir: str | None, split: str) -> tuple[np.ndarray, Images, np.ndarray]:
     """Normal training pixels (N, H, W) uint8, test images, and which of these are anomalous (M,)."""
     protocol, name, label = cell.split("/")
     source: Any = Path(data_dir or ".") / name / f"{name}.npz" if protocol == "xray" else name
     data = lf.open_data(source, data_dir=data_dir)
     assert data.train.labels is not None
-    assert data.test.labels is not None
-    is_class, test_is = data.train.labels == int(label), (data.test.labels == int(label)).numpy()
+    test = getattr(data, split)
+    is_class, test_is = data.train.labels == int(label), (test.labels == int(label)).numpy()
     normal, anomalous = (~is_class, test_is) if protocol == "out" else (is_class, ~test_is)
-    return data.train.pixels[normal][:, 0].numpy(), data.test, anomalous
+    return data.train.pixels[normal][:, 0].numpy(), test, anomalous
 
 
 def baselines(normal: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
@@ -61,8 +61,8 @@ def baselines(normal: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
     return {"PCA-32": np.square(test - rebuilt).mean(1), "isolation forest": -forest.score_samples(test)}
 
 
-def measure(cell: str, data_dir: str | None, **setting: Any) -> dict[str, Any]:
-    normal, test, anomalous = normal_and_test(cell, data_dir)
+def measure(cell: str, data_dir: str | None, split: str = "test", **setting: Any) -> dict[str, Any]:
+    normal, test, anomalous = normal_and_test(cell, data_dir, split)
     began = time.monotonic()
     detector = lf.AnomalyDetector(random_state=SEED, **setting).fit(normal)
     trained = time.monotonic() - began
@@ -148,7 +148,7 @@ if __name__ == "__main__":
             print(f"{cell} needs pneumoniamnist/pneumoniamnist.npz of MedMNIST v2 in --data-dir; left out", flush=True)
             continue
         if options.small:
-            print(json.dumps(measure(cell, options.data_dir, examples=256)["auroc"]))
+            print(json.dumps(measure(cell, options.data_dir, "validation", examples=256)["auroc"]))
         elif not kept(cell).exists():
             result = measure(cell, options.data_dir)
             kept(cell).parent.mkdir(parents=True, exist_ok=True)
