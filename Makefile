@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship density bench growth precision edits augment gpu-check clean
+.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship density bench growth precision edits augment gpu-check detect classify clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -61,6 +61,14 @@ flagship: $(VENV)/.ready
 # the VAE as a density; an hour and more
 density: $(VENV)/.ready
 	$(BIN)/python benchmarks/density.py
+
+# images unlike those trained on; an hour and more, finished cells are skipped
+detect: $(VENV)/.ready
+	$(BIN)/python benchmarks/detect.py
+
+# classes by Bayes' rule
+classify: $(VENV)/.ready
+	$(BIN)/python benchmarks/classify.py
 
 # our trainer beside other tools, in alternation; installs them into environments of their own; hours
 bench: $(VENV)/.ready

@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 import augment
+import classify
 import density
+import detect
 import doctor
 import edit
 import flagship
@@ -90,6 +92,8 @@ def main() -> int:
         ("docs/models/vae.md", "density", density.table()),
         ("docs/tasks/edit.md", "edit", edit.table()),
         ("docs/tasks/augment.md", "augment", augment.table()),
+        ("docs/tasks/detect.md", "detect", detect.table()),
+        ("docs/tasks/classify.md", "classify", classify.table()),
         ("docs/presets.md", "presets", preset_results.table()),
         *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS],
         *[(f"docs/models/{name}.md", "study", studies.table(study)) for study, name in studies.PAGES.items()],

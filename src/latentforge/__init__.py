@@ -18,10 +18,12 @@ from latentforge.registry import create, describe, list_models
 _LAZY = {
     "Game": "game", "Seat": "game", "frozen": "game", "leave_out": "game", "Clock": "clock", "Trainer": "train",
     "fit": "api", "resume": "api", "load": "saving", "open_data": "data", "Dataset": "data", "Batch": "data",
-    "embed": "tasks.encode", "interpolate": "tasks.interpolate", "evaluate": "tasks.evaluate", "compare": "tasks.compare",
-    "invert": "tasks.invert", "attribute_vector": "tasks.edit", "edit": "tasks.edit", "traverse": "tasks.directions",
-    "principal_directions": "tasks.directions", "neighbours": "tasks.neighbours", "CodeTransformer": "tasks.transformer",
-    "augment": "tasks.augment", "audit": "tasks.audit",
+    "embed": "tasks.encode", "interpolate": "tasks.interpolate", "evaluate": "tasks.evaluate",
+    "compare": "tasks.compare", "invert": "tasks.invert", "attribute_vector": "tasks.edit", "edit": "tasks.edit",
+    "traverse": "tasks.directions", "principal_directions": "tasks.directions", "neighbours": "tasks.neighbours",
+    "CodeTransformer": "tasks.transformer", "augment": "tasks.augment", "audit": "tasks.audit",
+    "detect": "tasks.detect", "AnomalyDetector": "tasks.anomaly", "classify": "tasks.classify",
+    "BayesClassifier": "tasks.bayes",
 }  # fmt: skip
 
 
@@ -36,8 +38,8 @@ def __dir__() -> list[str]:
 
 
 __all__ = [  # noqa: RUF022
-    "__version__", "InputError", "RunError", "create", "describe", "list_models",
-    "Game", "Seat", "frozen", "leave_out", "Clock", "Trainer", "fit", "resume", "load", "open_data", "Dataset", "Batch",
-    "embed", "interpolate", "invert", "evaluate", "compare", "attribute_vector", "edit", "traverse",
-    "principal_directions", "neighbours", "CodeTransformer", "augment", "audit",
+    "__version__", "InputError", "RunError", "create", "describe", "list_models", "Game", "Seat", "frozen",
+    "leave_out", "Clock", "Trainer", "fit", "resume", "load", "open_data", "Dataset", "Batch", "embed", "interpolate",
+    "invert", "evaluate", "compare", "attribute_vector", "edit", "traverse", "principal_directions", "neighbours",
+    "CodeTransformer", "augment", "audit", "detect", "AnomalyDetector", "classify", "BayesClassifier",
 ]  # fmt: skip

@@ -26,6 +26,8 @@ VERBS = {
     "edit": "Change an attribute of images, or walk along directions of their codes",
     "embed": "Write the codes of images, or show their nearest neighbours",
     "augment": "Export labelled samples, or measure whether they help a classifier",
+    "detect": "Say which images are unlike those a model was trained on",
+    "classify": "Say what images show by Bayes' rule, and which show nothing known",
     "evaluate": "Measure a trained model on held-out images",
     "compare": "Train several models alike and put them side by side",
     "report": "Write the page of a run anew",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,22 @@ def write_arrays(out: Path, **arrays: Any) -> str:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic(out) as part, open(part, "wb") as f:
             np.savez_compressed(f, **arrays)
-    return f"{out}: " + ", ".join(f"{k} {v.shape}" for k, v in arrays.items())
+    return f"{out}: " + ", ".join(f"{k} {np.shape(v)}" for k, v in arrays.items())
+
+
+def write_columns(out: Path, columns: dict[str, Any], **single: Any) -> str:
+    """Write columns of N values: NAME.csv has a line for each of the N, NAME.npz an array for each column, and what is
+    `single` besides. Returns what was written, in words."""
+    check_place(out, ".csv", ".npz")
+    if out.suffix.lower() == ".npz":
+        return write_arrays(out, **{k: np.asarray(v) for k, v in columns.items()}, **single)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(out) as part, open(part, "w", encoding="utf-8", newline="") as f:
+            writer = csv.writer(f)
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
+    return f"{out}: {', '.join(columns)} of {len(next(iter(columns.values())))} images"
 
 
 class writing:

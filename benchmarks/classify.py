@@ -1,0 +1,155 @@
+"""Classes by Bayes' rule: `lf.BayesClassifier` with one conditional model and with one model per class, beside a Gaussian
+per class, which is the same rule with the trivial density.
+
+    python benchmarks/classify.py [CELL ...] [--data-dir DIR]   # measure what is missing
+    python benchmarks/classify.py --table                       # Markdown
+    python benchmarks/classify.py --small                       # next to no training, on validation images, kept nowhere
+
+A cell is SET/MODEL. It is trained on the training images, a tenth of which go to the temperature and the threshold of the
+rejection, and sees the test images once. Images of no class are the first 2,000 test images of the other set. Kept in
+benchmarks/results/classify/SET-MODEL.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import machine
+from scipy.stats import multivariate_normal
+from sklearn.covariance import ledoit_wolf
+from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
+
+import latentforge as lf
+from latentforge.tasks.classify import Verdict, fit_temperature, measures
+
+RESULTS = Path(__file__).parent / "results" / "classify"
+OTHER = {"mnist": "fashion-mnist", "fashion-mnist": "mnist"}
+MODELS = {"cvae": "one `cvae`", "vae": "ten `vae`, one per class", "gaussian": "a Gaussian per class in PCA-50"}
+CELLS = [f"{s}/{m}" for s in OTHER for m in MODELS]
+MINUTES = 5.0
+SEED, COMPONENTS, OF_NO_CLASS, REJECT = 0, 50, 2000, 0.01
+
+
+class Gaussians:
+    """log p(x, y) of a shrunk Gaussian per class in the space of 50 principal components, and of what they leave over an
+    isotropic one, so that p(x) sees all of the image."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray):
+        self.pca = PCA(COMPONENTS, random_state=0).fit(x)
+        z, rest = self.split(x)
+        self.variance = float(np.square(rest).sum(1).mean()) / (x.shape[1] - COMPONENTS)
+        self.free = x.shape[1] - COMPONENTS
+        self.parts = [(float((y == k).mean()), z[y == k].mean(0), ledoit_wolf(z[y == k])[0]) for k in range(10)]
+
+    def split(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        z = self.pca.transform(x)
+        return z, x - self.pca.inverse_transform(z)
+
+    def __call__(self, x: np.ndarray) -> torch.Tensor:
+        z, rest = self.split(x)
+        outside = -0.5 * (np.square(rest).sum(1) / self.variance + self.free * np.log(2 * np.pi * self.variance))
+        columns = [np.log(p) + multivariate_normal(m, c).logpdf(z) + outside for p, m, c in self.parts]
+        return torch.from_numpy(np.stack(columns, 1))
+
+
+def flat(images: lf.data.Images) -> np.ndarray:
+    return images.pixels.flatten(1).numpy() / 255
+
+
+def measure(cell: str, data_dir: str | None, minutes: float = MINUTES, limit: int | None = None) -> dict[str, Any]:
+    name, model = cell.split("/")
+    data = lf.open_data(name, data_dir=data_dir)
+    split = "validation" if limit else "test"
+    foreign = getattr(lf.open_data(OTHER[name], data_dir=data_dir), split).pixels[: limit or OF_NO_CLASS].numpy()
+    images = getattr(data, split)
+    test, labels = images.pixels[:limit], images.labels[:limit]
+    began = time.monotonic()
+    if model == "gaussian":
+        gaussians = Gaussians(flat(data.train), data.train.labels.numpy())  # type: ignore[union-attr]
+        held = gaussians(flat(data.validation))
+        temperature, threshold = (
+            fit_temperature(held, data.validation.labels),
+            float(held.logsumexp(1).quantile(REJECT)),
+        )  # type: ignore[arg-type]
+        trained = time.monotonic() - began
+        joint, strange = gaussians(test.flatten(1).numpy() / 255), gaussians(foreign.reshape(len(foreign), -1) / 255)
+    else:
+        classifier = lf.BayesClassifier(model, minutes=minutes, reject=REJECT, random_state=SEED)
+        classifier.fit(data.train.pixels.numpy(), data.train.labels.numpy())  # type: ignore[union-attr]
+        trained = time.monotonic() - began
+        temperature, threshold = classifier.temperature_, classifier.threshold_
+        joint = torch.from_numpy(classifier.predict_joint_log_proba(test.numpy()))
+        strange = torch.from_numpy(classifier.predict_joint_log_proba(foreign))
+    verdict, evidence, other = Verdict(joint, temperature), joint.logsumexp(1), strange.logsumexp(1)
+    confidence, right = verdict.probability.max(1).values, verdict.label == labels
+    edges = np.r_[0, 0.5, 0.7, 0.9, 0.99, 0.999, 1.0001]
+    reliability = [
+        {"from": a, "to": min(b, 1.0), "images": int(m.sum()), "confidence": float(confidence[m].mean()),
+         "accuracy": float(right[m].double().mean())}
+        for a, b in zip(edges[:-1], edges[1:], strict=True) if (m := (confidence >= a) & (confidence < b)).any()
+    ]  # fmt: skip
+    return {
+        "command": f"python benchmarks/classify.py {cell}", "seed": SEED, "minutes": minutes,
+        "seconds_of_training": round(trained, 1), "seconds_in_all": round(time.monotonic() - began, 1),
+        "test": len(labels), "temperature": temperature, **measures(verdict, labels), "reliability": reliability,
+        "no_class": {
+            "set": OTHER[name], "images": len(strange), "rejected": float((other < threshold).double().mean()),
+            "rejected_of_test": float((evidence < threshold).double().mean()),
+            "auroc": float(roc_auc_score(np.r_[np.zeros(len(evidence)), np.ones(len(other))],
+                                         -np.r_[evidence.numpy(), other.numpy()])),
+        },
+        "machine": machine(),
+    }  # fmt: skip
+
+
+def table() -> str:
+    """Markdown, a row for each finished cell."""
+    kept = {c: json.loads(path(c).read_text()) for c in CELLS if path(c).exists()}
+    if not kept:
+        return "Not measured yet: `make classify` does."
+    lines = [
+        "| set | density of a class | accuracy | calibration error, as it comes | with the temperature | nats | "
+        "of no class: rejected, AUROC | of the classes: rejected |",
+        "| --- | --- |" + " ---: |" * 6,
+    ]
+    for cell, r in kept.items():
+        name, model = cell.split("/")
+        none = r["no_class"]
+        lines.append(
+            f"| {name} | {MODELS[model]} | {r['accuracy']:.2%} | {r['calibration_error_at_1']:.3f} | "
+            f"{r['calibration_error']:.3f} | {r['nats']:.3f} | {none['set']}: {none['rejected']:.1%}, {none['auroc']:.3f} | "
+            f"{none['rejected_of_test']:.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def path(cell: str) -> Path:
+    return RESULTS / f"{cell.replace('/', '-')}.json"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cells", nargs="*", help=f"some of {', '.join(CELLS)}; all without any")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    if options.table:
+        print(table())
+    for cell in [] if options.table else CELLS:
+        if options.cells and cell not in options.cells:
+            continue
+        if options.small:
+            print(cell, measure(cell, options.data_dir, 0.05, 200)["accuracy"])
+        elif not path(cell).exists():
+            result = measure(cell, options.data_dir)
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            path(cell).write_text(json.dumps(result, indent=1) + "\n")
+            print(cell, f"{result['seconds_in_all']:.0f} s", result["accuracy"], result["no_class"], flush=True)

@@ -1,0 +1,82 @@
+"""`latentforge classify RUN`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentforge.cli.given import data_of, open_given
+from latentforge.cli.inputs import image_source
+from latentforge.cli.tables import print_table
+
+
+@click.command("classify")
+@click.argument("run", type=click.Path(path_type=Path))
+@image_source
+@click.option("--codes", default=8, type=click.IntRange(1), help="codes per image and class of the estimate  [8]")
+@click.option("--reject", default=0.01, type=click.FloatRange(0, 1), help="share of held-out images of the classes that the "
+              "rejection refuses  [.01]")  # fmt: skip
+@click.option("--seed", default=0, help="seed of the codes  [0]")
+@click.option("--out", type=click.Path(path_type=Path), help="labels.csv or labels.npz  [RUN/labels.csv]")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, as_json: bool, **source: Any) -> None:
+    """Say what images show, by Bayes' rule on a model that is told classes and has a likelihood: p(y | x), and log p(x),
+    which is low for images of no class. A folder or file given with --data is judged whole, in its order; where it has
+    classes, they are compared."""
+    import latentforge as lf
+    from latentforge.tasks.classify import Verdict, fit_temperature, log_joint, measures, need_classes
+    from latentforge.tasks.output import check_place, write_columns
+
+    out = out or run / "labels.csv"
+    check_place(out, ".csv", ".npz")
+    model = lf.load(run)
+    need_classes(model)
+    given, data = open_given(run, model, **source), data_of(run)
+    images, temperature, least, classes = given.images, 1.0, None, None
+    if data is not None:
+        classes, held = data.classes, log_joint(model, data.validation, codes=codes, seed=seed)
+        temperature = fit_temperature(held, data.validation.labels)
+        least = float(held.logsumexp(1).quantile(reject))
+    else:
+        print(f"{run} carries no data: its probabilities are not calibrated, and nothing is rejected", file=sys.stderr)
+    found = Verdict(log_joint(model, images, codes=codes, seed=seed), temperature)
+    classes = classes or [str(k) for k in range(found.log_joint.shape[1])]
+    rejected = found.log_evidence < (float("-inf") if least is None else least)
+    columns: dict[str, Any] = {
+        "image": given.names, "label": found.label.tolist(), "class": [classes[k] for k in found.label.tolist()],
+        "probability": found.probability.max(1).values.tolist(), "log_px": found.log_evidence.tolist(),
+        "rejected": rejected.int().tolist(),
+    }  # fmt: skip
+    single = {} if least is None else {"least_log_px": least}
+    text = write_columns(out, columns, probabilities=found.probability.numpy(), temperature=temperature, **single)
+    summary = {
+        "images": len(images),
+        "rejected": int(rejected.sum()),
+        "least_log_px": least,
+        "temperature": temperature,
+    }
+    if images.labels is not None and not images.labels.is_floating_point():
+        truth = by_name(images.labels.cpu(), given.classes, classes)
+        of_class = truth >= 0
+        summary["of_no_class"] = int((~of_class).sum())
+        if of_class.any():
+            summary |= measures(Verdict(found.log_joint[of_class], temperature), truth[of_class])
+        if not of_class.all() and least is not None:
+            summary["rejected_of_no_class"] = int(rejected[~of_class].sum())
+    if as_json:
+        print(json.dumps(summary, indent=2))
+        return
+    print_table([{"measure": k, "value": v} for k, v in summary.items()], False)
+    print(text)
+
+
+def by_name(labels: Any, theirs: list[str] | None, ours: list[str]) -> Any:
+    """Labels (N,) of other images as the model's classes of the same names; -1 where it has none of that name."""
+    import torch
+
+    names = theirs or [str(k) for k in range(int(labels.max()) + 1)]
+    return torch.tensor([ours.index(name) if name in ours else -1 for name in names])[labels]

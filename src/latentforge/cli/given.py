@@ -1,0 +1,68 @@
+"""Images for verbs that say something of each one: all of a folder or file in its own order, with names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from latentforge.cli.inputs import open_dataset, part_of
+from latentforge.errors import InputError
+
+
+@dataclass
+class Given:
+    """`images` (latentforge.data.Images), their names, and the names of their classes where they have any."""
+
+    images: Any
+    names: list[str]
+    classes: list[str] | None
+
+
+def open_given(
+    run: Path, model: Any, data: str | None, data_dir: str | None, image_size: str | None, channels: int | None, split: str
+) -> Given:  # fmt: skip
+    """What a verb is to judge. A folder or file given with --data is taken whole unless a --split of it is asked for."""
+    from latentforge.data.named import SETS
+
+    asked = click.get_current_context().get_parameter_source("split") is not ParameterSource.DEFAULT
+    if data is not None and data not in SETS and not asked:
+        return whole(model, data, data_dir, image_size, channels)
+    dataset = open_dataset(run, model, data, data_dir, image_size, channels)
+    images = part_of(dataset, split)
+    return Given(images, [str(i) for i in range(len(images))], dataset.classes)
+
+
+def whole(model: Any, data: str, data_dir: str | None, image_size: str | None, channels: int | None) -> Given:
+    """All images of a folder or file, checked against the model."""
+    from latentforge.data.dataset import open_whole
+    from latentforge.tasks.encode import need_shape
+
+    given = Given(*open_whole(data, data_dir=data_dir, image_size=image_size, channels=channels))
+    need_shape(model, given.images.shape, data)
+    return given
+
+
+def reference(run: Path, model: Any, normal: str | None, source: dict[str, Any]) -> tuple[Any, Any]:
+    """Images that are normal to a model and normal ones that it was not trained on: the run's own, or nine tenths and a
+    tenth of those at `normal`."""
+    from latentforge.tasks.estimator import hold_out
+
+    if normal is not None:
+        size = {k: source[k] for k in ("data_dir", "image_size", "channels")}
+        return hold_out(whole(model, normal, **size).images, 0)
+    data = data_of(run)
+    if data is None:
+        raise InputError(f"{run} is an exported model and carries no data; name normal images with --normal.")
+    return data.train, data.validation
+
+
+def data_of(run: Path) -> Any:
+    """The data set of a run; None for an exported model."""
+    from latentforge import api
+    from latentforge.run import Run
+
+    return api.data_of(Run.open(run)) if (run / "config.yaml").is_file() else None

@@ -1,0 +1,164 @@
+"""Images unlike those a model was trained on. Score, threshold and label are kept apart: the score says how strange an
+image is, the threshold is a choice made on scores alone, and the label is the comparison of the two.
+
+Each score (`scores.py`) is brought to the scale of held-out normal images, mean 0 and standard deviation 1, and the
+detector's is the mean of the asinh of those chosen, which is linear for the usual and logarithmic for the strange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import torch
+from torch import Tensor
+
+from latentforge.data import Images
+from latentforge.data.modes import is_points
+from latentforge.errors import InputError, suggest
+from latentforge.game import Game
+from latentforge.tasks.encode import need_encoder, need_shape
+from latentforge.tasks.scores import AUTO, SCORES, Score, some
+
+QUANTILE = 0.95
+REFERENCE = 20_000  # normal images looked at
+HOTTEST = 0.999  # quantile of the squared errors of normal images that is the hottest colour
+
+
+@dataclass(frozen=True)
+class Detection:
+    """`score` (N,), larger is stranger; `threshold`; `parts`, the standardised scores (N,) it is made of."""
+
+    score: Tensor
+    threshold: float
+    parts: dict[str, Tensor]
+
+    @property
+    def anomaly(self) -> Tensor:
+        """True (N,) where the score is above the threshold."""
+        return self.score > self.threshold
+
+
+class Detector:
+    """Scores fitted to normal images.
+
+    model: trained on such images. normal: the images it was trained on, or others like them. held: normal images that it
+    was not trained on, to scale by; without them, `normal`. score: "auto" (all of `AUTO` that the model can give), or names
+    of `SCORES`. seed: of the noise in a likelihood.
+    InputError where a score does not exist, the model cannot give it, or there are fewer than 3 images.
+    """
+
+    def __init__(
+        self, model: Game, normal: Images, held: Images | None = None, score: str | Sequence[str] = "auto", seed: int = 0
+    ):  # fmt: skip
+        self.model, self.seed = model.eval(), seed
+        self.names = chosen(model, score)
+        for images in (normal, held or normal):
+            need_shape(model, images.shape, "normal images")
+        if len(normal) < 3:
+            raise InputError(f"{len(normal)} normal images are too few to know what is normal; give at least 3.")
+        seen = some(normal, REFERENCE)
+        held = seen if held is None or len(held) < 2 else held
+        self.fitted: dict[str, Score] = {name: SCORES[name](model, seen, seed) for name in self.names}
+        raw = self.raw(some(held, REFERENCE))
+        self.scale = {k: (float(v.mean()), max(float(v.std()), 1e-6)) for k, v in raw.items()}
+        self.normal_scores = self.combine(self.standardised(raw))
+
+    @torch.no_grad()
+    def raw(self, images: Images) -> dict[str, Tensor]:
+        """Each score (N,) float64 as it is."""
+        need_shape(self.model, images.shape, "images")
+        found: dict[str, list[Tensor]] = {name: [] for name in self.names}
+        for batch in images.batches(256):
+            x = batch.image.to(self.model.device)
+            for name, score in self.fitted.items():
+                found[name].append(score(x).double().cpu())
+        return {k: torch.cat(v) if v else torch.zeros(0, dtype=torch.float64) for k, v in found.items()}
+
+    def parts(self, images: Images) -> dict[str, Tensor]:
+        """Each score (N,) in standard deviations of held-out normal images."""
+        return self.standardised(self.raw(images))
+
+    def standardised(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {k: (v - self.scale[k][0]) / self.scale[k][1] for k, v in raw.items()}
+
+    @staticmethod
+    def combine(parts: dict[str, Tensor]) -> Tensor:
+        """One score (N,) of standardised ones: the mean of their asinh, so that none outvotes the rest by running away."""
+        return torch.stack([part.asinh() for part in parts.values()]).mean(0)
+
+    def score(self, images: Images) -> Tensor:
+        """(N,), larger is stranger."""
+        return self.combine(self.parts(images))
+
+    def threshold(self, quantile: float = QUANTILE) -> float:
+        """What this share of held-out normal images does not exceed."""
+        return float(self.normal_scores.quantile(check_share("quantile", quantile)))
+
+    def detect(
+        self, images: Images, quantile: float = QUANTILE, contamination: float | None = None
+    ) -> Detection:  # fmt: skip
+        """Judge images. The threshold is what the share `quantile` of held-out normal images does not exceed; with
+        `contamination`, what all but that share of the images judged do not."""
+        parts = self.parts(images)
+        score, threshold = self.combine(parts), self.threshold(quantile)
+        if contamination is not None and len(score):
+            threshold = float(score.quantile(1 - check_share("contamination", contamination)))
+        return Detection(score, threshold, parts)
+
+    @torch.no_grad()
+    def heat(self, images: Tensor) -> Tensor:
+        """Where an image (N, C, H, W) is not what the model would make of it: squared errors (N, 1, H, W), mean over
+        channels. InputError where the model has no encoder."""
+        need_encoder(self.model)
+        x = images.to(self.model.device)
+        return (self.model.reconstruct(x) - x).square().mean(1, keepdim=True).cpu()
+
+
+def detect(
+    model: Game, images: Images, normal: Images, held: Images | None = None, score: str | Sequence[str] = "auto", *,
+    quantile: float = QUANTILE, contamination: float | None = None, seed: int = 0,
+) -> Detection:  # fmt: skip
+    """How strange images are to a model trained on `normal` ones: see `Detector`, which does it again and again."""
+    return Detector(model, normal, held, score, seed).detect(images, quantile, contamination)
+
+
+def chosen(model: Game, score: str | Sequence[str]) -> list[str]:
+    """The scores asked for that the model can give. InputError where one does not exist, or cannot be given by name."""
+    asked = score.split(",") if isinstance(score, str) else list(score)
+    if asked == ["auto"]:
+        able = [name for name in AUTO if not SCORES[name].lacks(model)]
+        if not able:
+            raise InputError(f"{model.name} {SCORES[AUTO[0]].lacks(model)}; it has nothing that detect could ask.")
+        return able
+    for name in asked:
+        if name not in SCORES:
+            raise InputError(f"there is no score '{name}'.{suggest(name, ['auto', *SCORES])}")
+        if why := SCORES[name].lacks(model):
+            raise InputError(f"{model.name} {why}, so it has no score '{name}'; leave it out, or use --score auto.")
+    return list(dict.fromkeys(asked))
+
+
+def check_share(name: str, value: float) -> float:
+    if not 0 < value < 1:
+        raise InputError(f"{name} {value:g} is not a share between 0 and 1; give for example .05.")
+    return value
+
+
+def heat_sheet(detector: Detector, images: Tensor, normal: Tensor) -> Tensor:
+    """Image, reconstruction and heat map of each, (3 N, 3, H, W) in [0, 1] in that order. The hottest colour is the same
+    for all: the .999 quantile of the squared errors of `normal` images (M, C, H, W)."""
+    if is_points(tuple(images.shape[1:])):
+        raise InputError("points in the plane have no heat maps; leave out --heatmaps.")
+    rebuilt = detector.model.reconstruct(images.to(detector.model.device)).cpu()
+    hot = detector.heat(normal).flatten().numpy()
+    hottest = max(float(torch.from_numpy(hot[:: max(1, len(hot) // 2**20)]).quantile(HOTTEST)), 1e-6)
+    scaled = (detector.heat(images)[:, 0] / hottest).clamp(0, 1).numpy()
+    colours = torch.from_numpy(matplotlib.colormaps["inferno"](scaled)[..., :3]).float().permute(0, 3, 1, 2)
+    return torch.stack([in_colour(images.cpu()), in_colour(rebuilt), colours], 1).flatten(0, 1)
+
+
+def in_colour(images: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, 3, H, W): grey three times, or the first three channels; transparency is left out."""
+    return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
