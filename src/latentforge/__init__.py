@@ -19,13 +19,15 @@ _LAZY = {
     "Game": "game", "Seat": "game", "frozen": "game", "leave_out": "game", "Clock": "clock", "Trainer": "train",
     "fit": "api", "resume": "api", "load": "saving", "open_data": "data", "Dataset": "data", "Batch": "data",
     "embed": "tasks.encode", "interpolate": "tasks.interpolate", "evaluate": "tasks.evaluate", "compare": "tasks.compare",
-    "invert": "tasks.invert",
+    "invert": "tasks.invert", "compress": "tasks.compress", "decompress": "tasks.compress", "losses": "",
 }  # fmt: skip
 
 
 def __getattr__(name: str):
     if name not in _LAZY:
         raise AttributeError(f"module 'latentforge' has no attribute '{name}'")
+    if not _LAZY[name]:  # a module
+        return import_module(f"latentforge.{name}")
     return getattr(import_module(f"latentforge.{_LAZY[name]}"), name)
 
 
@@ -36,5 +38,5 @@ def __dir__() -> list[str]:
 __all__ = [  # noqa: RUF022
     "__version__", "InputError", "RunError", "create", "describe", "list_models",
     "Game", "Seat", "frozen", "leave_out", "Clock", "Trainer", "fit", "resume", "load", "open_data", "Dataset", "Batch",
-    "embed", "interpolate", "invert", "evaluate", "compare",
+    "embed", "interpolate", "invert", "evaluate", "compare", "compress", "decompress", "losses",
 ]  # fmt: skip

@@ -24,6 +24,8 @@ VERBS = {
     "reconstruct": "Encode images and decode them again",
     "interpolate": "Walk between codes",
     "embed": "Write the codes of images",
+    "compress": "Write images as a small file of codes",
+    "decompress": "Write the images of such a file",
     "evaluate": "Measure a trained model on held-out images",
     "compare": "Train several models alike and put them side by side",
     "report": "Write the page of a run anew",
