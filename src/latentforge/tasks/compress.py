@@ -27,7 +27,7 @@ from latentforge.tasks.output import writing
 from latentforge.tasks.quantise import dequantise, quantise, sensitivity
 
 STEP = 0.03
-WIDEST = 1e6  # step
+FINEST, WIDEST = 1e-4, 1e6  # steps; finer ones than the first change nothing that could be seen
 HALVINGS = 12  # of the interval in which the step for a given rate lies
 
 
@@ -48,7 +48,7 @@ def compress(
     """Write the codes of images (N, C, H, W) in [0, 1] to a file.
 
     step: root mean square change of the pixels by one step of a number of the code; .03 where nothing is given.
-    bits_per_pixel: choose the smallest step whose file has at most so many bits per pixel, header included.
+    bits_per_pixel: choose the smallest step, from about .0001 on, whose file has at most so many, header included.
 
     A conditional model's classes are stored too. InputError where the model cannot encode, where it is told descriptors, where
     the rate cannot be had, and where the extra `codec` is missing.
@@ -151,7 +151,7 @@ def smallest_step(packed: Callable[[float], bytes], most: int) -> tuple[float, b
             )
         fine, coarse = coarse, 2 * coarse
         data = packed(coarse)
-    while fine == coarse and fine > 1 / WIDEST:
+    while fine == coarse and fine > FINEST:
         try:
             less = packed(fine / 2)
         except InputError:  # as fine as numbers can be
