@@ -127,7 +127,7 @@ class CriticFeatures(nn.Module):
             raise InputError(
                 f"images {tuple(image.shape[1:])} do not fit the critic of {self.name}, whose are {self.image_shape} (C, H, W)."
             )
-        return self.look(image.float() * self.factor + self.offset, y)
+        return self.look(image.to(self.scale.dtype) * self.factor + self.offset, y)
 
     def forward(self, image: Tensor, target: Tensor, y: Tensor | None = None) -> Tensor:
         """(B,) distances of images (B, C, H, W) from targets of the same shape, mean over the layers; gradients reach `image`
