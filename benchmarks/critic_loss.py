@@ -3,11 +3,11 @@
     python benchmarks/critic_loss.py [CELL ...] [--seeds 0 1 2] [--data-dir DIR]   # what is missing; finished cells are skipped
     python benchmarks/critic_loss.py --table                                       # Markdown
 
-The critic is that of a dcgan trained on MNIST for five minutes, one for all cells; the network is that of examples/critic_as_loss.py
-(a code of 16 numbers), 4,000 steps of 64 images. On all test images: squared error per pixel; sharpness, the mean steepness
-between neighbouring pixels over that of the originals; the Frechet distance between features of digits of the reconstructions
-and of the originals; the share of reconstructions in which the digit classifier sees another digit than in the original. Results:
-benchmarks/results/critic_loss/CELL-seedS.json.
+The critic is that of a dcgan trained on MNIST for five minutes, one for all cells; the network is that of
+examples/critic_as_loss.py (a code of 16 numbers), 4,000 steps of 64 images. On all test images: squared error per pixel;
+sharpness, the mean steepness between neighbouring pixels over that of the originals; the Frechet distance between features of
+digits of the reconstructions and of the originals; the share of reconstructions in which the digit classifier sees another
+digit than in the original. Results: benchmarks/results/critic_loss/CELL-seedS.json.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from latentforge.metrics.distance import frechet_distance
 from latentforge.metrics.features import of_digits
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-from critic_as_loss import Squeeze, train  # noqa: E402
+from critic_as_loss import Squeeze, train
 
 RESULTS = Path(__file__).parent / "results" / "critic_loss"
 CRITIC = "dcgan --minutes 5 --seed 0"

@@ -12,6 +12,8 @@ import re
 import sys
 from pathlib import Path
 
+import compress
+import critic_loss
 import density
 import doctor
 import flagship
@@ -82,6 +84,8 @@ def main() -> int:
         ("docs/doctor.md", "doctor", doctor.table("check")),
         *[("docs/models/vae-gan.md", name, flagship.table(name)) for name in flagship.TABLES],
         ("docs/models/vae.md", "density", density.table()),
+        *[("docs/tasks/compress.md", name, compress.table(name)) for name in compress.MODELS],
+        ("docs/tasks/critic-loss.md", "critic-loss", critic_loss.table()),
         ("docs/presets.md", "presets", preset_results.table()),
         *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS],
         *[(f"docs/models/{name}.md", "study", studies.table(study)) for study, name in studies.PAGES.items()],

@@ -26,7 +26,6 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 TINY = {
     "latent_dim": 3, "hidden": (8,), "critic_hidden": (8,), "width": 4, "critic_width": 4, "wide": (8,), "num_classes": 3,
-    "net": "conv",
 }  # fmt: skip
 BLIND = {"autoencoder", "denoising-autoencoder", "aae", "vae", "denoising-vae", "cvae", "iwae"}  # no critic of images
 
@@ -34,7 +33,7 @@ BLIND = {"autoencoder", "denoising-autoencoder", "aae", "vae", "denoising-vae", 
 def make(name: str, shape=(1, 12, 10), **options) -> Game:
     torch.manual_seed(0)
     known = arguments(model_class(name))
-    chosen = {k: v for k, v in TINY.items() if k in known and not (k == "net" and name == "gan")} | options
+    chosen = {k: v for k, v in TINY.items() if k in known} | options
     return lf.create(name, image_shape=shape, **chosen).eval()
 
 
@@ -67,7 +66,7 @@ def test_the_last_layer_is_larsens():
 @pytest.mark.parametrize("distance", ["features", "style"])
 def test_distance_against_numpy(distance):
     """Pixels to [-1, 1], one convolution by hand, the variance over the reference as the scale."""
-    model, reference = make("dcgan", net="dcgan"), images(20, seed=3)
+    model, reference = make("dcgan"), images(20, seed=3)
     loss = CriticFeatures(model, layers=(0,), distance=distance, reference=reference)
     first = next(m for m in model.critic.modules() if isinstance(m, nn.Conv2d))
 
@@ -200,7 +199,7 @@ def test_the_example_trains_a_network_of_ones_own(tmp_path, capsys):
     assert "critic's features" in capsys.readouterr().out
 
 
-def test_the_benchmark_measures_and_says_so(tmp_path, monkeypatch):
+def test_the_benchmark_measures_and_says_so(tmp_path):
     import critic_loss
 
     assert "Not measured yet" in critic_loss.table(tmp_path)
