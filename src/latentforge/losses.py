@@ -40,6 +40,8 @@ class CriticFeatures(nn.Module):
     layers weigh the same and 1 means "as far apart as any two images". InputError for models without a critic of images.
     """
 
+    scale: Tensor
+
     def __init__(
         self,
         model: Game | str | Path,
@@ -150,5 +152,5 @@ def fixed(module: nn.Module) -> Any:
     out = copy.deepcopy(module).requires_grad_(False).eval()
     for m in out.modules():
         if hasattr(m, "inplace"):
-            m.inplace = False
+            m.inplace = False  # type: ignore[assignment]
     return out

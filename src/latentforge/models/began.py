@@ -88,7 +88,7 @@ class BEGAN(Game):
         return (v.float() - self.critic(v).float()).abs().flatten(1).mean(1)
 
     def critic_eyes(self):
-        return self.critic[0], None
+        return self.critic.get_submodule("0"), None
 
     def settle(self, t):
         move = self.proportional_gain * (self.gamma * t.seen["error_real"] - t.seen["error_fake"])
