@@ -14,6 +14,8 @@ from pathlib import Path
 
 import augment
 import classify
+import compress
+import critic_loss
 import density
 import detect
 import doctor
@@ -94,6 +96,8 @@ def main() -> int:
         ("docs/tasks/augment.md", "augment", augment.table()),
         ("docs/tasks/detect.md", "detect", detect.table()),
         ("docs/tasks/classify.md", "classify", classify.table()),
+        *[("docs/tasks/compress.md", name, compress.table(name)) for name in compress.MODELS],
+        ("docs/tasks/critic-loss.md", "critic-loss", critic_loss.table()),
         ("docs/presets.md", "presets", preset_results.table()),
         *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS],
         *[(f"docs/models/{name}.md", "study", studies.table(study)) for study, name in studies.PAGES.items()],

@@ -23,13 +23,15 @@ _LAZY = {
     "traverse": "tasks.directions", "principal_directions": "tasks.directions", "neighbours": "tasks.neighbours",
     "CodeTransformer": "tasks.transformer", "augment": "tasks.augment", "audit": "tasks.audit",
     "detect": "tasks.detect", "AnomalyDetector": "tasks.anomaly", "classify": "tasks.classify",
-    "BayesClassifier": "tasks.bayes",
+    "BayesClassifier": "tasks.bayes", "compress": "tasks.compress", "decompress": "tasks.compress",
 }  # fmt: skip
 
 
 def __getattr__(name: str):
     if name not in _LAZY:
         raise AttributeError(f"module 'latentforge' has no attribute '{name}'")
+    if not _LAZY[name]:  # a module
+        return import_module(f"latentforge.{name}")
     return getattr(import_module(f"latentforge.{_LAZY[name]}"), name)
 
 
@@ -41,5 +43,6 @@ __all__ = [  # noqa: RUF022
     "__version__", "InputError", "RunError", "create", "describe", "list_models", "Game", "Seat", "frozen",
     "leave_out", "Clock", "Trainer", "fit", "resume", "load", "open_data", "Dataset", "Batch", "embed", "interpolate",
     "invert", "evaluate", "compare", "attribute_vector", "edit", "traverse", "principal_directions", "neighbours",
-    "CodeTransformer", "augment", "audit", "detect", "AnomalyDetector", "classify", "BayesClassifier",
+    "CodeTransformer", "augment", "audit", "detect", "AnomalyDetector", "classify", "BayesClassifier", "compress",
+    "decompress", "losses",
 ]  # fmt: skip

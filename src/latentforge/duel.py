@@ -176,6 +176,11 @@ class Duel(Game):
         verdict, features = self.critic.features(torch.cat(images), *[c.repeat(len(images), 1) for c in told])
         return verdict.chunk(len(images)), features.chunk(len(images))
 
+    def critic_eyes(self) -> tuple[nn.Module, nn.Module | None]:
+        told = isinstance(self.critic, ConditionalCritic)
+        body = getattr(self.critic.critic if told else self.critic, "body", None)
+        return super().critic_eyes() if body is None else (body, self.critic.plane if told else None)
+
     def critic_cost(self, real: tuple[Tensor, ...], fake: tuple[Tensor, ...], t, y: Tensor | None = None) -> Tensor:
         """The critic's loss on real and generated examples, each a tuple of what it is shown; penalties included."""
         self.clamp()

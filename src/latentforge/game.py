@@ -244,6 +244,13 @@ class Game(nn.Module):
         conditional model is told of them; None leaves it out."""
         raise TypeError(f"{type(self).__name__} has no encoder")
 
+    def critic_eyes(self) -> tuple[nn.Module, nn.Module | None]:
+        """The layers of the critic that look at images, before anything is judged or compared, and what adds to an image the
+        channel of what it is said to be (B, size), where the critic is told that way."""
+        raise InputError(
+            f"{self.name} has no critic of images; train one that has: dcgan, r3gan, vae-gan or larsen-vae-gan."
+        )
+
     # -- what every model can do -----------------------------------------------------------------------------------
     @property
     def device(self) -> torch.device:

@@ -28,6 +28,8 @@ VERBS = {
     "augment": "Export labelled samples, or measure whether they help a classifier",
     "detect": "Say which images are unlike those a model was trained on",
     "classify": "Say what images show by Bayes' rule, and which show nothing known",
+    "compress": "Write images as a small file of codes",
+    "decompress": "Write the images of such a file",
     "evaluate": "Measure a trained model on held-out images",
     "compare": "Train several models alike and put them side by side",
     "report": "Write the page of a run anew",

@@ -6,6 +6,8 @@ psnr: 10 log10(1 / MSE) in decibels, mean over images. ssim: structural similari
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,11 @@ def psnr(again: Tensor, image: Tensor) -> Tensor:
 
     values = peak_signal_noise_ratio(again, image, data_range=1.0, dim=(1, 2, 3), reduction="none")
     return values.clamp(max=100)  # an image rebuilt exactly has no finite one
+
+
+def decibels(error: float) -> float:
+    """The peak signal-to-noise ratio, decibels, of a mean squared error of values in [0, 1]; infinite where there is none."""
+    return -10 * math.log10(error) if error else math.inf
 
 
 def ssim(again: Tensor, image: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from latentforge import nets
 from latentforge.duel import GENERATOR, Duel
-from latentforge.game import Seat, Term
+from latentforge.game import Game, Seat, Term
 from latentforge.parts.gaussian import Point
 from latentforge.parts.likelihood import ERROR, reconstruction_error
 from latentforge.parts.noise import Noise
@@ -90,6 +90,9 @@ class AAE(Duel):
         with torch.no_grad():
             codes = self.encoder(x)
         return self.critic_cost((self.start(t, len(x)),), (codes,), t)
+
+    def critic_eyes(self):
+        return Game.critic_eyes(self)  # this critic sees codes
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Point:
         return Point(self.encoder(image))

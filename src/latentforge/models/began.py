@@ -87,6 +87,9 @@ class BEGAN(Game):
         """L(v), (B,): the critic's reconstruction error."""
         return (v.float() - self.critic(v).float()).abs().flatten(1).mean(1)
 
+    def critic_eyes(self):
+        return self.critic.get_submodule("0"), None
+
     def settle(self, t):
         move = self.proportional_gain * (self.gamma * t.seen["error_real"] - t.seen["error_fake"])
         if move.isfinite():

@@ -34,6 +34,7 @@ from latentforge.parts.adversarial import PROBABILISTIC, generator_loss
 from latentforge.parts.gate import Gate
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
+from latentforge.parts.likeness import squared_error
 from latentforge.registry import register
 
 
@@ -128,7 +129,7 @@ class LarsenVAEGAN(Duel):
         (real, rebuilt, sampled), features = self.look(self.disguise(images, t), y)
         if self.augment != "none" or self.instance_noise:  # likeness is that of the images as they are
             features = self.look(images[:2], y)[1]
-        likeness = 0.5 * (features[0] - features[1]).float().square().flatten(1).sum(1).mean()
+        likeness = 0.5 * squared_error(*features[:2]).mean()
         alike = self.feature * likeness + self.pixel * bernoulli_nll(logits, x).mean()
         kinds = {"both": (rebuilt, sampled), "prior": (sampled,), "reconstructions": (rebuilt,)}
         shown = torch.stack(kinds[self.fakes])  # (kinds of fakes, B)

@@ -27,5 +27,10 @@ class JointCritic(nn.Module):
             size = 2 * hidden[0]
         self.head = dense((size, *hidden, 1), act)
 
+    @property
+    def body(self) -> nn.Module:
+        """The image part."""
+        return self.image
+
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         return self.head(torch.cat([self.image(x), self.code(z)], 1))[:, 0]

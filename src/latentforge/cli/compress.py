@@ -1,0 +1,42 @@
+"""`latentforge compress RUN`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from latentforge.cli.inputs import image_source, open_images
+from latentforge.cli.tables import print_table
+
+
+@click.command("compress")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="file to write, NAME.lfz  [RUN/images.lfz]")
+@click.option("--step", type=float, help="root mean square change of pixels, in units of their range, by one step of a "
+              "number of the code  [.03]")  # fmt: skip
+@click.option("--bits-per-pixel", type=float, help="choose the smallest step whose file has at most so many")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@image_source
+def command(
+    run: Path, out: Path | None, step: float | None, bits_per_pixel: float | None, as_json: bool, **source: str | None
+) -> None:
+    """Write images as a small file of codes, rounded and entropy-coded; `latentforge decompress RUN FILE` needs the same
+    model. Says how many bits a pixel takes and how true the images in the file are."""
+    import latentforge as lf
+    from latentforge.metrics.reconstruction import decibels
+    from latentforge.tasks.coding import constriction
+    from latentforge.tasks.compress import squared_error
+    from latentforge.tasks.encode import need_encoder
+    from latentforge.tasks.output import check_place
+
+    out = out or run / "images.lfz"
+    check_place(out, ".lfz")
+    constriction()
+    model = lf.load(run)
+    need_encoder(model)
+    images = open_images(run, model, **source)  # type: ignore[arg-type]
+    written = lf.compress(model, images, out, step, bits_per_pixel)
+    error = squared_error(lf.decompress(model, out), images)
+    print_table([{**asdict(written), "mse": error, "psnr_db": decibels(error)}], as_json)

@@ -1,0 +1,17 @@
+"""How unlike two images are in the features of a network, per example (B,)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def squared_error(a: Tensor, b: Tensor) -> Tensor:
+    """||a - b||^2, summed over all axes but the batch: features (B, ...) in, (B,) out (Larsen et al. 2016, equation 6)."""
+    return (a - b).float().square().flatten(1).sum(1)
+
+
+def gram(features: Tensor) -> Tensor:
+    """(B, F, h, w) -> (B, F, F): which features occur together, wherever that is; the mean over places of their products (Gatys
+    et al. 2016, "Image style transfer using convolutional neural networks", equation 3, per place)."""
+    f = features.float().flatten(2)  # (B, F, P)
+    return f @ f.mT / f.shape[2]
