@@ -23,6 +23,7 @@ VERBS = {
     "sample": "Draw new images from a trained model",
     "reconstruct": "Encode images and decode them again",
     "interpolate": "Walk between codes",
+    "restore": "Denoise, deblur, enlarge, complete or enhance images",
     "embed": "Write the codes of images",
     "evaluate": "Measure a trained model on held-out images",
     "compare": "Train several models alike and put them side by side",

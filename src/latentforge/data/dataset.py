@@ -120,8 +120,7 @@ def open_data(
     size = _image_size(image_size)
     if seed < 0:
         raise InputError(f"seed {seed} is negative; give 0 or more")
-    if channels not in (None, 1, 2, 3, 4):
-        raise InputError(f"channels={channels!r} is not possible: choose 1 (grey), 2, 3 (RGB) or 4 (RGBA)")
+    _check_channels(channels)
     if isinstance(source, Dataset):
         c, h, w = source.image_shape
         if (size or (h, w)) != (h, w) or (channels or c) != c:
@@ -143,6 +142,33 @@ def open_data(
     parts = _three(found, where, 0 if found.fixed else seed, strata)
     return Dataset(name, found.source, **parts, classes=found.classes, notes=found.notes, modes=found.modes,
                    descriptors=found.descriptors)  # fmt: skip
+
+
+def open_whole(
+    source: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    image_size: int | str | Size | None = None,
+    channels: int | None = None,
+    skip_bad: bool = False,
+) -> tuple[Images, list[str], list[str] | None]:
+    """All images at `source`, one at least, in its own order and uncut; their names, which are those of files in a folder
+    and row numbers elsewhere; and the names of their classes. The arguments and the errors are those of `open_data`."""
+    size = _image_size(image_size)
+    _check_channels(channels)
+    name, found = _find(source, data_dir, size, channels, skip_bad)
+    parts = [p for p in (found.train, found.validation, found.test) if p is not None]
+    whole = [_images(conform(p, size, channels, name, found.notes)) for p in parts]
+    if len({p.shape for p in whole}) > 1:
+        raise InputError(f"{shown(source)}: splits of different shapes; make them alike or give --image-size")
+    labels = [p.labels for p in whole if p.labels is not None]
+    images = Images(torch.cat([p.pixels for p in whole]), torch.cat(labels) if labels else None)
+    return images, found.names or [str(i) for i in range(len(images))], found.classes
+
+
+def _check_channels(channels: int | None) -> None:
+    if channels not in (None, 1, 2, 3, 4):
+        raise InputError(f"channels={channels!r} is not possible: choose 1 (grey), 2, 3 (RGB) or 4 (RGBA)")
 
 
 def _image_size(value: int | str | Size | None) -> Size | None:

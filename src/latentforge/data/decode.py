@@ -54,6 +54,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
     modes: Modes | None = None  # of points of a known mixture
     descriptors: list[str] | None = None  # names of the columns of labels that are descriptors
+    names: list[str] | None = None  # of the images of train, validation and test in this order, where they are files
     fixed: bool = False  # cut by class with seed 0, whatever the user's seed: everyone's numbers compare
 
 

@@ -93,8 +93,9 @@ def read_folder(
             found[name] = Part(take(pixels, mine), None if labels is None else labels[mine])
     notes += more
     return Found(
-        shown(path.resolve()), found["train"], found.get("validation"), found.get("test"), classes=classes, notes=notes
-    )
+        shown(path.resolve()), found["train"], found.get("validation"), found.get("test"), classes=classes, notes=notes,
+        names=[items[i].name for i in kept],
+    )  # fmt: skip
 
 
 def _descend(tree: Tree) -> tuple[Tree, list[str]]:
