@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship density bench growth precision gpu-check clean
+.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship density bench growth precision gpu-check restore clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -61,6 +61,10 @@ flagship: $(VENV)/.ready
 # the VAE as a density; an hour and more
 density: $(VENV)/.ready
 	$(BIN)/python benchmarks/density.py
+
+# restorers beside the best linear estimator, five minutes for each row; finished cells are skipped
+restore: $(VENV)/.ready
+	$(BIN)/python benchmarks/restore.py
 
 # our trainer beside other tools, in alternation; installs them into environments of their own; hours
 bench: $(VENV)/.ready

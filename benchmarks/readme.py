@@ -19,6 +19,7 @@ import modes
 import precision
 import presets as preset_results
 import reference
+import restore
 import studies
 import zoo
 
@@ -83,7 +84,8 @@ def main() -> int:
         *[("docs/models/vae-gan.md", name, flagship.table(name)) for name in flagship.TABLES],
         ("docs/models/vae.md", "density", density.table()),
         ("docs/presets.md", "presets", preset_results.table()),
-        *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS],
+        *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS if name != "restorer"],
+        *[(file, "restore", restore.table()) for file in ("docs/tasks/restore.md", "docs/models/restorer.md")],
         *[(f"docs/models/{name}.md", "study", studies.table(study)) for study, name in studies.PAGES.items()],
     ]
     for file, name, content in blocks:

@@ -54,7 +54,7 @@ def command(
     opened, model = Run.open(run), lf.load(run)
     rows = lf.evaluate(model, data_of(opened), split, seed, metrics=chosen, features=tuple(features.split(",")),
                        repeats=repeats, binarise=binarise)  # fmt: skip
-    if not model.can_sample:
+    if model.has_decoder and not model.can_sample:
         print(f"samples are not measured: {model.name} has no prior to draw codes from; train with --sampler gmm, flow or "
               "auto", file=sys.stderr)  # fmt: skip
     kept = read_metrics(opened)

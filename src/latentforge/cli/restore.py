@@ -15,7 +15,9 @@ TASKS = ("denoise", "deblur", "superres", "inpaint", "enhance")
 
 @click.command("restore")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--task", type=click.Choice(TASKS), help="what is wrong with the images  [what a restorer was trained for]")
+@click.option(
+    "--task", type=click.Choice(TASKS), help="what is wrong with the images  [what a restorer was trained for]"
+)
 @click.option("--operator", help="what spoilt them: noise:0.5, clipped:0.2, blur:1, downsample:4, hole:14, lower:0.5, "
               "pixels:0.75, faded:0.5 or none  [the task's]")  # fmt: skip
 @click.option("--in", "source", help="image, folder or file of spoilt images")
@@ -40,25 +42,26 @@ def command(
 
     import latentforge as lf
     from latentforge.cli.tables import print_table
-    from latentforge.tasks import restore as tasks
+    from latentforge.parts.operators import spoil as spoil_images
     from latentforge.tasks.output import check_place, write_arrays, write_images
+    from latentforge.tasks.restore import operator_for
 
     if spoil == (source is not None):
         raise click.UsageError("name spoilt images with --in, or spoil clean ones with --spoil.")
     out = out or run / "restored.png"
     check_place(out, ".png", ".npz", "")
     model = lf.load(run)
-    op = tasks.operator_for(model, task, operator)
+    op = operator_for(model, task, operator)
     known = None if mask is None else (read(str(mask), 1, clean) > 0.5).float()[:1]
     if spoil:
         images = open_images(run, model, **clean)
         original = images[images.spread(number or 256)].image.cpu()
-        spoilt = tasks.spoil(original, op, seed) if known is None else op.observe(original, known)
+        spoilt = spoil_images(original, op, seed) if known is None else op.observe(original, known)
     else:
         original = None
         read_in = read(str(source), model.image_shape[0], clean)
         spoilt = op.observe(read_in[:number], known)
-    restored = tasks.restore(model, spoilt, op, steps=steps, seed=seed)
+    restored = lf.restore(model, spoilt, op, steps=steps, seed=seed)
     size = (restored.shape[2], restored.shape[3])
     before = op.naive(spoilt, size).clamp(0, 1)
     if out.suffix.lower() == ".npz":

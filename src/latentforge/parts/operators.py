@@ -126,7 +126,11 @@ class Downsample(Operator):
 
 
 class Faded(Operator):
-    kind, about, default = "faded", "this share of the contrast about mid-grey is left, then noise (.05 unless given)", 0.05
+    kind, about, default = (
+        "faded",
+        "this share of the contrast about mid-grey is left, then noise (.05 unless given)",
+        0.05,
+    )
 
     def check(self) -> None:
         if self.amount > 1:
@@ -235,7 +239,9 @@ def parse(text: str) -> Operator:
         found = [math.nan]
     takes = kind != "none"
     if (len(found) not in ((1, 2) if takes else (0,))) or not all(math.isfinite(v) and v >= 0 for v in found):
-        raise InputError(f"'{text}' is no operator; write {kind + ':NUMBER' if takes else kind}, as in noise:0.5 or blur:1.")
+        raise InputError(
+            f"'{text}' is no operator; write {kind + ':NUMBER' if takes else kind}, as in noise:0.5 or blur:1."
+        )
     if takes and found[0] == 0:
         raise InputError(f"'{text}' does nothing; give a number above 0.")
     if len(found) == 2 and (cls.masks or kind in ("noise", "clipped")):
@@ -251,3 +257,13 @@ def operator_of(task: str, text: str = "") -> Operator:
     if task not in TASKS:
         raise InputError(f"there is no task '{task}'.{suggest(task, TASKS)} There are {', '.join(TASKS)}.")
     return parse(text or TASKS[task])
+
+
+def spoil(images: Tensor, operator: Operator, seed: int = 0) -> Tensor:
+    """Observations of images (N, C, H, W) in [0, 1]: deterministic by `seed`."""
+    t, out = Clock(seed, images.device), []
+    for x in images.split(256):
+        t.start_round()
+        out.append(operator(x, t))
+        t.round += 1
+    return torch.cat(out)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentforge.clock import Clock
 from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.parts.operators import TASKS, Operator, operator_of, parse
@@ -34,16 +33,6 @@ def operator_for(model: Game, task: str | None = None, text: str | None = None) 
     if task is None and text is None:
         raise InputError(f"{model.name} can undo anything; say what: --task {', '.join(TASKS)}, or --operator.")
     return operator_of(task or "enhance", text or "")
-
-
-def spoil(images: Tensor, operator: Operator, seed: int = 0) -> Tensor:
-    """Observations of images (N, C, H, W) in [0, 1]: deterministic by `seed`."""
-    t, out = Clock(seed, images.device), []
-    for x in images.split(BATCH):
-        t.start_round()
-        out.append(operator(x, t))
-        t.round += 1
-    return torch.cat(out)
 
 
 def restore(
