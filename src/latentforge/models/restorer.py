@@ -91,6 +91,8 @@ class Restorer(Duel):
         c, h, w = image_shape
         self.image_shape, self.error, self.similarity = image_shape, error, similarity
         self.pixel, self.weight = pixel, weight
+        if fine < 1 or critic_width < 1:
+            raise ValueError("fine and critic_width are numbers of channels; give 1 or more")
         self.operator = operator_of(task, operator)
         if min(h, w) < max(2, self.operator.factor):
             raise InputError(f"images of {h}x{w} are too small for {self.operator}.")
