@@ -9,7 +9,8 @@ A cell is SET/OPERATOR, such as mnist/noise:0.5: `latentforge train restorer` fo
 images spoilt with one seed and restored. PSNR is the mean over images of each one's, of output clipped to [0, 1]; SSIM is
 that of an 11 x 11 Gaussian window of 1.5 pixels. Where pixels are missing, the mean squared error of those alone is kept
 too. The linear estimator is the least-squares one (LMMSE), of the mean and covariance of the training images, in float64:
-x' = m + C A' (A C A' + sigma^2 I)^-1 (y - A m); under clipped noise it is regression on spoilt training images. Kept in benchmarks/results/restore/SET/OPERATOR.json.
+x' = m + C A' (A C A' + sigma^2 I)^-1 (y - A m); under clipped noise it is a regression on spoilt training images. Kept in
+benchmarks/results/restore/SET/OPERATOR.json.
 """
 
 from __future__ import annotations

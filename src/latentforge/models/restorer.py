@@ -111,18 +111,20 @@ class Restorer(Duel):
         return seats | ({"critic": Seat(lr=2e-4, betas=(0.5, 0.999))} if self.similarity != "pixel" else {})
 
     def play(self, data, t):
-        for last in [False] * (self.critic_steps - 1) + [True]:
-            x = next(data).image  # (B, C, H, W)
-            again = self.rebuild(self.operator(x, t), x.shape[2:])
-            if self.similarity != "pixel":
-                yield {"critic": self.critic_cost((x,), (again.detach(),), t)}
-            if last:
-                error = pixel_error(x, again, self.error).mean()
-                t.log("error", error)
-                loss = self.pixel * error
-                if self.similarity != "pixel":
-                    loss = loss + self.weight * self.unlikeness(x, again, t)
-                yield {"restorer": loss}
+        judged = self.similarity != "pixel"
+        for _ in range(self.critic_steps - 1 if judged else 0):
+            x = next(data).image
+            with torch.no_grad():
+                again = self.rebuild(self.operator(x, t), x.shape[2:])
+            yield {"critic": self.critic_cost((x,), (again,), t)}
+        x = next(data).image  # (B, C, H, W)
+        again = self.rebuild(self.operator(x, t), x.shape[2:])
+        error = pixel_error(x, again, self.error).mean()
+        t.log("error", error)
+        loss = self.pixel * error
+        if judged:
+            loss = loss + self.weight * self.unlikeness(x, again, t)
+        yield {"restorer": loss} | ({"critic": self.critic_cost((x,), (again.detach(),), t)} if judged else {})
 
     def unlikeness(self, x: Tensor, again: Tensor, t) -> Tensor:
         """What the critic finds between images and restored ones, mean over the batch."""
@@ -169,4 +171,4 @@ class Restorer(Duel):
             return [own]
         formula = LIKENESS.get(self.similarity) or GENERATOR[self.loss].format(real="x", fake="x'")
         critic = self.critic_terms("x", "x'")
-        return [critic] * self.critic_steps + [[*own, Term("restorer", formula, self.weight)]]
+        return [critic] * (self.critic_steps - 1) + [[*own, Term("restorer", formula, self.weight), *critic]]
