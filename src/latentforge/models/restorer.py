@@ -8,7 +8,7 @@ of article 001, taken to be the distance of Gram matrices (Gatys, Ecker & Bethge
 
 Departures: no code in the middle and so nothing to draw new images from, where article 001 has a VAE: skip connections
 carry what a code would lose, and the answer is the mean of what the image may have been. The network adds to the naive
-restoration. The critic is small, trained along with the network, and takes the place of a classifier's features.
+restoration, and the sum is clipped. The critic is small, trained along with the network, and takes the place of a classifier's features.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from latentforge.registry import register
 Error = Literal["squared", "absolute", "decibels"]
 ERROR = {"squared": "||x - x'||^2", "absolute": "|x - x'|", "decibels": "10 log10 of the mean of (x - x')^2"}
 LIKENESS = {"critic": "||D_l(x) - D_l(x')||^2 / 2", "style": "||Gram D_l(x) - Gram D_l(x')||^2"}
+
+
+LEAK = 0.01  # slope beyond black and white, without which there would be no way back
 
 
 def pixel_error(x: Tensor, again: Tensor, kind: Error) -> Tensor:
@@ -139,10 +142,13 @@ class Restorer(Duel):
         return value
 
     def rebuild(self, seen: Tensor, size) -> Tensor:
-        """Observations to images (B, C, H, W) of `size` (H, W), not clipped."""
+        """Observations to images (B, C, H, W) of `size` (H, W), all but clipped to [0, 1]: where answers end up beyond black
+        or white is nobody's loss, and a network that need not hit them exactly learns faster."""
         start = self.operator.naive(seen, tuple(size))
         shown = torch.cat([start, seen[:, -1:]], 1) if self.operator.masks else start
-        return start + self.net(shown)
+        images = (start + self.net(shown)).float()
+        clipped = images.clamp(0, 1)
+        return clipped + LEAK * (images - clipped)
 
     @torch.no_grad()
     def restore(self, seen: Tensor, size: tuple[int, int] | None = None) -> Tensor:
@@ -150,8 +156,7 @@ class Restorer(Duel):
             size = (seen.shape[2] * self.operator.factor, seen.shape[3] * self.operator.factor)
         with evaluating(self):
             parts = [self.rebuild(y, size or y.shape[2:]) for y in seen.to(self.device).split(256)]
-            images = torch.cat(parts).float().clamp(0, 1)
-        return self.operator.keep(images, seen.to(self.device))
+        return self.operator.keep(torch.cat(parts).clamp(0, 1), seen.to(self.device))
 
     def evaluate(self, batch):
         x = batch.image
