@@ -8,7 +8,8 @@ of article 001, taken to be the distance of Gram matrices (Gatys, Ecker & Bethge
 
 Departures: no code in the middle and so nothing to draw new images from, where article 001 has a VAE: skip connections
 carry what a code would lose, and the answer is the mean of what the image may have been. The network adds to the naive
-restoration, and the sum is clipped. The critic is small, trained along with the network, and takes the place of a classifier's features.
+restoration, and the sum is clipped. The critic is small, trained along with the network, and takes the place of a
+classifier's features.
 """
 
 from __future__ import annotations
@@ -30,8 +31,6 @@ from latentforge.registry import register
 Error = Literal["squared", "absolute", "decibels"]
 ERROR = {"squared": "||x - x'||^2", "absolute": "|x - x'|", "decibels": "10 log10 of the mean of (x - x')^2"}
 LIKENESS = {"critic": "||D_l(x) - D_l(x')||^2 / 2", "style": "||Gram D_l(x) - Gram D_l(x')||^2"}
-
-
 LEAK = 0.01  # slope beyond black and white, without which there would be no way back
 
 
