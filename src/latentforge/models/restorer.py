@@ -79,7 +79,7 @@ class Restorer(Duel):
         image_shape: tuple[int, int, int],
         task: Literal["denoise", "deblur", "superres", "inpaint", "enhance"] = "denoise",
         operator: str = "",
-        width: int = 48,
+        width: int = 32,
         fine: int = 16,
         blocks: int = 1,
         error: Error = "squared",
@@ -109,7 +109,7 @@ class Restorer(Duel):
         return {"restorer": [self.net]} | ({"critic": [self.critic]} if self.similarity != "pixel" else {})
 
     def seats(self):
-        seats = {"restorer": Seat(lr=2e-3)}
+        seats = {"restorer": Seat(lr=3e-3)}
         return seats | ({"critic": Seat(lr=2e-4, betas=(0.5, 0.999))} if self.similarity != "pixel" else {})
 
     def play(self, data, t):
