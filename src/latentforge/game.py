@@ -131,6 +131,7 @@ class Game(nn.Module):
 
     sampler: Any
     plane: Any
+    operator: Any  # what a restorer was trained to undo (latentforge.parts.operators)
     condition: Condition | None  # what the model is told of an image (a label, a descriptor); None for nothing
 
     def __init__(self) -> None:
