@@ -247,7 +247,7 @@ def parse(text: str) -> Operator:
     if len(found) == 2 and (cls.masks or kind in ("noise", "clipped")):
         raise InputError(f"'{text}': {kind} takes one number.")
     sigma = found[1] if len(found) == 2 else (found[0] if kind in ("noise", "clipped") else cls.default)
-    operator = cls(*found[:1], sigma=sigma)
+    operator = cls(found[0] if found else 0.0, sigma)
     operator.check()
     return operator
 
