@@ -60,7 +60,8 @@ def commands(run: Run) -> list[tuple[str, str]]:
         resume = f"latentforge resume {path}" + (" --epochs NEW_TOTAL" if run.finished else "")
     if not run.finished and not any((run.path / "checkpoints").glob("*.safetensors")):
         return [(why, resume)]
-    if registry.entry(run.config["model"]["name"]).kind == "restorer":
+    known = registry.MODELS.get(run.config["model"]["name"])  # a model from outside the package is not in it
+    if known is not None and known.kind == "restorer":
         return [
             ("Restore the images of a folder", f"latentforge restore {path} --in SPOILT --out restored"),
             (why, resume),
