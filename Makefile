@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship density bench growth precision edits augment gpu-check detect classify clean
+.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship density bench growth precision edits augment gpu-check detect classify restore clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -69,6 +69,9 @@ detect: $(VENV)/.ready
 # classes by Bayes' rule
 classify: $(VENV)/.ready
 	$(BIN)/python benchmarks/classify.py
+# restorers beside the best linear estimator, five minutes for each row; finished cells are skipped
+restore: $(VENV)/.ready
+	$(BIN)/python benchmarks/restore.py
 
 # our trainer beside other tools, in alternation; installs them into environments of their own; hours
 bench: $(VENV)/.ready

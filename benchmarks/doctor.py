@@ -87,7 +87,7 @@ def cells(part: str) -> dict[str, dict[str, Any]]:
     """Every run of a part: what it is, and the rule it is to set off (None for healthy ones)."""
     out = {}
     for source, seed in PARTS[part]:
-        for model in MODELS:
+        for model in (name for name, v in MODELS.items() if v.kind != "restorer"):
             out[f"{model}-{source}-{seed}"] = {"words": model, "data": source, "seed": seed, "rule": None}
     for source, seed in SICK_PARTS[part]:
         for rule, commands in SICK.items():

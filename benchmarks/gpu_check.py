@@ -26,6 +26,7 @@ import latentforge as lf
 from latentforge.api import create_for
 from latentforge.clock import Clock
 from latentforge.data.dataset import Dataset
+from latentforge.parts.operators import spoil
 from latentforge.registry import MODELS
 from latentforge.train import Trainer
 
@@ -96,7 +97,10 @@ def speed(name: str, data: Dataset, device: str, precision: str, rounds: int) ->
     seconds = time.perf_counter() - begin
     waited = waits(trainer) if device == "cuda" else None
     model = trainer.model.eval()
-    images = model.sample(64, seed=0) if model.can_sample else model.decode(torch.randn(64, model.latent_dim))
+    if model.has_restorer:
+        images = lf.restore(model, spoil(data.test[torch.arange(64)].image, model.operator))
+    else:
+        images = model.sample(64, seed=0) if model.can_sample else model.decode(torch.randn(64, model.latent_dim))
     return {
         "images_per_second": round((trainer.streams[0].drawn - drawn) / seconds),
         "peak_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if device == "cuda" else None,

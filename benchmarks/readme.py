@@ -26,6 +26,7 @@ import modes
 import precision
 import presets as preset_results
 import reference
+import restore
 import studies
 import zoo
 from speed import bench
@@ -99,7 +100,8 @@ def main() -> int:
         *[("docs/tasks/compress.md", name, compress.table(name)) for name in compress.MODELS],
         ("docs/tasks/critic-loss.md", "critic-loss", critic_loss.table()),
         ("docs/presets.md", "presets", preset_results.table()),
-        *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS],
+        *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS if name != "restorer"],
+        *[(file, "restore", restore.table()) for file in ("docs/tasks/restore.md", "docs/models/restorer.md")],
         *[(f"docs/models/{name}.md", "study", studies.table(study)) for study, name in studies.PAGES.items()],
     ]
     for file, name, content in blocks:

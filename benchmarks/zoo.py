@@ -31,7 +31,7 @@ from latentforge.metrics.features import extractor
 from latentforge.registry import KINDS, MODELS
 
 RESULTS = Path(__file__).parent / "results" / "zoo"
-CELLS = {name: name for name in MODELS} | {"cvae-prior": "cvae --sampler prior"}
+CELLS = {name: name for name, v in MODELS.items() if v.kind != "restorer"} | {"cvae-prior": "cvae --sampler prior"}
 SAMPLES = 10_000
 SHOWN = {
     "coverage": "coverage", "density": "density", "frechet": "frechet", "reconstruction_mse": "error",

@@ -27,7 +27,9 @@ def test_a_cell_of_the_zoo(cell, tmp_path):
 
 
 def test_every_model_is_in_the_zoo():
-    assert {command.split()[0] for command in zoo.CELLS.values()} == set(MODELS)
+    """But for restorers, which have a benchmark of their own."""
+    drawing = {name for name, row in MODELS.items() if row.kind != "restorer"}
+    assert {command.split()[0] for command in zoo.CELLS.values()} == drawing
 
 
 @pytest.mark.parametrize("workload", ["conv-vae", "dense-vae", "dcgan", "vae-gan"])

@@ -11,9 +11,12 @@ import latentforge as lf
 from conftest import tiny_data
 from latentforge.clock import Clock
 from latentforge.data.stream import Stream
+from latentforge.data.synthetic import blobs
 from latentforge.errors import InputError
 from latentforge.game import frozen, own_parameters
 from latentforge.parts.minibatch import MinibatchDiscrimination
+from latentforge.parts.operators import spoil
+from latentforge.registry import arguments, model_class
 from latentforge.run import Run
 from latentforge.train import Trainer
 
@@ -84,6 +87,13 @@ VARIANTS = {
         {"net": "mlp", "hidden": (24,), "num_classes": 3},
         {"net": "conv", "width": 4, "num_classes": 3, "how": "concat", "objective": "in-turn"},
     ],
+    "restorer": [
+        {"width": 4, "fine": 2},
+        {"width": 4, "fine": 2, "task": "inpaint", "operator": "pixels:0.5", "error": "absolute"},
+        {"width": 4, "fine": 2, "task": "superres", "error": "decibels", "similarity": "critic", "critic_width": 4},
+        {"width": 4, "fine": 2, "task": "deblur", "similarity": "style", "critic_width": 4, "critic_steps": 2, "r1": 0.1},
+        {"width": 4, "fine": 2, "task": "enhance", "similarity": "adversarial", "critic_width": 4, "loss": "relativistic"},
+    ],
     "joint-vae-gan": [
         PHASES | DENSE | {"net": "mlp"},
         PHASES | {"width": 4, "critic_hidden": (24,), "loss": "hinge", "kl": 0.0},
@@ -95,7 +105,12 @@ FIRST = [pytest.param(name, rows[0], id=name) for name, rows in VARIANTS.items()
 
 def build(name, args, shape=(1, 28, 28), seed=0):
     torch.manual_seed(seed)
-    return lf.create(name, image_shape=shape, latent_dim=4, **args)
+    return lf.create(name, image_shape=shape, **sized(name), **args)
+
+
+def sized(name):
+    """The size of the code, of models that have one."""
+    return {"latent_dim": 4} if "latent_dim" in arguments(model_class(name)) else {}
 
 
 def weights(model):
@@ -124,15 +139,17 @@ def test_shapes_and_ranges(name, args, shape):
     model = build(name, args, shape).eval()
     x = torch.rand(3, *shape)
     if not model.can_sample:
-        with pytest.raises(InputError, match="--sampler gmm"):
+        with pytest.raises(InputError, match="--sampler gmm" if model.has_decoder else "makes no images from codes"):
             model.sample(5, seed=1)
         model.has_prior = True
-    images = model.sample(5, seed=1)
-    assert images.shape == (5, *shape)
-    assert images.min() >= 0
-    assert images.max() <= 1
-    assert torch.equal(images, model.sample(5, seed=1))
-    assert not torch.equal(images, model.sample(5, seed=2))
+    assert model.has_decoder or model.has_restorer
+    for make in makers(model, shape):
+        images = make(1)
+        assert images.shape == (5, *shape)
+        assert images.min() >= 0
+        assert images.max() <= 1
+        assert torch.equal(images, make(1))
+        assert not torch.equal(images, make(2))
     if model.has_encoder:
         q = model.encode(x)
         assert q.mean.shape == q.stddev.shape == q.sample().shape == (3, 4)
@@ -143,6 +160,16 @@ def test_shapes_and_ranges(name, args, shape):
         measures = model.evaluate(tiny_data(shape).test[torch.arange(3)])
     assert measures
     assert all(v.shape == (3,) and v.isfinite().all() for v in measures.values())
+
+
+def makers(model, shape):
+    """How a model makes five images from a seed: by sampling, by restoring what an operator left of images."""
+    out = [lambda seed: model.sample(5, seed=seed)] if model.has_decoder else []
+    if model.has_restorer:
+        size = tuple(shape[1:])
+        images = {seed: blobs(5, shape, seed)[0] / 255 for seed in (1, 2, 3)}
+        out += [lambda seed: model.restore(spoil(torch.as_tensor(images[seed]).float(), model.operator, seed), size)]
+    return out
 
 
 @pytest.mark.parametrize(("name", "args"), CASES)
@@ -278,7 +305,8 @@ def test_saved_model_samples_the_same(name, args, tmp_path):
     model = Trainer(build(name, args), tiny_data(), examples=16, batch_size=8, quiet=True).fit()
     model.save_pretrained(tmp_path / "model")
     loaded = lf.load(tmp_path / "model")
-    assert torch.equal(loaded.sample(4, seed=3), model.sample(4, seed=3))
+    for mine, theirs in zip(makers(model, (1, 28, 28)), makers(loaded, (1, 28, 28)), strict=True):
+        assert torch.equal(mine(3), theirs(3))
     assert loaded.args == model.args
     assert type(loaded).from_pretrained(str(tmp_path / "model")).args == model.args
 
@@ -305,7 +333,7 @@ def test_a_fitted_sampler_is_used_and_saved(name, args, tmp_path):
 def test_one_seed_agrees_another_differs(name, args):
     runs = [
         weights(lf.fit(name, tiny_data(), examples=32, batch_size=8, seed=s, quiet=True,
-                       model_options={"latent_dim": 4, **args}))
+                       model_options={**sized(name), **args}))
         for s in (0, 0, 1)
     ]  # fmt: skip
     assert same(runs[0], runs[1])
@@ -321,7 +349,8 @@ def test_a_frozen_player_passes_gradients_and_keeps_its_state(name, args):
     told = [] if model.condition is None else [model.condition(torch.zeros(4).long(), 4)]
     inputs = {m: (torch.rand(4, 1, 28, 28), *told) for m, k in networks.items() if k == "critic"}  # as `play` calls it,
     hooks = [m.register_forward_pre_hook(lambda m, args: inputs.update({m: args})) for m in networks]  # where it does
-    model.sample(4, seed=0) if model.can_sample else model.decode(torch.randn(4, 4))
+    if model.has_decoder:
+        model.sample(4, seed=0) if model.can_sample else model.decode(torch.randn(4, 4))
     for _ in model.play(Stream(tiny_data().train, 8), Clock()):
         pass
     for hook in hooks:

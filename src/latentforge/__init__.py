@@ -23,7 +23,8 @@ _LAZY = {
     "traverse": "tasks.directions", "principal_directions": "tasks.directions", "neighbours": "tasks.neighbours",
     "CodeTransformer": "tasks.transformer", "augment": "tasks.augment", "audit": "tasks.audit",
     "detect": "tasks.detect", "AnomalyDetector": "tasks.anomaly", "classify": "tasks.classify",
-    "BayesClassifier": "tasks.bayes", "compress": "tasks.compress", "decompress": "tasks.compress",
+    "BayesClassifier": "tasks.bayes", "losses": "", "compress": "tasks.compress", "decompress": "tasks.compress",
+    "restore": "tasks.restore",
 }  # fmt: skip
 
 
@@ -44,5 +45,5 @@ __all__ = [  # noqa: RUF022
     "leave_out", "Clock", "Trainer", "fit", "resume", "load", "open_data", "Dataset", "Batch", "embed", "interpolate",
     "invert", "evaluate", "compare", "attribute_vector", "edit", "traverse", "principal_directions", "neighbours",
     "CodeTransformer", "augment", "audit", "detect", "AnomalyDetector", "classify", "BayesClassifier", "compress",
-    "decompress", "losses",
+    "decompress", "losses", "restore",
 ]  # fmt: skip

@@ -129,6 +129,7 @@ class Game(nn.Module):
 
     sampler: Any
     plane: Any
+    operator: Any  # what a restorer was trained to undo (latentforge.parts.operators)
     condition: Condition | None  # what the model is told of an image (a label, a descriptor); None for nothing
 
     def __init__(self) -> None:
@@ -251,6 +252,11 @@ class Game(nn.Module):
             f"{self.name} has no critic of images; train one that has: dcgan, r3gan, vae-gan or larsen-vae-gan."
         )
 
+    def restore(self, seen: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Clean images (B, C, H, W) in [0, 1] from observations under the operator that the model was trained for, of
+        `size` (H, W) where that does not follow from them."""
+        raise TypeError(f"{type(self).__name__} was not trained to restore")
+
     # -- what every model can do -----------------------------------------------------------------------------------
     @property
     def device(self) -> torch.device:
@@ -288,6 +294,14 @@ class Game(nn.Module):
     @property
     def has_likelihood(self) -> bool:
         return type(self).reconstruction_nll is not Game.reconstruction_nll
+
+    @property
+    def has_decoder(self) -> bool:
+        return type(self).generate is not Game.generate
+
+    @property
+    def has_restorer(self) -> bool:
+        return type(self).restore is not Game.restore
 
     @property
     def has_encoder(self) -> bool:
@@ -340,6 +354,8 @@ class Game(nn.Module):
             any_class = self.condition.draw(n, generator)  # of no class in particular: codes of any
             y = any_class if y is None else torch.where(y.cpu() < 0, any_class, y.cpu())
             return self.sampler.draw(n, generator, y)
+        if not self.has_decoder:
+            raise InputError(f"{self.name} makes no images from codes; train a model that samples, such as vae-gan.")
         if not self.has_prior:
             raise InputError(f"{self.name} has no prior to draw codes from; train with --sampler gmm, flow or auto.")
         with evaluating(self):

@@ -12,6 +12,7 @@ from latentforge.data.dataset import Dataset
 from latentforge.diagnose.signs import signs
 from latentforge.game import Game
 from latentforge.measures import mean_measures
+from latentforge.parts.operators import spoil
 from latentforge.report.grid import grid, save
 from latentforge.report.points import PAIRS, SHOWN, draw_pairs, draw_samples, is_points
 
@@ -20,9 +21,10 @@ LIMIT = 1000  # validation images measured per preview
 
 def write_previews(model: Game, data: Dataset, folder: Path, round_: int, seed: int) -> dict[str, float]:
     """Write `samples-ROUND.png` (64 codes that never change, 2,000 for points), where the model has something to draw
-    codes from, and, with an encoder, `reconstructions-ROUND.png` (32 validation images, each followed by its
-    reconstruction; 300 points, each joined to its own). A conditional model is told the labels of validation images.
-    Returns the validation measures and the signs the doctor reads."""
+    codes from, with an encoder `reconstructions-ROUND.png` (32 validation images, each followed by its reconstruction;
+    300 points, each joined to its own), and of a restorer `restorations-ROUND.png` (24 validation images: spoilt, restored,
+    original). A conditional model is told the labels of validation images. Returns the validation measures and the signs
+    the doctor reads."""
     points = is_points(data.image_shape)
     with torch.random.fork_rng(devices=[]):
         if model.can_sample:
@@ -38,6 +40,12 @@ def write_previews(model: Game, data: Dataset, folder: Path, round_: int, seed: 
                 else grid(torch.stack([image, again], 1).flatten(0, 1), 8)
             )
             save(sheet, folder / f"reconstructions-{round_:08d}.png")
+        if model.has_restorer:
+            original = data.validation[data.validation.spread(24)].image.cpu()
+            seen = spoil(original, model.operator, mix(seed, 0x9E))
+            size = (original.shape[2], original.shape[3])
+            row = [model.operator.naive(seen, size).clamp(0, 1), model.restore(seen, size).cpu(), original]
+            save(grid(torch.stack(row, 1).flatten(0, 1), 12), folder / f"restorations-{round_:08d}.png")
         measures = mean_measures(model, data.validation, seed, limit=LIMIT)
     found = {f"validation/{k}": v for k, v in measures.items()}
     return found | {f"sign/{k}": v for k, v in signs(model, data, seed).items()}

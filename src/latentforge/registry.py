@@ -17,7 +17,7 @@ from latentforge.errors import InputError, suggest
 class Entry:
     module: str
     cls: str
-    kind: str  # autoencoder, vae, gan or hybrid
+    kind: str  # autoencoder, vae, gan, hybrid or restorer
     summary: str
     paper: str
 
@@ -123,8 +123,14 @@ MODELS = {
         "A VAE and, in alternating phases, a GAN that learns its prior (article 000).",
         "article 000, see docs/articles.md",
     ),
+    "restorer": Entry(
+        "restorer", "Restorer", "restorer",
+        "Clean images from noisy, blurred, small, incomplete or faded ones; a U-Net, with a critic if asked for.",
+        "after Ronneberger, Fischer & Brox 2015, arXiv:1505.04597, and articles 001 and 002",
+    ),
 }  # fmt: skip
-KINDS = {"autoencoder": "autoencoders", "vae": "VAEs", "gan": "GANs", "hybrid": "hybrids of the two"}
+KINDS = {"autoencoder": "autoencoders", "vae": "VAEs", "gan": "GANs", "hybrid": "hybrids of the two",
+         "restorer": "restorers, which draw nothing new"}  # fmt: skip
 
 
 def list_models() -> list[str]:

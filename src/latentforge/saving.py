@@ -23,7 +23,7 @@ from latentforge.run import FORMAT, Run
 
 CARD = """---
 library_name: latentforge
-tags: [{kind}, {name}, image-generation]
+tags: [{kind}, {name}, {tag}]
 ---
 # {name}
 
@@ -33,7 +33,7 @@ tags: [{kind}, {name}, image-generation]
 import latentforge as lf
 
 model = lf.load("PATH")
-images = model.sample(16)  # (16, {c}, {h}, {w}) in [0, 1]
+{use}
 ```
 
 | setting | value |
@@ -112,7 +112,10 @@ def card(model: Game) -> str:
     c, h, w = model.image_shape
     rows = "\n".join(f"| `{k}` | {v} |" for k, v in plain(model.args).items())
     data = model.trained_on or "not recorded"
-    return CARD.format(name=model.name, kind=row.kind, summary=row.summary, paper=row.paper, rows=rows, c=c, h=h, w=w,
+    tag, use = "image-generation", f"images = model.sample(16)  # (16, {c}, {h}, {w}) in [0, 1]"
+    if model.has_restorer:
+        tag, use = "image-to-image", f"images = lf.restore(model, spoilt)  # (N, {c}, H, W) in [0, 1]"
+    return CARD.format(name=model.name, kind=row.kind, summary=row.summary, paper=row.paper, rows=rows, tag=tag, use=use,
                        version=__version__, data=data)  # fmt: skip
 
 

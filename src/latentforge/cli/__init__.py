@@ -30,6 +30,7 @@ VERBS = {
     "classify": "Say what images show by Bayes' rule, and which show nothing known",
     "compress": "Write images as a small file of codes",
     "decompress": "Write the images of such a file",
+    "restore": "Denoise, deblur, enlarge, complete or enhance images",
     "evaluate": "Measure a trained model on held-out images",
     "compare": "Train several models alike and put them side by side",
     "report": "Write the page of a run anew",

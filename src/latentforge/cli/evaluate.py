@@ -59,7 +59,7 @@ def command(
                            repeats=repeats, binarise=binarise)  # fmt: skip
     if not first:
         return
-    if not model.can_sample:
+    if model.has_decoder and not model.can_sample:
         print(f"samples are not measured: {model.name} has no prior to draw codes from; train with --sampler gmm, flow or "
               "auto", file=sys.stderr)  # fmt: skip
     kept = read_metrics(opened)

@@ -120,7 +120,9 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
         return
     page = write_report(Run.open(out))
     print(f"model     {out / 'model'}\npictures  {out / 'previews'}\nreport    {page}")
-    print(f"next      latentforge sample {out} -n 64 --out samples.png", file=sys.stderr)
+    able = registry.entry(name).kind != "restorer"
+    use = f"sample {out} -n 64 --out samples.png" if able else f"restore {out} --in SPOILT --out restored"
+    print(f"next      latentforge {use}", file=sys.stderr)
 
 
 def dry_run(name: str, source: str, data: dict, arguments: dict, settings: dict, preset: str | None) -> None:

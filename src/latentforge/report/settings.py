@@ -60,6 +60,13 @@ def commands(run: Run) -> list[tuple[str, str]]:
         resume = f"latentforge resume {path}" + (" --epochs NEW_TOTAL" if run.finished else "")
     if not run.finished and not any((run.path / "checkpoints").glob("*.safetensors")):
         return [(why, resume)]
+    known = registry.MODELS.get(run.config["model"]["name"])  # a model from outside the package is not in it
+    if known is not None and known.kind == "restorer":
+        return [
+            ("Restore the images of a folder", f"latentforge restore {path} --in SPOILT --out restored"),
+            (why, resume),
+            ("Use it in Python", f"import latentforge as lf; images = lf.restore(lf.load({quoted}), SPOILT)"),
+        ]
     return [
         ("Draw 64 new images", f"latentforge sample {path} -n 64 --out samples.png"),
         (why, resume),

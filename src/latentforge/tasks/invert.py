@@ -1,4 +1,4 @@
-"""Codes of images by search, for decoders that have no encoder."""
+"""Codes of images by search, for decoders that have no encoder, and of images of which something else was seen."""
 
 from __future__ import annotations
 
@@ -7,28 +7,50 @@ from torch import Tensor
 
 from latentforge.errors import InputError
 from latentforge.game import Game, evaluating
+from latentforge.parts.operators import Operator
 
 STARTS = 64  # codes drawn per image, of which the best one is the start
 
 
+def need_codes(model: Game) -> None:
+    """InputError where there is no decoder, or nothing to draw codes from."""
+    if not model.has_decoder:
+        raise InputError(f"{model.name} has no decoder to search the codes of; train one that has, such as vae-gan.")
+    if not model.can_sample:
+        raise InputError(f"{model.name} has nothing to draw codes from; train with --sampler gmm, flow or auto.")
+
+
 def invert(
-    model: Game, images: Tensor, y: Tensor | None = None, steps: int = 200, lr: float = 0.05, seed: int = 0
+    model: Game, images: Tensor, y: Tensor | None = None, steps: int = 200, lr: float = 0.05, seed: int = 0,
+    operator: Operator | None = None, prior: float = 0.0,
 ) -> Tensor:  # fmt: skip
     """Codes (N, Z) whose images come near images (N, C, H, W) in [0, 1] in squared error: the best of drawn codes, then
     Adam on the code with the weights fixed; `y` (N, ...) is what a conditional model is told. The same way for every
     decoder; it may end in a poor local minimum.
+
+    With an operator A, `images` are observations of which A(decoded image) is to come near, and the encoder's code of the
+    naive restoration, where there is an encoder, is a start too. With a `prior` of 1 the code descends
+    ||A x(z) - y||^2 / (2 sigma^2) - log p(z), where the model has such a density: the most probable code.
     InputError for models that can draw no codes to start from."""
-    if not model.can_sample:
-        raise InputError(f"{model.name} has nothing to draw codes from; train with --sampler gmm, flow or auto.")
-    x = images.to(model.device)
-    drawn = model.draw_codes(STARTS, seed).to(model.device)
-    error = torch.stack([(model.decode(z.expand(len(x), -1), y) - x).square().flatten(1).mean(1) for z in drawn])
-    code = drawn[error.argmin(0)].clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([code], lr)
+    need_codes(model)
+    operator = operator or Operator()
+    seen = images.to(model.device)
+    starts = model.draw_codes(STARTS, seed).to(model.device)[:, None].expand(-1, len(seen), -1)
+    if model.has_encoder and type(operator) is not Operator:
+        size = model.image_shape[1:]
+        with torch.no_grad(), evaluating(model):
+            guess = model.encode(operator.naive(seen, (size[0], size[1])).clamp(0, 1), y).mean
+        starts = torch.cat([starts, guess[None]])
     y = None if y is None else y.to(model.device)
+    error = torch.stack([operator.misfit(model.decode(z, y), seen) for z in starts])
+    code = starts[error.argmin(0), torch.arange(len(seen), device=model.device)].clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([code], lr)
+    probable = 2 * operator.scale**2 * prior if model.has_prior and model.has_prior_density else 0.0
     with evaluating(model):
         for _ in range(steps):
-            loss = (model.to_unit(model.generate(code, y)) - x).square().flatten(1).mean(1).sum()
-            (code.grad,) = torch.autograd.grad(loss, code)
+            loss = operator.misfit(model.to_unit(model.generate(code, y)), seen)
+            if probable:
+                loss = loss - probable * model.log_prior(code)
+            (code.grad,) = torch.autograd.grad(loss.sum() / seen[0].numel(), code)
             optimizer.step()
     return code.detach()

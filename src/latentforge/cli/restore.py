@@ -1,0 +1,111 @@
+"""`latentforge restore RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentforge.cli.inputs import image_source, open_images
+from latentforge.errors import InputError
+
+TASKS = ("denoise", "deblur", "superres", "inpaint", "enhance")
+
+
+@click.command("restore")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--task", type=click.Choice(TASKS), help="what is wrong with the images  [what a restorer was trained for]"
+)
+@click.option("--operator", help="what spoilt them: noise:0.5, clipped:0.2, blur:1, downsample:4, hole:14, lower:0.5, "
+              "pixels:0.75, faded:0.5 or none  [the task's]")  # fmt: skip
+@click.option("--in", "source", help="image, folder or file of spoilt images")
+@click.option("--spoil", is_flag=True, help="spoil clean images (the run's test images, or --data) and measure")
+@click.option("--mask", type=click.Path(path_type=Path), help="an image, black where pixels are missing")
+@click.option("-n", "--number", type=click.IntRange(1), help="how many images at most  [all; 256 with --spoil]")
+@click.option("--steps", default=200, type=click.IntRange(1), help="of the search through a decoder's codes  [200]")
+@click.option("--seed", default=0, type=click.IntRange(0), help="of the noise and of the search  [0]")
+@click.option("--out", type=click.Path(path_type=Path),
+              help="sheet.png (spoilt, restored, original), arrays.npz or a directory of restored images")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="the table as JSON")
+@image_source
+def command(
+    run: Path, task: str | None, operator: str | None, source: str | None, spoil: bool, mask: Path | None,
+    number: int | None, steps: int, seed: int, out: Path | None, as_json: bool, **clean: Any,
+) -> None:  # fmt: skip
+    """Restore spoilt images: with a model trained for it, or by searching any decoder for the image that would have looked
+    like that. With --spoil, clean images are spoilt first, and PSNR and SSIM are printed."""
+    import sys
+
+    import torch
+
+    import latentforge as lf
+    from latentforge.cli.tables import print_table
+    from latentforge.parts.operators import spoil as spoil_images
+    from latentforge.tasks.output import check_place, write_arrays, write_images
+    from latentforge.tasks.restore import operator_for
+
+    if spoil == (source is not None):
+        raise click.UsageError("name spoilt images with --in, or spoil clean ones with --spoil.")
+    out = out or run / "restored.png"
+    check_place(out, ".png", ".npz", "")
+    model = lf.load(run)
+    op = operator_for(model, task, operator)
+    known = None if mask is None else (read(str(mask), 1, clean) > 0.5).float()[:1]
+    if spoil:
+        images = open_images(run, model, **clean)
+        original = images[images.spread(number or 256)].image.cpu()
+        spoilt = spoil_images(original, op, seed) if known is None else op.observe(original, known)
+    else:
+        original = None
+        read_in = read(str(source), model.image_shape[0], clean)
+        spoilt = op.observe(read_in[:number], known)
+    restored = lf.restore(model, spoilt, op, steps=steps, seed=seed)
+    size = (restored.shape[2], restored.shape[3])
+    before = op.naive(spoilt, size).clamp(0, 1)
+    if out.suffix.lower() == ".npz":
+        from latentforge.report.grid import to_uint8
+
+        extra = {} if original is None else {"originals": to_uint8(original)}
+        text = write_arrays(out, images=to_uint8(restored), spoilt=to_uint8(before), **extra)
+    elif out.suffix.lower() == ".png":
+        row = [before, restored] + ([original] if original is not None else [])
+        shown = torch.stack([r[:64] for r in row], 1).flatten(0, 1)
+        text = write_images(shown, out, columns=len(row) * (4 if len(restored) > 4 else 1))
+    else:
+        text = write_images(restored, out)
+    print(text, file=sys.stderr if as_json else sys.stdout)
+    if original is not None:
+        print_table(rows(before, restored, original), as_json)
+
+
+def read(source: str, channels: int, options: dict[str, Any]) -> Any:
+    """All images at `source`, a single one included, of its own size: (N, C, H, W) in [0, 1]."""
+    from latentforge.data import Images
+    from latentforge.data.dataset import open_whole
+    from latentforge.data.decode import SUFFIXES, Item, read_images, shown
+
+    path, size = Path(source), options["image_size"]
+    if path.suffix.lower() in SUFFIXES and path.is_file() and size is None:
+        import torch
+
+        pixels = read_images([Item(shown(path), path)], path, None, channels, False)[0]
+        images = Images(torch.as_tensor(pixels))
+    else:
+        images = open_whole(source, data_dir=options["data_dir"], image_size=size, channels=channels)[0]
+    if not len(images):
+        raise InputError(f"{source}: there are no images in it.")
+    return images[images.spread(len(images))].image
+
+
+def rows(before: Any, restored: Any, original: Any) -> list[dict[str, Any]]:
+    """Mean PSNR and SSIM of spoilt and restored images."""
+    from latentforge.metrics.reconstruction import WINDOW, psnr, ssim
+
+    measures = [("psnr", "dB", psnr)] + ([("ssim", "", ssim)] if min(original.shape[2:]) >= WINDOW else [])
+    return [
+        {"measure": name, "unit": unit, "spoilt": float(f(before, original).mean()),
+         "restored": float(f(restored, original).mean()), "images": len(original)}
+        for name, unit, f in measures
+    ]  # fmt: skip

@@ -1,0 +1,178 @@
+"""Restorer: a network from spoilt images to clean ones, trained on images that an operator spoils.
+
+The denoising, deblurring and enhancing of article 001 and the super-resolution of article 002 (see docs/articles.md), with
+the encoder and decoder of Ronneberger, Fischer & Brox 2015, arXiv:1505.04597. Beside the error of pixels it can descend
+what a critic of clean and restored images says: its features (Larsen et al. 2016, arXiv:1512.09300, section 3), its verdict
+(Ledig et al. 2017, arXiv:1609.04802, equation 3), or the style of its features, the 'expected style reconstruction error'
+of article 001, taken to be the distance of Gram matrices (Gatys, Ecker & Bethge 2016, doi:10.1109/CVPR.2016.265).
+
+Departures: no code in the middle and so nothing to draw new images from, where article 001 has a VAE: skip connections
+carry what a code would lose, and the answer is the mean of what the image may have been. The network adds to the naive
+restoration, and the sum is clipped. The critic is small, trained along with the network, and takes the place of a
+classifier's features.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from latentforge import nets
+from latentforge.clock import Clock
+from latentforge.duel import GENERATOR, Duel
+from latentforge.errors import InputError
+from latentforge.game import Seat, Term, evaluating
+from latentforge.nets.unet import UNet, widths_of
+from latentforge.parts.operators import operator_of
+from latentforge.registry import register
+
+Error = Literal["squared", "absolute", "decibels"]
+ERROR = {"squared": "||x - x'||^2", "absolute": "|x - x'|", "decibels": "10 log10 of the mean of (x - x')^2"}
+LIKENESS = {"critic": "||D_l(x) - D_l(x')||^2 / 2", "style": "||Gram D_l(x) - Gram D_l(x')||^2"}
+LEAK = 0.01  # slope beyond black and white, without which there would be no way back
+
+
+def pixel_error(x: Tensor, again: Tensor, kind: Error) -> Tensor:
+    """(B,) error summed over pixels, or in decibels: minus the peak signal-to-noise ratio."""
+    d = (x - again).float().flatten(1)
+    if kind == "absolute":
+        return d.abs().sum(1)
+    square = d.square()
+    return square.sum(1) if kind == "squared" else 10 * torch.log10(square.mean(1) + 1e-8)
+
+
+def gram(features: Tensor) -> Tensor:
+    """(B, F, F) products of features (B, F, h, w), mean over positions."""
+    f = features.float().flatten(2)
+    return f @ f.transpose(1, 2) / f.shape[2]
+
+
+@register("restorer")
+class Restorer(Duel):
+    """A network and, unless likeness is that of pixels alone, a critic.
+
+    Args:
+        image_shape: (C, H, W) of the images
+        task: denoise, deblur, superres, inpaint or enhance; each has its default operator
+        operator: what spoils the images: noise:0.5, clipped:0.2, blur:1, downsample:4, hole:14, lower:0.5, pixels:0.75 or
+          faded:0.5; default: the task's
+        width: channels at half the image's size, doubled below
+        fine: channels at the image's own size
+        blocks: residual blocks at each size, on the way down and on the way up
+        error: of pixels: squared or absolute, summed, or decibels, which is PSNR itself
+        similarity: what is descended beside it: nothing (pixel), the distance of the critic's features (critic) or of their
+          Gram matrices (style), or the critic's verdict (adversarial)
+        pixel: weight of the error of pixels
+        weight: weight of what is beside it
+        critic_width: channels of the critic's first convolution, doubled at every halving
+    """
+
+    pixel_range = (0.0, 1.0)
+    has_prior = False
+    has_prior_density = False
+    schedule = "cosine"
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        task: Literal["denoise", "deblur", "superres", "inpaint", "enhance"] = "denoise",
+        operator: str = "",
+        width: int = 32,
+        fine: int = 16,
+        blocks: int = 1,
+        error: Error = "squared",
+        similarity: Literal["pixel", "critic", "adversarial", "style"] = "pixel",
+        pixel: float = 1.0,
+        weight: float = 1.0,
+        critic_width: int = 32,
+        **rules,
+    ):
+        super().__init__(**rules)
+        c, h, w = image_shape
+        self.image_shape, self.error, self.similarity = image_shape, error, similarity
+        self.pixel, self.weight = pixel, weight
+        if fine < 1 or critic_width < 1:
+            raise ValueError("fine and critic_width are numbers of channels; give 1 or more")
+        self.operator = operator_of(task, operator)
+        if min(h, w) < max(2, self.operator.factor):
+            raise InputError(f"images of {h}x{w} are too small for {self.operator}.")
+        self.operator.apply(torch.zeros(1, *image_shape))
+        if self.operator.masks:
+            self.operator(torch.zeros(1, *image_shape), Clock())  # says what is wrong with the size, if anything
+        self.net: Any = self.loosened(UNet(c + self.operator.masks, c, widths_of(h, w, fine, width), blocks))
+        if similarity != "pixel":
+            self.critic = self.armed(nets.initialised(nets.ConvCritic(image_shape, critic_width), "conv", False))
+
+    def players(self):
+        return {"restorer": [self.net]} | ({"critic": [self.critic]} if self.similarity != "pixel" else {})
+
+    def seats(self):
+        seats = {"restorer": Seat(lr=3e-3)}
+        return seats | ({"critic": Seat(lr=2e-4, betas=(0.5, 0.999))} if self.similarity != "pixel" else {})
+
+    def play(self, data, t):
+        judged = self.similarity != "pixel"
+        for _ in range(self.critic_steps - 1 if judged else 0):
+            x = next(data).image
+            with torch.no_grad():
+                again = self.rebuild(self.operator(x, t), x.shape[2:])
+            yield {"critic": self.critic_cost((x,), (again,), t)}
+        x = next(data).image  # (B, C, H, W)
+        again = self.rebuild(self.operator(x, t), x.shape[2:])
+        error = pixel_error(x, again, self.error).mean()
+        t.log("error", error)
+        loss = self.pixel * error
+        if judged:
+            loss = loss + self.weight * self.unlikeness(x, again, t)
+        yield {"restorer": loss} | ({"critic": self.critic_cost((x,), (again.detach(),), t)} if judged else {})
+
+    def unlikeness(self, x: Tensor, again: Tensor, t) -> Tensor:
+        """What the critic finds between images and restored ones, mean over the batch."""
+        if self.similarity == "adversarial":
+            return self.generator_cost((x,), (again,), t)
+        a, b = self.look((x, again), None)[1]
+        if self.similarity == "critic":
+            value = 0.5 * (a - b).float().square().flatten(1).sum(1).mean()
+        else:
+            value = (gram(a) - gram(b)).square().flatten(1).sum(1).mean()
+        t.log(self.similarity, value)
+        return value
+
+    def rebuild(self, seen: Tensor, size) -> Tensor:
+        """Observations to images (B, C, H, W) of `size` (H, W), all but clipped to [0, 1]: where answers end up beyond black
+        or white is nobody's loss, and a network that need not hit them exactly learns faster."""
+        start = self.operator.naive(seen, tuple(size))
+        shown = torch.cat([start, seen[:, -1:]], 1) if self.operator.masks else start
+        images = (start + self.net(shown)).float()
+        clipped = images.clamp(0, 1)
+        return clipped + LEAK * (images - clipped)
+
+    @torch.no_grad()
+    def restore(self, seen: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        if size is None and self.operator.factor > 1:
+            size = (seen.shape[2] * self.operator.factor, seen.shape[3] * self.operator.factor)
+        with evaluating(self):
+            parts = [self.rebuild(y, size or y.shape[2:]) for y in seen.to(self.device).split(256)]
+        return self.operator.keep(torch.cat(parts).clamp(0, 1), seen.to(self.device))
+
+    def evaluate(self, batch):
+        x = batch.image
+        t = Clock(int(torch.randint(2**31, ())), x.device)
+        t.start_round()
+        seen = self.operator(x, t)
+        naive = self.operator.naive(seen, tuple(x.shape[2:])).clamp(0, 1)
+        return {
+            "spoilt_mse": (naive - x).square().flatten(1).mean(1),
+            "restored_mse": (self.restore(seen, tuple(x.shape[2:])) - x).square().flatten(1).mean(1),
+        }
+
+    def objective(self):
+        about = f",  x' = restored from {self.operator} of x"
+        own = [Term("restorer", ERROR[self.error] + about, self.pixel)] if self.pixel else []
+        if self.similarity == "pixel":
+            return [own]
+        formula = LIKENESS.get(self.similarity) or GENERATOR[self.loss].format(real="x", fake="x'")
+        critic = self.critic_terms("x", "x'")
+        return [critic] * (self.critic_steps - 1) + [[*own, Term("restorer", formula, self.weight), *critic]]

@@ -1,0 +1,80 @@
+"""Restoration: clean images from what an operator left of them.
+
+A model trained for it answers at once. Any decoder can be asked which of its images would have looked like what was seen:
+the per-image refinement of article 001, section 3.3, through the operator.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latentforge.errors import InputError
+from latentforge.game import Game
+from latentforge.parts.operators import TASKS, Operator, operator_of, parse
+from latentforge.tasks.invert import invert, need_codes
+
+BATCH = 256
+
+
+def operator_for(model: Game, task: str | None = None, text: str | None = None) -> Operator:
+    """The operator to undo: the one a restorer was trained for, which what is asked for must agree with; else what is asked
+    for. InputError otherwise."""
+    if model.has_restorer:
+        own = model.operator
+        if text is not None and parse(text) != own:
+            raise InputError(f"{model.name} was trained to undo {own}, not {parse(text)}; train one for that.")
+        if task is not None and task != model.args["task"]:
+            raise InputError(
+                f"{model.name} was trained for {model.args['task']}, not {task}; train one with --task {task}."
+            )
+        return own
+    need_codes(model)
+    if task is None and text is None:
+        raise InputError(f"{model.name} can undo anything; say what: --task {', '.join(TASKS)}, or --operator.")
+    return operator_of(task or "enhance", text or "")
+
+
+def restore(
+    model: Game,
+    images: Tensor,
+    operator: Operator | str | None = None,
+    *,
+    mask: Tensor | None = None,
+    steps: int = 200,
+    lr: float = 0.05,
+    prior: float = 1.0,
+    seed: int = 0,
+) -> Tensor:
+    """Clean images (N, C, H, W) in [0, 1] from spoilt ones.
+
+    images: (N, C, h, w), or observations as an operator makes them. A restorer takes images of any size.
+    operator: what spoilt them, such as "blur:1"; a restorer knows its own.
+    mask: (N or 1, 1, H, W), 1 where a pixel is known, for operators that hide pixels; else the operator's own.
+    steps, lr, prior: of the search for codes, as in `invert`; a restorer has none. `seed` of its starts.
+    InputError where the model can do neither, or the images do not fit.
+    """
+    operator = operator_for(model, None, operator) if operator is None or isinstance(operator, str) else operator
+    if model.has_restorer and operator != model.operator:
+        raise InputError(f"{model.name} was trained to undo {model.operator}, not {operator}; train one for that.")
+    c, h, w = model.image_shape
+    channels = c + operator.masks
+    if images.dim() != 4 or images.shape[1] not in (c, channels):
+        raise InputError(f"images {tuple(images.shape)} do not fit the model, which needs (N, {c}, H, W).")
+    seen = images if operator.masks and images.shape[1] == channels else operator.observe(images, mask)
+    if model.has_restorer:
+        return torch.cat([model.restore(y).cpu() for y in seen.split(BATCH)])
+    need_codes(model)
+    small = (-(-h // operator.factor), -(-w // operator.factor))
+    if tuple(seen.shape[2:]) != small:
+        raise InputError(
+            f"spoilt images of {tuple(seen.shape[2:])} (H, W) do not fit: under {operator} the model's "
+            f"{(h, w)} are seen as {small}; give --image-size {small[0]}x{small[1]}."
+        )
+    if model.condition is not None:
+        model.condition.check_drop(True)
+    out = []
+    for y in seen.split(BATCH):
+        codes = invert(model, y, None, steps, lr, seed, operator, prior)
+        out.append(operator.keep(model.decode(codes), y.to(model.device)).cpu())
+    return torch.cat(out)
