@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship density bench growth precision edits augment gpu-check detect classify restore clean
+.PHONY: demo test lint wheel-check presets zoo zoo-small modes studies digits doctor flagship density bench growth precision edits augment gpu-check detect classify restore compress critic-loss clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,8 +18,8 @@ test: $(VENV)/.ready
 	$(BIN)/python -m pytest -q --durations=10 -n auto --dist loadfile
 
 lint: $(VENV)/.ready
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 
 # the wheel, installed in an empty environment outside the repository, trains and samples
@@ -92,6 +92,14 @@ edits: $(VENV)/.ready
 # do drawn samples help a classifier? hours
 augment: $(VENV)/.ready
 	$(BIN)/python benchmarks/augment.py
+
+# rate and distortion of codes; an hour
+compress: $(VENV)/.ready
+	$(BIN)/python benchmarks/compress.py
+
+# a critic as a loss of reconstruction
+critic-loss: $(VENV)/.ready
+	$(BIN)/python benchmarks/critic_loss.py
 
 # every family on whatever accelerator is there
 gpu-check: $(VENV)/.ready
