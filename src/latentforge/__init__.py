@@ -19,7 +19,7 @@ _LAZY = {
     "Game": "game", "Seat": "game", "frozen": "game", "leave_out": "game", "Clock": "clock", "Trainer": "train",
     "fit": "api", "resume": "api", "load": "saving", "open_data": "data", "Dataset": "data", "Batch": "data",
     "embed": "tasks.encode", "interpolate": "tasks.interpolate", "evaluate": "tasks.evaluate", "compare": "tasks.compare",
-    "invert": "tasks.invert",
+    "invert": "tasks.invert", "SemiSupervisedClassifier": "tasks.few_labels", "finetune": "tasks.finetune",
 }  # fmt: skip
 
 
@@ -37,4 +37,5 @@ __all__ = [  # noqa: RUF022
     "__version__", "InputError", "RunError", "create", "describe", "list_models",
     "Game", "Seat", "frozen", "leave_out", "Clock", "Trainer", "fit", "resume", "load", "open_data", "Dataset", "Batch",
     "embed", "interpolate", "invert", "evaluate", "compare",
+    "SemiSupervisedClassifier", "finetune",
 ]  # fmt: skip

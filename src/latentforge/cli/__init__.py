@@ -24,6 +24,7 @@ VERBS = {
     "reconstruct": "Encode images and decode them again",
     "interpolate": "Walk between codes",
     "embed": "Write the codes of images",
+    "finetune": "Start a classifier from a trained model, and say what that gains",
     "evaluate": "Measure a trained model on held-out images",
     "compare": "Train several models alike and put them side by side",
     "report": "Write the page of a run anew",

@@ -54,6 +54,13 @@ class Images:
         labels = None if self.labels is None else self.labels[index].to(self.device)
         return Batch(image, labels, index.to(self.device))
 
+    def labelled(self) -> Images:
+        """Those whose class is known; themselves where all are, or where labels are no classes."""
+        if self.labels is None or self.labels.is_floating_point() or not (self.labels < 0).any():
+            return self
+        index = torch.nonzero(self.labels >= 0)[:, 0]
+        return Images(self.pixels[index.to(self.pixels.device)], self.labels[index], self.device)
+
     def spread(self, k: int) -> Tensor:
         """Indices of at most k images spread evenly over the split, which may be sorted by class."""
         n = len(self)

@@ -1,0 +1,110 @@
+"""What the estimators in scikit-learn's shape share: arrays as images, and a model trained on them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from latentforge import registry
+from latentforge.api import create_for, fit
+from latentforge.data import Dataset, Images
+from latentforge.data.arrays import images_from_array
+from latentforge.errors import InputError
+from latentforge.game import Game
+
+EXAMPLES = 100_000  # images drawn in training, where no budget is given
+SMALLEST = 8  # pixels: images with a shorter side get dense networks
+
+
+class ImageEstimator(BaseEstimator):
+    """Base. X is images (N, H, W), (N, H, W, C) or (N, C, H, W) as `open_data` takes them, or rows of numbers (N, D).
+    Rows are images of `image_shape`, (H, W) or (C, H, W), where that is given, and tables of D columns where it is not.
+    Rows of uint8 are divided by 255, and floats in [0, 1] are taken as they are; other numbers are brought there by the
+    least and the greatest that `fit` saw, of each column in a table, of all in images."""
+
+    model: Any
+    model_options: dict[str, Any] | None
+    image_shape: tuple[int, ...] | None
+    examples: int | None
+    minutes: float | None
+    device: str
+    random_state: Any
+
+    def _pictures(self, X: Any, reset: bool, y: Any = None) -> tuple[Images, Any]:
+        """X as images, and y checked beside it; `reset` learns their shape and scale."""
+        if (X if hasattr(X, "ndim") else np.asarray(X)).ndim > 2:
+            return self._whole(X, reset), y
+        if y is None:
+            X = validate_data(self, X, reset=reset, dtype="numeric", ensure_min_samples=2 if reset else 1)
+        else:
+            X, y = validate_data(self, X, y, reset=reset, dtype="numeric", ensure_min_samples=2)
+        if reset:
+            self._shape, self._scale = self._row_shape(X.shape[1]), self._row_scale(X)
+        low, high = self._scale
+        values = (X - low) / (high - low)
+        return Images(torch.from_numpy(np.asarray(values, np.float32)).view(len(X), *self._shape)), y
+
+    def _whole(self, X: Any, reset: bool) -> Images:
+        pixels = torch.from_numpy(images_from_array(X if hasattr(X, "detach") else np.asarray(X), "X")[0])
+        shape = tuple(pixels.shape[1:])
+        if reset:
+            self._shape, self._scale, self.n_features_in_ = shape, (0.0, 1.0), math.prod(shape)
+        elif shape != self._shape:
+            raise InputError(f"X has images {shape} (C, H, W), and those of fit were {self._shape}.")
+        return Images(pixels)
+
+    def _row_shape(self, columns: int) -> tuple[int, int, int]:
+        if self.image_shape is None:
+            return 1, 1, columns
+        shape = tuple(int(s) for s in self.image_shape)
+        shape = (1, *shape) if len(shape) == 2 else shape
+        if len(shape) != 3 or math.prod(shape) != columns:
+            raise InputError(f"image_shape={self.image_shape} does not fit rows of {columns} numbers.")
+        return shape[0], shape[1], shape[2]
+
+    def _row_scale(self, X: np.ndarray) -> tuple[Any, Any]:
+        if X.dtype == np.uint8:
+            return 0.0, 255.0
+        if X.min() >= 0 and X.max() <= 1:
+            return 0.0, 1.0
+        low, high = (X.min(), X.max()) if self.image_shape is not None else (X.min(0), X.max(0))
+        return low, np.where(high > low, high, low + 1)
+
+    def _train(
+        self, name: str, images: Images, held: Images, told: dict[str, Any] | None = None, budget: Any = None
+    ) -> Game:  # fmt: skip
+        """The model `name` with the arguments `told`, trained on `images`; the budget is the estimator's or `budget`."""
+        if self.minutes is not None and self.examples is not None:
+            raise InputError("give one budget, minutes or examples.")
+        own = {"minutes": self.minutes} if self.minutes is not None else {"examples": self.examples or EXAMPLES}
+        data = Dataset("X", "arrays in memory", images, held, held)
+        known = registry.arguments(registry.model_class(name))
+        options: dict[str, Any] = {"latent_dim": max(1, min(32, math.prod(images.shape) // 2))}
+        if min(images.shape[1:]) < SMALLEST and "net" in known:
+            options["net"] = "mlp"
+        if images.shape[:2] == (1, 1) and "likelihood" in known:  # the numbers of a table are no shades of grey
+            options["likelihood"] = "learned-gaussian"
+        options |= (told or {}) | (self.model_options or {})
+        model = create_for(name, data, self._seed, options)
+        return fit(model, data, quiet=True, seed=self._seed, device=self.device, **(budget or own))
+
+    def _start(self) -> None:
+        self._seed = int(check_random_state(self.random_state).randint(2**31))
+
+
+def hold_out(images: Images, seed: int, share: float = 0.1) -> tuple[Images, Images]:
+    """A random `share` of the images, at least one of them, apart from the rest: (rest, held)."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    cut = max(1, round(share * len(images)))
+    return rows(images, order[cut:].sort().values), rows(images, order[:cut].sort().values)
+
+
+def rows(images: Images, index: Tensor) -> Images:
+    return Images(images.pixels[index], None if images.labels is None else images.labels[index], images.device)
