@@ -30,12 +30,12 @@ class SemiSupervised(Game):
 
     half_pays = True
     batch_size = 100
-    schedule = "linear"
+    schedule = "cosine"
     known: Images  # the labelled training images
     known_share: float  # of all training images
 
     def __init__(
-        self, num_classes: int = 0, smooth: float = 1.0, smooth_length: float = 2.0, certain: float = 0.0
+        self, num_classes: int = 0, smooth: float = 1.0, smooth_length: float = 2.0, certain: float = 1.0
     ):  # fmt: skip
         super().__init__()
         if num_classes < 2:

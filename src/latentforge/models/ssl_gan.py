@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from latentforge.game import Seat, Term
+from latentforge.game import Seat, Term, frozen
 from latentforge.nets.classifier import Classifier, SoftGenerator
 from latentforge.parts.matching import critic_cost, critic_terms, matched
 from latentforge.parts.noise import draw_noise
@@ -48,7 +48,7 @@ class SSLGAN(SemiSupervised):
         self,
         image_shape: tuple[int, int, int],
         latent_dim: int = 100,
-        net: Literal["mlp", "conv"] = "mlp",
+        net: Literal["mlp", "conv"] = "conv",
         hidden: tuple[int, ...] = (500, 500),
         critic_hidden: tuple[int, ...] = (1000, 500, 250, 250, 250),
         width: int = 32,
@@ -66,7 +66,7 @@ class SSLGAN(SemiSupervised):
         return {"critic": [self.critic], "generator": [self.generator]}
 
     def seats(self):
-        seat = Seat(lr=2e-3, betas=(0.5, 0.999))
+        seat = Seat(lr=1e-3, betas=(0.5, 0.999))
         return {"critic": seat, "generator": seat}
 
     def play(self, data, t):
@@ -78,9 +78,10 @@ class SSLGAN(SemiSupervised):
         cost = self.labelled_cost(labelled, y, t) + self.unlabelled_cost(x, real, t)
         yield {"critic": cost + self.matching * critic_cost(real, made, t)}
         fake = self.generate(draw_noise("uniform", t, len(x), self.latent_dim))
+        look = frozen(self.critic.body)
         with torch.no_grad():
-            target = self.critic.features(x)[1].float().mean(0)
-        gap = matched(self.critic.features(fake)[1], target)
+            target = look(x).float().mean(0)
+        gap = matched(look(fake), target)
         t.log("generator", gap)
         yield {"generator": gap}
 

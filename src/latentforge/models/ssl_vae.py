@@ -55,7 +55,7 @@ class SSLVAE(SemiSupervised):
         image_shape: tuple[int, int, int],
         latent_dim: int = 50,
         form: Literal["m2", "m1+m2"] = "m2",
-        net: Literal["mlp", "conv"] = "mlp",
+        net: Literal["mlp", "conv"] = "conv",
         hidden: tuple[int, ...] = (500,),
         classifier_hidden: tuple[int, ...] = (1000, 500, 250, 250, 250),
         width: int = 32,
@@ -89,8 +89,7 @@ class SSLVAE(SemiSupervised):
 
     def seats(self):
         spans = {"first": (0.0, 1.0), "vae": (self.begins[0] if self.first else 0.0, 1.0)}
-        rates = {"first": 1e-3, "vae": 2e-3}
-        return {k: Seat(lr=rates[k], betas=(0.9, 0.999), span=spans[k]) for k in self.players()}
+        return {k: Seat(lr=1e-3, span=spans[k]) for k in self.players()}
 
     def play(self, data, t):
         x = next(data).image  # (B, C, H, W), labels unknown
@@ -169,12 +168,6 @@ class SSLVAE(SemiSupervised):
             told = [None] * len(parts) if y is None else y.to(self.device).split(256)
             y = torch.cat([self.class_of(x.to(self.device), k) for x, k in zip(parts, told, strict=True)])
         return super().reconstruct(image, y)
-
-    def reconstruction_nll(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """-log p(x | z, y); the class is the likeliest where none is told."""
-        if self.first:
-            return bernoulli_nll(torch.logit(self.generate(z, self.class_of(x, y)), 1e-6), x)
-        return self.nll(self.tell(z, self.class_of(x, y)), x)
 
     def codes_of(self, data):
         """Codes and, as labels are few, the likeliest classes."""

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from latentforge.game import Seat, Term
+from latentforge.game import Seat, Term, frozen
 from latentforge.nets import MLPEncoder
 from latentforge.nets.classifier import Classifier, SoftGenerator
 from latentforge.parts.gaussian import Diagonal
@@ -49,7 +49,7 @@ class SSLVAEGAN(SemiSupervised):
         self,
         image_shape: tuple[int, int, int],
         latent_dim: int = 50,
-        net: Literal["mlp", "conv"] = "mlp",
+        net: Literal["mlp", "conv"] = "conv",
         hidden: tuple[int, ...] = (500, 500),
         critic_hidden: tuple[int, ...] = (1000, 500, 250, 250, 250),
         width: int = 32,
@@ -69,7 +69,7 @@ class SSLVAEGAN(SemiSupervised):
         return {"critic": [self.critic], "encoder": [self.encoder], "decoder": [self.decoder]}
 
     def seats(self):
-        return {k: Seat(lr=2e-3, betas=(0.5, 0.999)) for k in self.players()}
+        return {k: Seat(lr=1e-3, betas=(0.5, 0.999)) for k in self.players()}
 
     def play(self, data, t):
         x = next(data).image  # (B, C, H, W), labels unknown
@@ -83,9 +83,10 @@ class SSLVAEGAN(SemiSupervised):
         z = torch.cat([q.sample(t.randn(len(x), self.latent_dim)), t.randn(len(x), self.latent_dim)])
         again, fresh = self.decoder(z).chunk(2)
         nll, kl = bernoulli_nll(again, x).mean(), q.kl_per_dimension().sum(1).mean()
+        look = frozen(self.critic.body)
         with torch.no_grad():
-            target = self.critic.features(x)[1].float().mean(0)
-        gap = matched(self.critic.features(torch.sigmoid(fresh.float()))[1], target)
+            target = look(x).float().mean(0)
+        gap = matched(look(torch.sigmoid(fresh.float())), target)
         loss = gap + self.pixel * (nll + kl) / math.prod(self.image_shape)
         for name, value in (("reconstruction_nats", nll), ("kl_nats", kl), ("generator", gap)):
             t.log(name, value)

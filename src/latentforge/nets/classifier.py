@@ -1,4 +1,4 @@
-"""Classifiers for few labels: noise on the input of every layer, weight norm, and features before the last layer."""
+"""Classifiers for few labels: noise on their layers, and features before the last one."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ class GaussianNoise(nn.Module):
 
 
 class Classifier(nn.Module):
-    """(B, C, H, W) -> logits (B, K). Dense with the widths `hidden`, or two to four strided convolutions of `width`, twice
-    as many ... channels and a dense layer of the last of `hidden`. `features` also gives the activations (B, F) of the last
-    hidden layer, before its noise (Salimans et al. 2016, arXiv:1606.03498, and their code for MNIST)."""
+    """(B, C, H, W) -> logits (B, K). Dense: the widths `hidden`, with weight norm, and `noise` on the input of each but the
+    first (Salimans et al. 2016, arXiv:1606.03498, and their code for MNIST). Convolutional: strided convolutions of `width`,
+    twice as many ... channels with batch norm, then a dense layer of the last of `hidden`. `features` also gives activations
+    (B, F) of the last hidden layer, before its noise."""
 
     def __init__(
         self, net: str, image_shape: tuple[int, int, int], classes: int, hidden: tuple[int, ...], width: int, noise: float,
@@ -37,9 +38,9 @@ class Classifier(nn.Module):
         layers: list[nn.Module] = [GaussianNoise(input_noise)]
         if net == "conv":
             sizes = halvings(h, w, 3)
-            for out in channels(width, len(sizes) - 1):
-                stride = 2 if len(sizes) > 1 else 1
-                layers += [weight_norm(nn.Conv2d(c, out, 3, stride, 1)), nn.LeakyReLU(0.1), GaussianNoise(noise)]
+            for i, out in enumerate(channels(width, len(sizes) - 1)):
+                kernel, stride = (3 if i else 5), (2 if len(sizes) > 1 else 1)
+                layers += [nn.Conv2d(c, out, kernel, stride, kernel // 2), nn.BatchNorm2d(out), nn.LeakyReLU(0.1)]
                 c = out
             widths = (c * math.prod(sizes[-1]), hidden[-1])
             layers.append(Flat())
