@@ -37,9 +37,9 @@ BUDGET = ["--minutes", "8"]
 SPREAD = 10_000  # unlabelled images that labels are spread over
 FAMILIES = ("ssl-vae", "ssl-gan", "ssl-vae-gan")
 VARIATIONS = {  # the papers' own objectives, at 100 labels
-    "m1+m2": "ssl-vae --form m1+m2 --smooth 0 --certain 0 --generative .1",
-    "m2": "ssl-vae --smooth 0 --certain 0 --generative .1",
-    "feature-matching": "ssl-gan --smooth 0 --certain 0 --net mlp --lr 3e-3",
+    "m1+m2": "ssl-vae --form m1+m2 --smooth 0 --certain 0 --balance 0 --generative .1",
+    "m2": "ssl-vae --smooth 0 --certain 0 --balance 0 --generative .1",
+    "feature-matching": "ssl-gan --smooth 0 --certain 0 --balance 0 --net mlp --lr 3e-3",
 }
 BASELINES = {"1-nn": "1-NN on PCA-50", "logistic": "logistic regression", "spreading": "label spreading on PCA-50"}
 CELLS = [f"{name}/{n}" for n in LABELS for name in FAMILIES] + [f"{name}/100" for name in VARIATIONS]

@@ -1,12 +1,12 @@
-"""Pre-training: a classifier of MNIST that starts from a trained model, against the same network from random weights, at 100 and
-1,000 labels, five choices of which.
+"""Pre-training: a classifier of MNIST that starts from a trained model, against the same network from random weights, at 100
+and 1,000 labels, five choices of which.
 
     python benchmarks/finetune.py [CELL ...] [--data-dir DIR]   # measure what is missing
     python benchmarks/finetune.py --table                       # Markdown
     python benchmarks/finetune.py --small --data-dir DIR        # next to no training, kept nowhere
 
-A cell is a model, trained for two minutes on all images without labels, and the part that starts. Test images are looked at once
-per draw and start. Kept in benchmarks/results/finetune/CELL.json.
+A cell is a model, trained for two minutes on all images without labels, and the part that starts. Test images are looked at
+once per draw and start. Kept in benchmarks/results/finetune/CELL.json.
 """
 
 from __future__ import annotations

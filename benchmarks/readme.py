@@ -14,6 +14,8 @@ from pathlib import Path
 
 import density
 import doctor
+import fewlabels
+import finetune
 import flagship
 import modes
 import precision
@@ -82,6 +84,8 @@ def main() -> int:
         ("docs/doctor.md", "doctor", doctor.table("check")),
         *[("docs/models/vae-gan.md", name, flagship.table(name)) for name in flagship.TABLES],
         ("docs/models/vae.md", "density", density.table()),
+        ("docs/tasks/few-labels.md", "fewlabels", fewlabels.table()),
+        ("docs/tasks/finetune.md", "finetune", finetune.table()),
         ("docs/presets.md", "presets", preset_results.table()),
         *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS],
         *[(f"docs/models/{name}.md", "study", studies.table(study)) for study, name in studies.PAGES.items()],

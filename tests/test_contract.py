@@ -21,7 +21,7 @@ from latentforge.train import Trainer
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 30, 46)]
 DENSE_ONE = {"hidden": (24,)}
 DENSE = DENSE_ONE | {"critic_hidden": (24,)}
-SEMI = {"hidden": (24,), "num_classes": 3}
+SEMI = {"hidden": (24,), "num_classes": 3, "width": 4}
 PHASES = {"gan_rounds": 2, "vae_rounds": 3, "start_rounds": 1, "noise_dim": 6, "generator_hidden": (8,)}
 VARIANTS = {
     "autoencoder": [{"net": "mlp", "hidden": (24,)}, {"net": "conv", "width": 4}],
@@ -94,10 +94,10 @@ VARIANTS = {
     "ssl-vae": [
         SEMI | {"classifier_hidden": (24,)},
         SEMI | {"classifier_hidden": (24,), "form": "m1+m2", "first_dim": 5, "first_share": 0.5, "certain": 0.1},
-        SEMI | {"classifier_hidden": (24,), "net": "conv", "width": 4},
+        SEMI | {"classifier_hidden": (24,), "net": "mlp"},
     ],
-    "ssl-gan": [SEMI | {"critic_hidden": (24, 16)}, SEMI | {"critic_hidden": (24,), "net": "conv", "width": 4, "smooth": 0.0}],
-    "ssl-vae-gan": [SEMI | {"critic_hidden": (24, 16)}, SEMI | {"critic_hidden": (24,), "net": "conv", "width": 4}],
+    "ssl-gan": [SEMI | {"critic_hidden": (24, 16)}, SEMI | {"critic_hidden": (24,), "net": "mlp", "smooth": 0.0}],
+    "ssl-vae-gan": [SEMI | {"critic_hidden": (24, 16)}, SEMI | {"critic_hidden": (24,), "net": "mlp"}],
 }  # fmt: skip
 CASES = [pytest.param(name, args, id=f"{name}-{i}") for name, rows in VARIANTS.items() for i, args in enumerate(rows)]
 FIRST = [pytest.param(name, rows[0], id=name) for name, rows in VARIANTS.items()]

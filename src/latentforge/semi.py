@@ -14,7 +14,7 @@ from torch import Tensor
 
 from latentforge.data.batch import Batch, Images
 from latentforge.errors import InputError
-from latentforge.game import Game, evaluating
+from latentforge.game import Game, Term, evaluating
 from latentforge.parts.smooth import virtual_adversarial
 
 
@@ -26,21 +26,26 @@ class SemiSupervised(Game):
         smooth: weight of a term that keeps p(y | x) from changing next to unlabelled images
         smooth_length: how far next to, Euclidean over the pixels
         certain: weight of the entropy of p(y | x) of unlabelled images
+        balance: weight of the divergence of their mean p(y | x) from how frequent classes are among labelled images
     """
 
     half_pays = True
     batch_size = 100
     schedule = "cosine"
+    known_classes: Tensor  # (K,) how frequent the classes are among them
     known: Images  # the labelled training images
     known_share: float  # of all training images
 
     def __init__(
-        self, num_classes: int = 0, smooth: float = 1.0, smooth_length: float = 2.0, certain: float = 1.0
+        self, num_classes: int = 0, smooth: float = 1.0, smooth_length: float = 2.0, certain: float = 1.0,
+        balance: float = 1.0,
     ):  # fmt: skip
         super().__init__()
         if num_classes < 2:
             raise ValueError("give num_classes, the number of classes of the data, at least 2")
-        self.num_classes, self.smooth, self.smooth_length, self.certain = num_classes, smooth, smooth_length, certain
+        self.num_classes, self.smooth, self.smooth_length = num_classes, smooth, smooth_length
+        self.certain, self.balance = certain, balance
+        self.register_buffer("known_classes", torch.full((num_classes,), 1 / num_classes))
 
     def class_logits(self, x: Tensor) -> Tensor:
         """(B, K) unnormalised log p(y | x) of images in `pixel_range`."""
@@ -58,6 +63,7 @@ class SemiSupervised(Game):
                 "give more --labels."
             )
         self.known_share = len(index) / len(data)
+        self.known_classes.copy_(torch.bincount(data.labels[index].cpu(), minlength=self.num_classes) / len(index))
         if self.condition is not None:
             self.condition.learn(data.labels[index])
         self.known = Images(data.pixels[index.to(data.pixels.device)], data.labels[index])
@@ -76,7 +82,7 @@ class SemiSupervised(Game):
         return cost
 
     def unlabelled_cost(self, x: Tensor, logits: Tensor, t: Any) -> Tensor:
-        """What is asked of p(y | x) at unlabelled images: no change nearby, and certainty."""
+        """What is asked of p(y | x) at unlabelled images: no change nearby, certainty, and classes as frequent as labels."""
         log_p = logits.float().log_softmax(1)
         total = torch.zeros((), device=x.device)
         if self.smooth:
@@ -87,6 +93,9 @@ class SemiSupervised(Game):
             entropy = -(log_p.exp() * log_p).sum(1).mean()
             t.log("entropy_nats", entropy)
             total = total + self.certain * entropy
+        if self.balance:  # else all unlabelled images may end in one class, certainly and smoothly
+            mean = log_p.exp().mean(0)
+            total = total + self.balance * (mean * (mean.clamp(min=1e-8).log() - self.known_classes.log())).sum()
         return total
 
     def log_classes(self, x: Tensor) -> Tensor:
@@ -107,3 +116,12 @@ class SemiSupervised(Game):
             nats = F.nll_loss(log_p, batch.label, reduction="none")
             found |= {"error": (log_p.argmax(1) != batch.label).float(), "class_nats": nats}
         return found
+
+    def class_terms(self, player: str) -> list[Term]:
+        """The costs of labels as `explain` shows them."""
+        return [
+            Term(player, "-log p(y|x), x labelled"),
+            Term(player, "KL(p(y|x) || p(y|x+r)), x unlabelled", self.smooth),
+            Term(player, "H(p(y|x)), x unlabelled", self.certain),
+            Term(player, "KL(E p(y|x) || p(y)), x unlabelled", self.balance),
+        ]

@@ -4,10 +4,11 @@ Salimans et al., "Improved Techniques for Training GANs", NeurIPS 2016, arXiv:16
 the last one's logit fixed to 0, and the generator's feature matching of section 3.1. Dense networks, noise and weight norm are
 those of their code for MNIST (MIT licence).
 
-Departures: the critic is also kept smooth next to unlabelled images (`--smooth`, virtual adversarial training, Miyato et al.
-2018, arXiv:1704.03976; 0 is the paper's game); learning rates fall to 0 with the budget instead of staying; weights begin as
-torch draws them, where the paper's begin so that each unit has mean 0 and variance 1 on a batch of data; the convolutional
-critic is ours.
+Departures: p(y | x) of unlabelled images is also kept smooth (virtual adversarial training, Miyato et al. 2018,
+arXiv:1704.03976), certain, and in the mean as the labels are (`--smooth`, `--certain`, `--balance`; all 0 is the paper's
+game); learning rates fall to 0 with the budget instead of staying; weights begin as torch draws them, where the paper's begin
+so that each unit has mean 0 and variance 1 on a batch of data; half as many labelled and generated images as unlabelled ones in a batch; the
+convolutional critic is ours.
 """
 
 from __future__ import annotations
@@ -71,13 +72,14 @@ class SSLGAN(SemiSupervised):
 
     def play(self, data, t):
         x = next(data).image  # (B, C, H, W), labels unknown
-        known, y = self.draw_known(len(x), t)
+        half = -(-len(x) // 2)
+        known, y = self.draw_known(half, t)
         with torch.no_grad():
-            fake = self.generate(draw_noise("uniform", t, len(x), self.latent_dim))
-        labelled, real, made = self.critic(torch.cat([known, x, fake])).chunk(3)
+            fake = self.generate(draw_noise("uniform", t, half, self.latent_dim))
+        labelled, real, made = self.critic(torch.cat([known, x, fake])).split([half, len(x), half])
         cost = self.labelled_cost(labelled, y, t) + self.unlabelled_cost(x, real, t)
         yield {"critic": cost + self.matching * critic_cost(real, made, t)}
-        fake = self.generate(draw_noise("uniform", t, len(x), self.latent_dim))
+        fake = self.generate(draw_noise("uniform", t, half, self.latent_dim))
         look = frozen(self.critic.body)
         with torch.no_grad():
             target = look(x).float().mean(0)
@@ -99,4 +101,4 @@ class SSLGAN(SemiSupervised):
 
     def objective(self):
         generator = Term("generator", "||E h(x) - E h(G(z))||^2,  h the critic's last hidden layer")
-        return [critic_terms("critic", "G(z)", self.matching, self.smooth), [generator]]
+        return [[*self.class_terms("critic"), *critic_terms("critic", "G(z)", self.matching)], [generator]]

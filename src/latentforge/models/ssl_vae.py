@@ -4,10 +4,11 @@ Kingma, Rezende, Mohamed & Welling, "Semi-supervised Learning with Deep Generati
 is their model M2 with the objective of equations 6 to 9, summed over all classes where the label is unknown; `m1+m2` puts it on
 the codes of a VAE (M1) trained before, for a share of the budget.
 
-Departures: q(y | x) has its own network, with noise on its layers and weight norm, and is kept smooth next to unlabelled images
-(`--smooth`, virtual adversarial training, Miyato et al. 2018, arXiv:1704.03976; 0 is the paper's objective): the bound alone
-sorts images by whatever explains most pixels. The whole bound is weighed against -log q(y | x), where the paper weighs the
-latter (their alpha is 1 / `generative`). M2 on codes sees a sample of q(z1 | x) anew each time.
+Departures: q(y | x) is a convolutional network, or a dense one with noise and weight norm, and of unlabelled images kept smooth
+(virtual adversarial training, Miyato et al. 2018, arXiv:1704.03976), certain, and in the mean as the labels are (`--smooth`,
+`--certain`, `--balance`; all 0 is the paper's objective): the bound alone sorts images by whatever explains most pixels. The
+whole bound is weighed against -log q(y | x), where the paper weighs the latter (their alpha is 1 / `generative`), and is
+taken of half the images of a batch. M2 on codes sees a sample of q(z1 | x) anew each time.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class SSLVAE(SemiSupervised):
         return {"first": [self.first_encoder, self.first_decoder], **m2} if self.first else m2
 
     def seats(self):
-        spans = {"first": (0.0, 1.0), "vae": (self.begins[0] if self.first else 0.0, 1.0)}
+        begin = self.begins[0] if self.first else 0.0
+        spans = {"first": (0.0, begin), "vae": (begin, 1.0)}
         return {k: Seat(lr=1e-3, span=spans[k]) for k in self.players()}
 
     def play(self, data, t):
@@ -100,18 +102,19 @@ class SSLVAE(SemiSupervised):
             t.log("first_nats", loss)
             yield {"first": loss}
             return
-        known, y = self.draw_known(len(x), t)
-        both = torch.cat([known, x])
+        half = -(-len(x) // 2)
+        known, y = self.draw_known(half, t)
         with torch.no_grad():
-            v = self.seen(both, t.randn(2 * len(x), self.first_dim) if self.first else None)
-        labelled, logits = self.classifier(v).chunk(2)
+            both = torch.cat([known, x])
+            v = self.seen(both, t.randn(len(both), self.first_dim) if self.first else None)
+        labelled, logits = self.classifier(v).split([half, len(x)])
         cost = self.labelled_cost(labelled, y, t) + self.unlabelled_cost(x, logits, t)
-        if self.generative:
-            noise = t.randn(2 * len(x), self.latent_dim)
-            told = self.bound(v[: len(x)], noise[: len(x)]).gather(1, y[:, None])[:, 0]
-            log_q = logits.float().log_softmax(1)
-            untold = (log_q.exp() * (self.bound(v[len(x) :], noise[len(x) :]) + log_q)).sum(1)
+        if self.generative:  # on half of the images: it costs as many passes as there are classes
+            v, log_q = v[: 2 * half], logits[:half].float().log_softmax(1)
+            told, untold = self.bound(v, t.randn(len(v), self.latent_dim)).split([half, len(v) - half])
+            untold = (log_q.exp() * (untold + log_q)).sum(1)
             t.log("loss", untold)
+            told = told.gather(1, y[:, None])
             cost = cost + self.generative * (untold.mean() + self.known_share * told.mean())
         yield {"vae": cost}
 
@@ -126,7 +129,7 @@ class SSLVAE(SemiSupervised):
         """-L(x, y) of equation 6 for every class, (B, K) nats, with one z of noise (B, Z) each; p(y) is uniform."""
         b, k = len(v), self.num_classes
         classes = torch.eye(k, device=v.device)
-        mean, log_variance = self.encoder.all(v).chunk(2, -1)  # (B, K, Z)
+        mean, log_variance = self.encoder(v).chunk(2, -1)  # (B, K, Z)
         q = Diagonal(mean.flatten(0, 1), log_variance.flatten(0, 1))
         z = q.sample(noise.repeat_interleave(k, 0))
         nll = self.nll(torch.cat([z, classes.repeat(b, 1)], 1), v.repeat_interleave(k, 0))
@@ -157,7 +160,7 @@ class SSLVAE(SemiSupervised):
         """Without y, the mean image over the classes as frequent as in training."""
         if y is None:
             every = [self.generate(z, torch.full((len(z),), k, device=z.device)) for k in range(self.num_classes)]
-            return torch.einsum("k,kbchw->bchw", self.condition.share, torch.stack(every))
+            return torch.einsum("k,kbchw->bchw", self.known_classes, torch.stack(every))
         out = self.decoder(self.tell(z, y))
         return torch.sigmoid(self.first_decoder(out[:, : self.first_dim, 0, 0]) if self.first else out).float()
 
@@ -185,8 +188,7 @@ class SSLVAE(SemiSupervised):
 
     def objective(self):
         m2 = [
-            Term("vae", "-log p(y|x), x labelled"),
-            Term("vae", "KL(p(y|x) || p(y|x+r)), x unlabelled", self.smooth),
+            *self.class_terms("vae"),
             Term("vae", "L(x,y) = -log p(x|z,y) + KL(q(z|x,y) || N(0, I)) - log p(y), x labelled", self.generative),
             Term("vae", "sum_y q(y|x) (L(x,y) + log q(y|x)), x unlabelled", self.generative),
         ]

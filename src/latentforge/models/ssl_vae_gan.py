@@ -5,7 +5,8 @@ critic and what the decoder descends of it are those of Salimans et al. 2016, ar
 `ssl-gan`.
 
 Departures: the article says nothing of how labels come in: here the critic has their K classes and one for what is decoded.
-The article's adversarial loss is replaced by feature matching; its Gaussian p(x | z) by Bernoulli. `--smooth` as in `ssl-gan`.
+The article's adversarial loss is replaced by feature matching; its Gaussian p(x | z) by Bernoulli. `--smooth`, `--certain`
+and `--balance` as in `ssl-gan`.
 """
 
 from __future__ import annotations
@@ -73,15 +74,16 @@ class SSLVAEGAN(SemiSupervised):
 
     def play(self, data, t):
         x = next(data).image  # (B, C, H, W), labels unknown
-        known, y = self.draw_known(len(x), t)
+        half = -(-len(x) // 2)
+        known, y = self.draw_known(half, t)
         with torch.no_grad():
-            fake = self.generate(t.randn(len(x), self.latent_dim))
-        labelled, real, made = self.critic(torch.cat([known, x, fake])).chunk(3)
+            fake = self.generate(t.randn(half, self.latent_dim))
+        labelled, real, made = self.critic(torch.cat([known, x, fake])).split([half, len(x), half])
         cost = self.labelled_cost(labelled, y, t) + self.unlabelled_cost(x, real, t)
         yield {"critic": cost + self.matching * critic_cost(real, made, t)}
         q = self.encode(x)
-        z = torch.cat([q.sample(t.randn(len(x), self.latent_dim)), t.randn(len(x), self.latent_dim)])
-        again, fresh = self.decoder(z).chunk(2)
+        z = torch.cat([q.sample(t.randn(len(x), self.latent_dim)), t.randn(half, self.latent_dim)])
+        again, fresh = self.decoder(z).split([len(x), half])
         nll, kl = bernoulli_nll(again, x).mean(), q.kl_per_dimension().sum(1).mean()
         look = frozen(self.critic.body)
         with torch.no_grad():
@@ -108,7 +110,7 @@ class SSLVAEGAN(SemiSupervised):
         return self.class_measures(batch) | elbo_measures(self, batch.image)
 
     def objective(self):
-        critic = critic_terms("critic", "G(z)", self.matching, self.smooth)
+        critic = [*self.class_terms("critic"), *critic_terms("critic", "G(z)", self.matching)]
         vae = ["-log p(x|z),  z ~ q(z|x)", "KL(q(z|x) || N(0, I))"]
         weight = self.pixel / math.prod(self.image_shape)
         rest = [

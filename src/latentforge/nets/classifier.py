@@ -77,16 +77,14 @@ class SoftGenerator(nn.Module):
 
 
 class ClassedEncoder(nn.Module):
-    """(B, ...) of `size` numbers and a class, known or each of K in turn, to out_dim numbers; dense."""
+    """(B, ...) of `size` numbers and a class, known or each of K, to out_dim numbers; dense."""
 
     def __init__(self, size: int, classes: int, out_dim: int, hidden: tuple[int, ...]):
         super().__init__()
         self.of_input, self.of_class = nn.Linear(size, hidden[0]), nn.Embedding(classes, hidden[0])
         self.rest = nn.Sequential(nn.ReLU(), dense((*hidden, out_dim), nn.ReLU()))
 
-    def all(self, x: Tensor) -> Tensor:
-        """(B, K, out_dim): under every class; the first layer sees each input once."""
-        return self.rest(self.of_input(x.flatten(1))[:, None] + self.of_class.weight)
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.rest(self.of_input(x.flatten(1)) + self.of_class(y))
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """(B, out_dim) under the classes y (B,), or (B, K, out_dim) under every one; the first layer sees each input once."""
+        h = self.of_input(x.flatten(1))
+        return self.rest(h[:, None] + self.of_class.weight if y is None else h + self.of_class(y))

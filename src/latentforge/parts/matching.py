@@ -23,11 +23,9 @@ def matched(features: Tensor, target: Tensor) -> Tensor:
     return (features.float().mean(0) - target).square().mean()
 
 
-def critic_terms(player: str, made: str, matching: float, smooth: float) -> list[Term]:
+def critic_terms(player: str, made: str, matching: float) -> list[Term]:
     """The critic's loss as `explain` shows it."""
     return [
-        Term(player, "-log p(y|x), x labelled"),
-        Term(player, "KL(p(y|x) || p(y|x+r)), x unlabelled", smooth),
         Term(player, "-log D(x) / 2, x unlabelled,  D = sum_k exp l_k / (1 + sum_k exp l_k)", matching),
         Term(player, f"-log(1 - D({made})) / 2", matching),
     ]
