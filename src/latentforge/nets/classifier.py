@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from latentforge.nets.conv import Flat, channels, halvings
 from latentforge.nets.mlp import dense
@@ -21,6 +21,18 @@ class GaussianNoise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.stddev * torch.randn_like(x) if self.training and self.stddev else x
+
+
+class NormedLinear(nn.Linear):
+    """Linear with weight norm: w = gain v / ||v|| for each output (Salimans & Kingma 2016, arXiv:1602.07868, equation 2).
+    torch's own is a parametrisation, which cannot be pickled."""
+
+    def __init__(self, inp: int, out: int):
+        super().__init__(inp, out)
+        self.gain = nn.Parameter(self.weight.detach().norm(dim=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * (self.gain / self.weight.norm(dim=1))[:, None], self.bias)
 
 
 class Classifier(nn.Module):
@@ -48,9 +60,9 @@ class Classifier(nn.Module):
             widths = (c * h * w, *hidden)
             layers.append(nn.Flatten())
         for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-            layers += [GaussianNoise(noise)] * bool(i) + [weight_norm(nn.Linear(a, b)), nn.ReLU()]
+            layers += [GaussianNoise(noise)] * bool(i) + [NormedLinear(a, b), nn.ReLU()]
         self.body = nn.Sequential(*layers)
-        self.head = nn.Sequential(GaussianNoise(noise), weight_norm(nn.Linear(widths[-1], classes)))
+        self.head = nn.Sequential(GaussianNoise(noise), NormedLinear(widths[-1], classes))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(logits (B, K), features (B, F))."""
