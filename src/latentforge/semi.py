@@ -1,7 +1,7 @@
 """Few labels: what the families share that learn to classify from a few labelled images and many without (label -1).
 
-The stream of training images has no labels for them: `learn_labels` keeps the labelled ones apart, and every round draws as
-many of them as of the others. A family writes its networks, its round and `class_logits`.
+The stream of training images has no labels for them: `learn_labels` keeps the labelled ones apart, and every round draws some
+of these (`draw_known`) beside a batch of all. A family writes its networks, its round and `class_logits`.
 """
 
 from __future__ import annotations
