@@ -109,13 +109,15 @@ class SemiSupervised(Game):
             return torch.cat([self.log_classes(self.to_network(x.to(self.device))) for x in image.split(batch)])
 
     def class_measures(self, batch: Batch) -> dict[str, Tensor]:
-        """Entropy of p(y | x), and of labelled images -log p(y | x) and 1 where the likeliest class is wrong."""
+        """Entropy of p(y | x) (B,), and of the labelled images among them -log p(y | x) and 1 where the likeliest class is
+        wrong; neither where none is labelled."""
         log_p = self.log_classes(self.to_network(batch.image))
         found = {"entropy_nats": -(log_p.exp() * log_p).sum(1)}
-        if batch.label is not None and not batch.label.is_floating_point():
-            nats = F.nll_loss(log_p, batch.label, reduction="none")
-            found |= {"error": (log_p.argmax(1) != batch.label).float(), "class_nats": nats}
-        return found
+        if batch.label is None or batch.label.is_floating_point() or not (batch.label >= 0).any():
+            return found
+        known = batch.label >= 0
+        log_p, y = log_p[known], batch.label[known]
+        return found | {"error": (log_p.argmax(1) != y).float(), "class_nats": F.nll_loss(log_p, y, reduction="none")}
 
     def class_terms(self, player: str) -> list[Term]:
         """The costs of labels as `explain` shows them."""

@@ -51,11 +51,11 @@ class SemiSupervisedClassifier(ClassifierMixin, ImageEstimator):
             able = ", ".join(k for k, v in registry.MODELS.items() if v.cls.startswith("SSL"))
             raise InputError(f"{self.model} does not learn from few labels; take one of {able}.")
         images, y = self._pictures(X, True, y)
-        check_classification_targets(y)
         y = column_or_1d(y)
         if len(y) != len(images):
             raise InputError(f"{len(y)} labels for {len(images)} images; give one for each, -1 where it is not known.")
         unknown = y.astype(str) == str(UNLABELLED) if y.dtype.kind in "OUS" else y == UNLABELLED
+        check_classification_targets(y[~unknown])
         self.classes_, codes = np.unique(y[~unknown], return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y has {len(self.classes_)} class(es) beside the unlabelled -1; at least 2 are needed")
@@ -81,4 +81,5 @@ class SemiSupervisedClassifier(ClassifierMixin, ImageEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class (N,)."""
-        return self.classes_[self.predict_log_proba(X).argmax(1)]
+        log_p = self.predict_log_proba(X)
+        return self.classes_[log_p.argmax(1)]
