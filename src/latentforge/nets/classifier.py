@@ -54,7 +54,7 @@ class Classifier(nn.Module):
                 kernel, stride = (3 if i else 5), (2 if len(sizes) > 1 else 1)
                 layers += [nn.Conv2d(c, out, kernel, stride, kernel // 2), nn.BatchNorm2d(out), nn.LeakyReLU(0.1)]
                 c = out
-            widths = (c * math.prod(sizes[-1]), hidden[-1])
+            widths: tuple[int, ...] = (c * math.prod(sizes[-1]), hidden[-1])
             layers.append(Flat())
         else:
             widths = (c * h * w, *hidden)

@@ -63,7 +63,7 @@ class SemiSupervisedClassifier(ClassifierMixin, ImageEstimator):
         labels[torch.from_numpy(~unknown)] = torch.from_numpy(codes).long()
         self._start()
         train = Images(images.pixels, labels)
-        self.model_ = self._train(self.model, train, train.labelled())
+        self.model_: Any = self._train(self.model, train, train.labelled())
         found = self.model_.classify(train[torch.arange(len(train))].image).argmax(1).cpu().numpy()
         self.transduction_ = np.where(unknown, self.classes_[found], y)
         return self

@@ -32,7 +32,10 @@ class FineTuned(nn.Module):
 
     def __init__(self, model: Game, part: str, classes: int):
         super().__init__()
-        self.part, self.low, self.high = part, *range_of(model, part)
+        pixels = range_of(model, part)
+        if pixels is None:
+            raise InputError(f"the {part} of {model.name} does not see images alone.")
+        self.part, (self.low, self.high) = part, pixels
         self.network: Any = copy.deepcopy(getattr(model, part)).requires_grad_(True)
         self.name, last = last_linear(self.network)
         self.new = nn.Linear(last.in_features, classes).to(model.device)
