@@ -177,8 +177,9 @@ class Duel(Game):
         return verdict.chunk(len(images)), features.chunk(len(images))
 
     def critic_eyes(self) -> tuple[nn.Module, nn.Module | None]:
-        told = isinstance(self.critic, ConditionalCritic)
-        body = getattr(self.critic.critic if told else self.critic, "body", None)
+        critic = getattr(self, "critic", None)  # a restorer may do without
+        told = isinstance(critic, ConditionalCritic)
+        body = getattr(critic.critic if told else critic, "body", None)
         return super().critic_eyes() if body is None else (body, self.critic.plane if told else None)
 
     def critic_cost(self, real: tuple[Tensor, ...], fake: tuple[Tensor, ...], t, y: Tensor | None = None) -> Tensor:
