@@ -177,7 +177,7 @@ class Duel(Game):
         return verdict.chunk(len(images)), features.chunk(len(images))
 
     def critic_eyes(self) -> tuple[nn.Module, nn.Module | None]:
-        critic = getattr(self, "critic", None)  # a restorer may do without
+        critic: Any = getattr(self, "critic", None)  # a restorer may do without
         told = isinstance(critic, ConditionalCritic)
         body = getattr(critic.critic if told else critic, "body", None)
         return super().critic_eyes() if body is None else (body, self.critic.plane if told else None)

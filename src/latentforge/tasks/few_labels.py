@@ -28,6 +28,7 @@ class SemiSupervisedClassifier(ClassifierMixin, ImageEstimator):
     model_options: its arguments, for example {"smooth": 0.5}.
     image_shape: (H, W) or (C, H, W) of the images that X has as rows; None: rows are a table.
     examples, minutes: the budget of training, one of them (default: 100,000 examples).
+    trainer_options: other options of `Trainer`, for example {"lr": 3e-3}.
     device: auto, cpu, cuda or mps.
     random_state: seed of everything random.
 
@@ -39,10 +40,12 @@ class SemiSupervisedClassifier(ClassifierMixin, ImageEstimator):
 
     def __init__(
         self, model: str = "ssl-gan", *, model_options: dict[str, Any] | None = None, image_shape: tuple | None = None,
-        examples: int | None = None, minutes: float | None = None, device: str = "auto", random_state: Any = None,
+        examples: int | None = None, minutes: float | None = None, trainer_options: dict[str, Any] | None = None,
+        device: str = "auto", random_state: Any = None,
     ):  # fmt: skip
         self.model, self.model_options, self.image_shape = model, model_options, image_shape
-        self.examples, self.minutes, self.device, self.random_state = examples, minutes, device, random_state
+        self.examples, self.minutes, self.trainer_options = examples, minutes, trainer_options
+        self.device, self.random_state = device, random_state
 
     def fit(self, X: Any, y: Any) -> SemiSupervisedClassifier:
         """X: images or rows, (N, ...); y: (N,) classes, -1 (as text too) where none is known. InputError, a ValueError,
@@ -63,8 +66,9 @@ class SemiSupervisedClassifier(ClassifierMixin, ImageEstimator):
         labels[torch.from_numpy(~unknown)] = torch.from_numpy(codes).long()
         self._start()
         train = Images(images.pixels, labels)
-        self.model_: Any = self._train(self.model, train, train.labelled())
-        found = self.model_.classify(train[torch.arange(len(train))].image).argmax(1).cpu().numpy()
+        model: Any = self._train(self.model, train, train.labelled())
+        self.model_ = model
+        found = model.classify(train[torch.arange(len(train))].image).argmax(1).cpu().numpy()
         self.transduction_ = np.where(unknown, self.classes_[found], y)
         return self
 
@@ -72,7 +76,8 @@ class SemiSupervisedClassifier(ClassifierMixin, ImageEstimator):
         """log p(y | x), (N, K)."""
         check_is_fitted(self)
         images, _ = self._pictures(X, False)
-        parts = [self.model_.classify(b.image).double().cpu() for b in images.batches()]
+        model: Any = self.model_
+        parts = [model.classify(b.image).double().cpu() for b in images.batches()]
         return torch.cat(parts).log_softmax(1).numpy()
 
     def predict_proba(self, X: Any) -> np.ndarray:
