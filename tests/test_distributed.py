@@ -321,3 +321,20 @@ def shares() -> list[int]:
 
 def test_work_is_divided(tmp_path):
     assert together(tmp_path, shares) == [[0, 2, 4, 6], [1, 3, 5]]
+
+
+def test_another_run_is_not_taken_for_the_one_that_died(tmp_path, monkeypatch, capsys):
+    """A directory that was there before the first attempt makes that one fail; the second must not go on with it."""
+    run, size = (
+        tmp_path / "run",
+        ["--net", "mlp", "--hidden", "8", "--examples", "640", "--quiet", "--data", "mnist-5k"],
+    )
+    assert main(["train", "vae", *size, "--latent-dim", "3", "--out", str(run)]) == 0
+    before = (run / "stats.jsonl").read_bytes()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    capsys.readouterr()
+    assert main(["train", "vae", *size, "--latent-dim", "4", "--out", str(run)]) == 2
+    assert "holds another run (model differs)" in capsys.readouterr().err
+    assert main(["train", "vae", *size, "--latent-dim", "3", "--lr", "1e-5", "--out", str(run)]) == 2
+    assert (run / "stats.jsonl").read_bytes() == before
+    assert main(["train", "vae", *size, "--latent-dim", "3", "--out", str(run)]) == 0

@@ -119,14 +119,25 @@ def fit(
 
     Where `torchrun` starts its processes again after one died, a run that `out` holds already goes on.
     """
-    if out is not None and distributed.begun(out):
-        return resume(out, None if isinstance(data, str | Path) else data, quiet=quiet)
     trainer = prepare(model, data, data_options or {}, model_options or {}, options, quiet)
+    if out is not None and distributed.begun(out):
+        need_same_run(Run.open(out), config_of(trainer, data, data_options or {}, options, preset))
+        return resume(out, None if isinstance(data, str | Path) else data, quiet=quiet)
     if out is not None and trainer.rank == 0:
         trainer.run = Run.create(out, config_of(trainer, data, data_options or {}, options, preset))
     for note in trainer.data.notes:
         trainer.journal.display.note(note)
     return to_the_end(trainer, options)
+
+
+def need_same_run(run: Run, config: dict[str, Any]) -> None:
+    """InputError unless the run was begun with this configuration; seed and budget change where it starts anew after a
+    collapse."""
+    changes = {"seed", *BUDGET}
+    for part in ("model", "data", "train"):
+        ours, theirs = ({k: v for k, v in c.get(part, {}).items() if k not in changes} for c in (config, run.config))
+        if ours != theirs:
+            raise InputError(f"{run.path} holds another run ({part} differs); choose another --out.")
 
 
 def to_the_end(trainer: Trainer, options: dict[str, Any]) -> Game:

@@ -122,7 +122,7 @@ class Game(nn.Module):
     sampler_kind: str = "prior"
     batch_size: int = 128  # unless the trainer is told another
     schedule: Schedule = "constant"  # of the learning rates, likewise
-    half_pays: ClassVar[bool] = False  # bfloat16 is faster on a processor that has it, and as good
+    half_pays: ClassVar[bool] = False  # bfloat16 is faster on a processor that has it
     begins: tuple[float, ...] = ()  # shares of the budget at which the stages after the first begin
     has_prior: bool = True  # False where only a fitted sampler can draw codes
     has_prior_density: bool = True  # False where the prior can be drawn from only

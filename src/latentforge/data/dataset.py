@@ -162,7 +162,7 @@ def open_whole(
     if len({p.shape for p in whole}) > 1:
         raise InputError(f"{shown(source)}: splits of different shapes; make them alike or give --image-size")
     labels = [p.labels for p in whole if p.labels is not None]
-    images = Images(torch.cat([p.pixels for p in whole]), torch.cat(labels) if labels else None)
+    images = Images(torch.cat([p.pixels for p in whole]), torch.cat(labels) if len(labels) == len(whole) else None)
     return images, found.names or [str(i) for i in range(len(images))], found.classes
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from latentforge.data.arrays import conform
 from latentforge.data.batch import Images
-from latentforge.data.dataset import _find, _images
+from latentforge.data.dataset import _images, open_whole
 from latentforge.data.decode import SUFFIXES, Item, Part, read_images, shown
 
 
@@ -19,9 +16,4 @@ def open_fitting(source: str | Path, image_shape: tuple[int, int, int], data_dir
     path = Path(source)
     if path.suffix.lower() in SUFFIXES and path.is_file():
         return _images(Part(read_images([Item(shown(path), path)], path, (h, w), c, False)[0], None))
-    name, found = _find(source, data_dir, (h, w), c, False)
-    parts = [p for p in (found.train, found.validation, found.test) if p is not None]
-    sets = [_images(conform(p, (h, w), c, name, found.notes)) for p in parts]
-    labels = [s.labels for s in sets if s.labels is not None]
-    pixels = sets[0].pixels if len(sets) == 1 else torch.cat([s.pixels for s in sets])
-    return Images(pixels, torch.cat(labels) if len(labels) == len(sets) else None)
+    return open_whole(source, data_dir=data_dir, image_size=(h, w), channels=c)[0]

@@ -17,7 +17,7 @@ class Mask(Operator):
 
     def known(self, x: Tensor, t: Clock | None) -> Tensor:
         """(N, 1, H, W), 1 where a pixel is seen and 0 where it is not."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define known()")
 
     def __call__(self, x: Tensor, t: Clock) -> Tensor:
         return self.join(x, self.known(x, t))
