@@ -20,6 +20,8 @@ import density
 import detect
 import doctor
 import edit
+import fewlabels
+import finetune
 import flagship
 import growth
 import modes
@@ -99,6 +101,8 @@ def main() -> int:
         ("docs/tasks/classify.md", "classify", classify.table()),
         *[("docs/tasks/compress.md", name, compress.table(name)) for name in compress.MODELS],
         ("docs/tasks/critic-loss.md", "critic-loss", critic_loss.table()),
+        ("docs/tasks/few-labels.md", "fewlabels", fewlabels.table()),
+        ("docs/tasks/finetune.md", "finetune", finetune.table()),
         ("docs/presets.md", "presets", preset_results.table()),
         *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS if name != "restorer"],
         *[(file, "restore", restore.table()) for file in ("docs/tasks/restore.md", "docs/models/restorer.md")],

@@ -14,6 +14,7 @@ from latentforge.data.stream import Stream
 from latentforge.data.synthetic import blobs
 from latentforge.errors import InputError
 from latentforge.game import frozen, own_parameters
+from latentforge.nets.classifier import GaussianNoise
 from latentforge.parts.minibatch import MinibatchDiscrimination
 from latentforge.parts.operators import spoil
 from latentforge.registry import arguments, model_class
@@ -23,6 +24,7 @@ from latentforge.train import Trainer
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 30, 46)]
 DENSE_ONE = {"hidden": (24,)}
 DENSE = DENSE_ONE | {"critic_hidden": (24,)}
+SEMI = {"hidden": (24,), "num_classes": 3, "width": 4}
 PHASES = {"gan_rounds": 2, "vae_rounds": 3, "start_rounds": 1, "noise_dim": 6, "generator_hidden": (8,)}
 VARIANTS = {
     "autoencoder": [{"net": "mlp", "hidden": (24,)}, {"net": "conv", "width": 4}],
@@ -98,6 +100,13 @@ VARIANTS = {
         PHASES | DENSE | {"net": "mlp"},
         PHASES | {"width": 4, "critic_hidden": (24,), "loss": "hinge", "kl": 0.0},
     ],
+    "ssl-vae": [
+        SEMI | {"classifier_hidden": (24,)},
+        SEMI | {"classifier_hidden": (24,), "form": "m1+m2", "first_dim": 5, "first_share": 0.5, "certain": 0.1},
+        SEMI | {"classifier_hidden": (24,), "net": "mlp"},
+    ],
+    "ssl-gan": [SEMI | {"critic_hidden": (24, 16)}, SEMI | {"critic_hidden": (24,), "net": "mlp", "smooth": 0.0}],
+    "ssl-vae-gan": [SEMI | {"critic_hidden": (24, 16)}, SEMI | {"critic_hidden": (24,), "net": "mlp"}],
 }  # fmt: skip
 CASES = [pytest.param(name, args, id=f"{name}-{i}") for name, rows in VARIANTS.items() for i, args in enumerate(rows)]
 FIRST = [pytest.param(name, rows[0], id=name) for name, rows in VARIANTS.items()]
@@ -268,7 +277,7 @@ def test_two_halves_equal_one_whole(name, args):
 
 
 def has_coupling_layers(model):
-    kinds = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.Dropout, MinibatchDiscrimination)
+    kinds = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.Dropout, MinibatchDiscrimination, GaussianNoise)
     moments = getattr(model, "kl_weight", 0.0)  # the batch's mean and variance of codes, in joint-vae-gan's KL
     moving = getattr(model, "spectral_norm", False) or getattr(
         model, "unroll", 0
@@ -345,6 +354,7 @@ def test_a_frozen_player_passes_gradients_and_keeps_its_state(name, args):
     """Called through `frozen`, a network answers as it would itself, gives its input a gradient and its weights none,
     and keeps its buffers (BatchNorm would move them in train mode)."""
     model = build(name, args).train()
+    model.learn_labels(tiny_data().train)
     networks = {m: k for k, m in model.named_children() if k in ("encoder", "decoder", "generator", "critic")}
     told = [] if model.condition is None else [model.condition(torch.zeros(4).long(), 4)]
     inputs = {m: (torch.rand(4, 1, 28, 28), *told) for m, k in networks.items() if k == "critic"}  # as `play` calls it,

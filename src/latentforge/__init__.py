@@ -24,7 +24,7 @@ _LAZY = {
     "CodeTransformer": "tasks.transformer", "augment": "tasks.augment", "audit": "tasks.audit",
     "detect": "tasks.detect", "AnomalyDetector": "tasks.anomaly", "classify": "tasks.classify",
     "BayesClassifier": "tasks.bayes", "losses": "", "compress": "tasks.compress", "decompress": "tasks.compress",
-    "restore": "tasks.restore",
+    "restore": "tasks.restore", "SemiSupervisedClassifier": "tasks.few_labels", "finetune": "tasks.finetune",
 }  # fmt: skip
 
 
@@ -45,5 +45,5 @@ __all__ = [  # noqa: RUF022
     "leave_out", "Clock", "Trainer", "fit", "resume", "load", "open_data", "Dataset", "Batch", "embed", "interpolate",
     "invert", "evaluate", "compare", "attribute_vector", "edit", "traverse", "principal_directions", "neighbours",
     "CodeTransformer", "augment", "audit", "detect", "AnomalyDetector", "classify", "BayesClassifier", "compress",
-    "decompress", "losses", "restore",
+    "decompress", "losses", "restore", "SemiSupervisedClassifier", "finetune",
 ]  # fmt: skip

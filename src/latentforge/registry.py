@@ -128,6 +128,21 @@ MODELS = {
         "Clean images from noisy, blurred, small, incomplete or faded ones; a U-Net, with a critic if asked for.",
         "after Ronneberger, Fischer & Brox 2015, arXiv:1505.04597, and articles 001 and 002",
     ),
+    "ssl-vae": Entry(
+        "ssl_vae", "SSLVAE", "vae",
+        "Learns to classify from few labels: the class is a latent variable (M2, M1+M2).",
+        "Kingma et al. 2014, arXiv:1406.5298",
+    ),
+    "ssl-gan": Entry(
+        "ssl_gan", "SSLGAN", "gan",
+        "Learns to classify from few labels: the critic has the classes and one for generated images.",
+        "Salimans et al. 2016, arXiv:1606.03498",
+    ),
+    "ssl-vae-gan": Entry(
+        "ssl_vae_gan", "SSLVAEGAN", "hybrid",
+        "The same critic beside a VAE, whose decoder is the generator (article 002).",
+        "article 002, see docs/articles.md, and Salimans et al. 2016, arXiv:1606.03498",
+    ),
 }  # fmt: skip
 KINDS = {"autoencoder": "autoencoders", "vae": "VAEs", "gan": "GANs", "hybrid": "hybrids of the two",
          "restorer": "restorers, which draw nothing new"}  # fmt: skip

@@ -31,6 +31,7 @@ VERBS = {
     "compress": "Write images as a small file of codes",
     "decompress": "Write the images of such a file",
     "restore": "Denoise, deblur, enlarge, complete or enhance images",
+    "finetune": "Start a classifier from a trained model, and say what that gains",
     "evaluate": "Measure a trained model on held-out images",
     "compare": "Train several models alike and put them side by side",
     "report": "Write the page of a run anew",

@@ -43,7 +43,8 @@ class Models(click.Group):
         return train_command(name)
 
 
-def data_options() -> list[click.Option]:
+def data_options(told: bool = False) -> list[click.Option]:
+    """The flags of `open_data`; `told` adds those for models that learn from labels."""
     rows: list[tuple[str, Any, Any, str]] = [
         ("data", str, "mnist-5k", "named set, folder of images, .npz, .npy or .parquet file"),
         ("data_dir", str, None, "where named sets are looked for first"),
@@ -52,6 +53,11 @@ def data_options() -> list[click.Option]:
         ("skip_bad", bool, False, "go on without images that cannot be read"),
         ("data_seed", int, 0, "seed of the 80/10/10 split of own images"),
     ]
+    if told:
+        rows += [
+            ("labels", int, None, "hide all but this many training labels, balanced over the classes"),
+            ("labels_seed", int, 0, "seed of which labels are kept"),
+        ]
     return [option(*row, "Data") for row in rows]
 
 
@@ -60,6 +66,7 @@ def train_command(name: str) -> click.Command:
     cls = registry.model_class(name)
     from latentforge.train import Trainer
 
+    reading = data_options("num_classes" in registry.arguments(cls))
     trainer = options(Trainer, "Training", HIDDEN)
     model = options(cls, f"Model ({name})", {"image_shape"})
     run = [
@@ -89,16 +96,14 @@ def train_command(name: str) -> click.Command:
         base = start.get("train", {})
         if budgets & set(given):
             base = {k: v for k, v in base.items() if k not in budgets}
-        data = {"data": "mnist-5k", **start.get("data", {})} | pick(data_options(), {})
+        data = {"data": "mnist-5k", **start.get("data", {})} | pick(reading, {})
         source = data.pop("data")
         if "data_seed" in data:
             data["seed"] = data.pop("data_seed")
         train(name, source, data, pick(model, start.get("arguments", {})), pick(trainer, base), given)
 
     row = registry.entry(name)
-    return Sectioned(
-        name, params=[*data_options(), *trainer, *model, *run], callback=go, help=f"{row.summary}\n\n{row.paper}"
-    )
+    return Sectioned(name, params=[*reading, *trainer, *model, *run], callback=go, help=f"{row.summary}\n\n{row.paper}")
 
 
 def train(name: str, source: str, data: dict, arguments: dict, settings: dict, given: dict[str, Any]) -> None:

@@ -226,16 +226,21 @@ def _kind(labels: np.ndarray | None) -> str:
 
 
 def contiguous(labels: dict[str, np.ndarray | None], notes: list[str]) -> list[str] | None:
-    """Renumber classes in place to 0..K-1 where they are not; the original values become the class names."""
+    """Renumber classes in place to 0..K-1 where they are not; the original values become the class names. -1 beside two
+    classes or more is no class but an unknown label, and stays."""
     present = [y for y in labels.values() if y is not None and y.ndim == 1]
     if not present:
         return None
     values = np.unique(np.concatenate([np.unique(y) for y in present]))
+    if len(values) > 2 and -1 in values:
+        unknown = sum(int((y == -1).sum()) for y in present)
+        notes.append(f"{unknown:,} labels are -1: these images count as unlabelled")
+        values = values[values != -1]
     if values[0] == 0 and values[-1] == len(values) - 1:
         return None
     for split, y in labels.items():
         if y is not None:
-            labels[split] = np.searchsorted(values, y)
+            labels[split] = np.where(np.isin(y, values), np.searchsorted(values, y), -1)
     names = [str(v) for v in values]
     notes.append(f"the labels {some(names, 6)} were renumbered from 0; their values are the class names")
     return names

@@ -58,6 +58,13 @@ class Images:
         """The images of these rows, (K,) indices or (N,) bool, as a split of their own."""
         return Images(self.pixels[rows], None if self.labels is None else self.labels[rows], self.device)
 
+    def labelled(self) -> Images:
+        """Those whose class is known; themselves where all are, or where labels are no classes."""
+        if self.labels is None or self.labels.is_floating_point() or not (self.labels < 0).any():
+            return self
+        index = torch.nonzero(self.labels >= 0)[:, 0]
+        return Images(self.pixels[index.to(self.pixels.device)], self.labels[index], self.device)
+
     def spread(self, k: int) -> Tensor:
         """Indices of at most k images spread evenly over the split, which may be sorted by class."""
         n = len(self)

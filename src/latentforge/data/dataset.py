@@ -104,6 +104,8 @@ def open_data(
     channels: int | None = None,
     skip_bad: bool = False,
     seed: int = 0,
+    labels: int | None = None,
+    labels_seed: int = 0,
 ) -> Dataset:
     """The data set at `source`, in memory, or in a file where that is too small (`data/room.py`).
 
@@ -113,7 +115,8 @@ def open_data(
     (`arrays.labels_from_array` has the rule).
     data_dir: where named sets are looked for first. image_size: None, a side, or (H, W): every image is cropped at the
     centre to that aspect and resized. channels: 1 to 4, forced on every image. skip_bad: leave unusable files out, with
-    a note. seed: of the 80/10/10 cut of own data.
+    a note. seed: of the 80/10/10 cut of own data. labels: hide all but this many training labels, those kept balanced over
+    the classes and chosen by labels_seed; a hidden or unknown label is -1, and images without one are training images.
 
     Raises InputError (one line: what, where, what to do) for everything that cannot be used.
     """
@@ -121,6 +124,17 @@ def open_data(
     if seed < 0:
         raise InputError(f"seed {seed} is negative; give 0 or more")
     _check_channels(channels)
+    if labels is not None:
+        from latentforge.data.hide import hide_labels
+
+        read = {
+            "data_dir": data_dir,
+            "image_size": image_size,
+            "channels": channels,
+            "skip_bad": skip_bad,
+            "seed": seed,
+        }
+        return hide_labels(open_data(source, **read), labels, labels_seed)  # type: ignore[arg-type]
     if isinstance(source, Dataset):
         c, h, w = source.image_shape
         if (size or (h, w)) != (h, w) or (channels or c) != c:
@@ -252,10 +266,12 @@ def _three(found: Found, where: str, seed: int, strata: np.ndarray | None) -> di
                 f"{where}: {len(found.train.pixels)} images are too few; at least 8 are needed to cut off "
                 f"{' and '.join(missing)}"
             )
-        cuts = _tenths(len(found.train.pixels), seed, len(missing), strata)
+        cuts = _tenths(len(found.train.pixels), seed, len(missing), strata, found.train.labels)
         for name, index in zip([*missing, "train"], cuts, strict=True):
             labels = found.train.labels
             have[name] = Part(take(found.train.pixels, index), None if labels is None else labels[index])
+    for name in ("validation", "test"):
+        have[name] = _with_labels(have[name], name, where, found.notes)
     parts = {name: _images(part) for name, part in have.items() if part is not None}
     shapes = {name: "x".join(map(str, part.shape)) for name, part in parts.items()}
     if len(set(shapes.values())) > 1:
@@ -265,9 +281,21 @@ def _three(found: Found, where: str, seed: int, strata: np.ndarray | None) -> di
     return parts
 
 
-def _tenths(n: int, seed: int, cuts: int, strata: np.ndarray | None) -> list[np.ndarray]:
-    """`cuts` random tenths of range(n), at least one row each, then the rest; sorted. With strata, a tenth of each."""
+def _tenths(
+    n: int, seed: int, cuts: int, strata: np.ndarray | None, labels: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """`cuts` random tenths of range(n), at least one row each, then the rest; sorted. With strata, a tenth of each. Where some
+    rows have a class and others none (-1), those without are all in the rest: what is held out must be measurable."""
     order = np.random.default_rng(seed).permutation(n)
+    if labels is not None and labels.dtype.kind == "i" and labels.min(initial=0) < 0 <= labels.max(initial=-1):
+        unknown = order[labels[order] < 0]
+        order = order[labels[order] >= 0]
+        *held, rest = _cut(order, cuts, strata)
+        return [*held, np.sort(np.concatenate([rest, unknown]))]
+    return _cut(order, cuts, strata)
+
+
+def _cut(order: np.ndarray, cuts: int, strata: np.ndarray | None) -> list[np.ndarray]:
     groups = [order] if strata is None else [order[strata[order] == value] for value in np.unique(strata)]
     pieces: list[list[np.ndarray]] = [[] for _ in range(cuts + 1)]
     for group in groups:
@@ -276,6 +304,17 @@ def _tenths(n: int, seed: int, cuts: int, strata: np.ndarray | None) -> list[np.
             pieces[i].append(group[i * tenth : (i + 1) * tenth])
         pieces[cuts].append(group[cuts * tenth :])
     return [np.sort(np.concatenate(piece)) for piece in pieces]
+
+
+def _with_labels(part: Part | None, name: str, where: str, notes: list[str]) -> Part | None:
+    """A held-out part without the images whose class is not known (-1)."""
+    if part is None or part.labels is None or part.labels.dtype.kind == "f" or not (part.labels < 0).any():
+        return part
+    known = part.labels >= 0
+    if not known.any():
+        raise InputError(f"{where}: no image of {name} has a label; label some, or leave out that split")
+    notes.append(f"{int((~known).sum()):,} images of {name} without a label were left out")
+    return Part(take(part.pixels, known), part.labels[known])
 
 
 def _images(part: Part) -> Images:

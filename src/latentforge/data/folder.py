@@ -13,6 +13,7 @@ from latentforge.data.decode import SUFFIXES, Found, Item, Part, Size, natural, 
 from latentforge.data.room import take
 from latentforge.errors import InputError
 
+UNLABELLED = ("unlabelled", "unlabeled")  # a sub-folder of images whose class is not known, beside those of classes
 SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 
 
@@ -167,7 +168,7 @@ def _parts(tree: Tree, notes: list[str]) -> tuple[dict[str, Rows], list[str] | N
                 raise InputError(
                     f"{shown(t.path)} has classes that train lacks: {some(strange)}; rename or remove these sub-folders"
                 )
-            files = [(file, classes.index(own[label])) for file, label in files]
+            files = [(file, classes.index(own[label]) if label >= 0 else -1) for file, label in files]
         parts[name] = files
     return parts, classes
 
@@ -185,5 +186,12 @@ def _classed(tree: Tree, notes: list[str]) -> tuple[Rows, list[str] | None]:
         return [(file, 0) for file in tree.images], None
     if tree.empty:
         notes.append(f"sub-folders without images were ignored: {some([shown(p) for p in tree.empty])}")
-    rows = [(file, label) for label, folder in enumerate(tree.folders) for file in folder.everything()]
-    return rows, [shown(f.path.name) for f in tree.folders]
+    classes = [f for f in tree.folders if f.path.name.lower() not in UNLABELLED]
+    rows = [(file, label) for label, folder in enumerate(classes) for file in folder.everything()]
+    if classes and len(classes) < len(tree.folders):
+        unknown = [(file, -1) for f in tree.folders if f not in classes for file in f.everything()]
+        notes.append(f"{len(unknown):,} images in a sub-folder named {UNLABELLED[0]} have no label (-1)")
+        rows += unknown
+    elif not classes:
+        return [(file, 0) for f in tree.folders for file in f.everything()], None
+    return rows, [shown(f.path.name) for f in classes]

@@ -40,7 +40,7 @@ def rows(s: Subject) -> list[Row]:
     judge = s.classifier
     if judge is None or judge.classify is None or not s.model.can_sample or s.n < 2:
         return []
-    labels = s.data.train.labels
+    labels = s.data.train.labelled().labels
     k = judge.classify(s.real[:1]).shape[1]
     shares = torch.full((k,), 1 / k, dtype=torch.float64)
     if s.data.num_classes == k and labels is not None:

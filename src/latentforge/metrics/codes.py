@@ -107,7 +107,7 @@ def probes(s: Subject) -> list[Row]:
     labels = s.held.labels
     if s.data.num_classes < 2 or labels is None or s.model.condition is not None:  # codes that need not hold the class
         return []
-    train, held = some(s.data.train, PROBE), s.held[s.held.spread(s.n)]
+    train, held = some(s.data.train.labelled(), PROBE), s.held[s.held.spread(s.n)]
     if train.label is None or held.label is None or len(train.label.unique()) < 2:
         return []
     codes = [means(s.model, b.image) for b in (train, held)]

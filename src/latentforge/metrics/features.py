@@ -59,7 +59,7 @@ def choose(data: Dataset) -> str | None:
         return None
     if data.name in DIGIT_SETS:
         return "digits"
-    return "labels" if data.num_classes > 1 else "self"
+    return "labels" if data.num_classes > 1 and data.train.labelled() is data.train else "self"
 
 
 def extractor(name: str, data: Dataset) -> Extractor:
@@ -102,7 +102,8 @@ def of_labels(data: Dataset) -> Extractor:
                          "use --features self.")  # fmt: skip
 
     def train() -> FeatureNet:
-        return train_classifier(data.train, k, draws(data.train, *CLASSIFY))
+        known = data.train.labelled()
+        return train_classifier(known, k, draws(known, *CLASSIFY))
 
     net, facts = cached("labels", data, k, train, lambda net: {"error": error(net, data.validation)})
     about = f"classifier trained on the {k} classes of {data.name}, validation error {float(facts['error']):.2%}"

@@ -7,10 +7,13 @@ from typing import Any
 import torch
 
 from latentforge.measures import measures
+from latentforge.metrics.codes import one_nn
 from latentforge.metrics.intervals import around_mean
 from latentforge.metrics.pca import PCA
-from latentforge.metrics.subject import Row, Subject
+from latentforge.metrics.subject import Row, Subject, some
 from latentforge.parts.likelihood import bernoulli_floor, bernoulli_nll
+
+NEIGHBOURS = 10_000  # labelled images that the baseline of an error looks at
 
 
 def rows(s: Subject) -> list[Row]:
@@ -23,10 +26,16 @@ def rows(s: Subject) -> list[Row]:
 
 
 def better(name: str) -> str:
-    return "" if "logit" in name or name in ("kl_nats", "spoilt_mse") else "lower"
+    return "" if "logit" in name or name in ("kl_nats", "spoilt_mse", "entropy_nats") else "lower"
 
 
 def baseline(name: str, s: Subject) -> dict[str, Any]:
+    if name == "error":
+        images, held = some(s.data.train.labelled(), NEIGHBOURS), some(s.held, len(s.held))
+        pca = PCA(s.train, 50)
+        assert images.label is not None
+        wrong = one_nn(pca(images.image), images.label, pca(held.image)) != held.label
+        return {"baseline": float(wrong.double().mean()), "which": f"1-NN on PCA-{len(pca.variances)}"}
     if name == "reconstruction_mse":
         pca = PCA(s.train, s.model.latent_dim)
         return {"baseline": float((pca.reconstruct(s.real) - s.real).square().mean()),

@@ -23,13 +23,13 @@ def rows(s: Subject) -> list[Row]:
     condition, k = s.model.condition, s.data.num_classes
     if condition is None or not condition.classes or k < 2 or s.held.labels is None:
         return []
-    n = min(SAMPLES, len(s.data.train))
+    n = min(SAMPLES, len(s.data.train.labelled()))
     real = s.held[s.held.spread(SAMPLES)]
     assert real.label is not None
     asked = s.model.draw_labels(n, seed=s.seed)
     sets = {"value": Images(s.model.sample(n, label=asked, seed=s.seed).cpu(), asked)}
     sets["baseline"] = Images(*gaussian_images(s.data, n, s.seed))
-    train = some(s.data.train, n)
+    train = some(s.data.train.labelled(), n)
     sets["reference"] = Images(train.image, train.label)
     found = {name: accuracy(images, k, real.image, real.label, s.seed) for name, images in sets.items()}
     value, low, high = around_mean(found["value"])

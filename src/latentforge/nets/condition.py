@@ -81,7 +81,9 @@ class Label(Condition):
 
     def learn(self, labels: Tensor | None) -> None:
         if labels is not None:
-            count = torch.bincount(labels.cpu(), minlength=self.size).to(self.share)
+            known = labels.cpu()[labels.cpu() >= 0]
+            self.check_drop(len(known) < len(labels))
+            count = torch.bincount(known, minlength=self.size).to(self.share)
             self.share.copy_(count / count.sum())
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:

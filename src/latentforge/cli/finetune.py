@@ -1,0 +1,56 @@
+"""`latentforge finetune RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentforge.cli.tables import number, print_table
+from latentforge.errors import InputError
+
+
+@click.command("finetune")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--labels", default="100,1000", help="numbers of labelled training images  [100,1000]")
+@click.option("--draws", default=5, type=click.IntRange(2), help="choices of labels, for the intervals  [5]")
+@click.option("--part", default="auto", type=click.Choice(["auto", "encoder", "critic"]), help="what starts  [auto]")
+@click.option("--steps", default=500, type=click.IntRange(1), help="training steps on 100 images  [500]")
+@click.option("--split", default="test", type=click.Choice(["validation", "test"]), help="measured on  [test]")
+@click.option("--data", help="other labelled images: named set, folder or file  [the run's own data]")
+@click.option("--data-dir", help="where named sets are looked for first")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def command(
+    run: Path, labels: str, draws: int, part: str, steps: int, split: str, data: str | None, data_dir: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Start a classifier from a run's encoder or critic, and say what that gains over random weights: errors on held-out
+    images, mean and 95 % interval over choices of labels. In Python, lf.finetune gives the classifier itself."""
+    import latentforge as lf
+    from latentforge.api import data_of
+    from latentforge.run import Run
+    from latentforge.tasks.encode import need_shape
+    from latentforge.tasks.finetune import gain, pick_part
+
+    try:
+        counts = [int(n) for n in labels.split(",")]
+    except ValueError:
+        raise InputError(f"--labels {labels[:40]} is not a list of whole numbers, as in 100,1000.") from None
+    model = lf.load(run)
+    if data is None and not (run / "config.yaml").is_file():
+        raise InputError(f"{run} is an exported model and carries no data; name images with --data.")
+    dataset = data_of(Run.open(run)) if data is None else lf.open_data(data, data_dir=data_dir)
+    need_shape(model, dataset.image_shape, dataset.source)
+    pick_part(model, part)
+    rows = [gain(model, dataset, n, draws=draws, split=split, part=part, steps=steps) for n in counts]
+    print_table(rows if as_json else [for_people(r) for r in rows], as_json)
+
+
+def for_people(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns that fit a terminal."""
+    shown = {"labels": row["labels"], "part": row["part"]}
+    for name, title in (("pretrained", "error"), ("random", "from random weights"), ("gain", "gain")):
+        low, high = number(row[f"{name}_low"]), number(row[f"{name}_high"])
+        shown[title] = f"{number(row[name])} ({low} to {high})"
+    return shown

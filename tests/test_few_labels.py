@@ -1,0 +1,303 @@
+"""Few labels: how they get in, what the families descend, the estimator, and the verb end to end."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import latentforge as lf
+from conftest import tiny_data
+from latentforge.cli import main
+from latentforge.clock import Clock
+from latentforge.data import Images, open_data
+from latentforge.data.hide import hide_labels
+from latentforge.errors import InputError
+from latentforge.nets.classifier import NormedLinear
+from latentforge.parts.gaussian import Diagonal
+from latentforge.parts.matching import critic_cost, matched
+from latentforge.parts.smooth import virtual_adversarial
+from latentforge.report.grid import picture, to_uint8
+
+SMALL = {
+    "ssl-vae": {"hidden": (24,), "classifier_hidden": (24,), "latent_dim": 3, "smooth_length": 0.5},
+    "ssl-gan": {"hidden": (24,), "critic_hidden": (24, 16), "latent_dim": 3, "smooth_length": 0.5},
+    "ssl-vae-gan": {"hidden": (24,), "critic_hidden": (24, 16), "latent_dim": 3, "smooth_length": 0.5},
+}
+
+
+# -- how labels get in -------------------------------------------------------------------------------------------------
+def test_hidden_labels_are_balanced_follow_the_seed_and_are_of_training_images_alone():
+    data = tiny_data(n=200)
+    few = hide_labels(data, 7, seed=1)
+    kept = few.train.labels >= 0
+    assert int(kept.sum()) == 7
+    counts = torch.bincount(few.train.labels[kept], minlength=3)
+    assert counts.max() - counts.min() <= 1
+    assert torch.equal(few.train.labels[kept], data.train.labels[kept])
+    assert few.test.labels is data.test.labels
+    assert few.num_classes == data.num_classes == 3
+    assert torch.equal(few.train.labels, hide_labels(data, 7, seed=1).train.labels)
+    assert not torch.equal(few.train.labels, hide_labels(data, 7, seed=2).train.labels)
+    assert any("7 of 120" in note for note in few.notes)
+    every = hide_labels(data, 120, seed=1)
+    assert torch.equal(every.train.labels, data.train.labels)
+
+
+@pytest.mark.parametrize("keep", [0, 2, 121])
+def test_impossible_numbers_of_labels(keep):
+    with pytest.raises(InputError, match=r"give 3 .* to 120"):
+        hide_labels(tiny_data(n=200), keep)
+
+
+def test_own_arrays_mark_unlabelled_images_with_minus_one():
+    pixels = np.random.default_rng(0).integers(0, 255, (100, 8, 8), np.uint8)
+    labels = np.full(100, -1)
+    labels[:40] = np.arange(40) % 2 + 5
+    data = open_data((pixels, labels))
+    assert data.classes == ["5", "6"]
+    assert len(data.train) == 92  # a tenth of the 40 labelled ones each for validation and test
+    assert int((data.train.labels == -1).sum()) == 60
+    assert set(data.validation.labels.tolist()) | set(data.test.labels.tolist()) == {0, 1}
+    assert any("60 labels are -1" in note for note in data.notes)
+    two = open_data((pixels, np.where(labels < 0, -1, 1)))  # two classes of a user who numbers them so
+    assert two.classes == ["-1", "1"]
+    assert two.train.labels.min() == 0
+
+
+def test_a_folder_named_unlabelled(tmp_path):
+    for name, count in (("cat", 20), ("dog", 20), ("unlabelled", 30)):
+        (tmp_path / name).mkdir()
+        for i, array in enumerate(to_uint8(torch.rand(count, 1, 8, 8))):
+            picture(array).save(tmp_path / name / f"{i}.png")
+    data = open_data(tmp_path)
+    assert data.classes == ["cat", "dog"]
+    assert int((data.train.labels == -1).sum()) == 30
+    assert len(data.validation) == len(data.test) == 4
+    assert (data.test.labels >= 0).all()
+
+
+def test_families_without_use_for_unlabelled_images_say_so_or_are_told_nothing():
+    few = hide_labels(tiny_data(), 6)
+    with pytest.raises(InputError, match="always told labels"):
+        lf.fit("cgan", few, examples=16, batch_size=8, quiet=True, model_options={"width": 4})
+    model = lf.fit("cvae", few, examples=16, batch_size=8, quiet=True, model_options={"net": "mlp", "hidden": (8,)})
+    torch.testing.assert_close(model.condition.share, torch.full((3,), 1 / 3))
+    for name in SMALL:
+        with pytest.raises(InputError, match="label"):
+            lf.fit(name, few.train.pixels.numpy(), examples=16, quiet=True)
+    gone = tiny_data()
+    gone.train.labels[gone.train.labels == 1] = -1
+    with pytest.raises(InputError, match="class 1 has none"):
+        lf.fit("ssl-gan", gone, examples=16, batch_size=8, quiet=True)
+
+
+# -- what they descend -------------------------------------------------------------------------------------------------
+def test_the_critic_is_a_softmax_over_k_and_one_classes():
+    real, made = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
+
+    def whole(logits):  # log p of all K + 1, the last logit 0
+        return torch.cat([logits, torch.zeros(5, 1, dtype=logits.dtype)], 1).log_softmax(1)
+
+    t = Clock()
+    t.start_round()
+    expected = -0.5 * ((1 - whole(real)[:, 3].exp()).log().mean() + whole(made)[:, 3].mean())
+    torch.testing.assert_close(critic_cost(real, made, t), expected.float(), rtol=1e-5, atol=1e-6)
+
+
+def test_weight_norm_is_that_of_torch():
+    mine = NormedLinear(5, 3)
+    theirs = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(5, 3))
+    with torch.no_grad():
+        mine.gain.copy_(torch.tensor([0.5, 1.0, 2.0]))
+        theirs.parametrizations.weight.original0.copy_(mine.gain[:, None])
+        theirs.parametrizations.weight.original1.copy_(mine.weight)
+        theirs.bias.copy_(mine.bias)
+    x = torch.randn(4, 5)
+    torch.testing.assert_close(mine(x), theirs(x))
+
+
+def test_features_are_matched_in_the_mean():
+    a = torch.tensor([[1.0, 0.0], [3.0, 2.0]])
+    assert float(matched(a, torch.tensor([0.0, 1.0]))) == pytest.approx((2**2 + 0**2) / 2)
+
+
+def test_the_adversarial_direction_is_the_worst_one():
+    """Of a linear classifier of two classes the worst direction is that of its weights."""
+    w = torch.tensor([[3.0, -4.0]])
+    x = torch.tensor([[0.3, 0.2]]).view(1, 1, 1, 2)
+
+    def classify(x):
+        logit = x.flatten(1) @ w.T
+        return torch.cat([logit, -logit], 1).log_softmax(1)
+
+    found = virtual_adversarial(classify, x, classify(x), torch.tensor([[[[1.0, 0.2]]]]), 0.5)
+    angles = torch.linspace(0, 2 * torch.pi, 1000)
+    around = x + 0.5 * torch.stack([angles.cos(), angles.sin()], 1).view(-1, 1, 1, 2)
+    p, q = classify(x).double(), classify(around).double()
+    costs = (p.exp() * (p - q)).sum(1)
+    along = [
+        costs[(around - x).flatten(1).mm(w.T)[:, 0] > 0].max(),
+        costs[(around - x).flatten(1).mm(w.T)[:, 0] < 0].max(),
+    ]
+    assert min(abs(float(found) - float(c)) for c in along) < 1e-3
+    assert float(found) > 0.5 * float(costs.max())
+
+
+def test_the_bound_of_m2_is_its_sum_over_classes_one_by_one():
+    torch.manual_seed(0)
+    model = lf.create(
+        "ssl-vae", image_shape=(1, 4, 4), num_classes=3, latent_dim=2, hidden=(8,), classifier_hidden=(8,)
+    )
+    x, noise = torch.rand(5, 1, 4, 4), torch.randn(5, 2)
+    with torch.no_grad():
+        found = model.bound(x, noise)
+        for k in range(3):
+            q = Diagonal(*model.encoder(x, torch.full((5,), k)).chunk(2, 1))
+            z = q.mean + q.stddev * noise
+            p = torch.sigmoid(model.decoder(torch.cat([z, torch.eye(3)[k].expand(5, 3)], 1))).double()
+            nll = -(x * p.log() + (1 - x) * (1 - p).log()).flatten(1).sum(1)
+            kl = torch.distributions.kl_divergence(
+                torch.distributions.Normal(q.mean, q.stddev), torch.distributions.Normal(0.0, 1.0)
+            ).sum(1)
+            torch.testing.assert_close(found[:, k].double(), nll + kl + np.log(3), rtol=1e-4, atol=1e-4)
+
+
+def test_labelled_images_alone_reach_the_cost_of_labels():
+    """An unlabelled image's class, whatever it is, changes nothing."""
+    few = hide_labels(tiny_data(), 6)
+    model = lf.create("ssl-gan", image_shape=(1, 28, 28), num_classes=3, **SMALL["ssl-gan"])
+    model.learn_labels(few.train)
+    assert len(model.known) == 6
+    t = Clock()
+    t.start_round()
+    image, y = model.draw_known(50, t)
+    own = {
+        (float(x.sum()), int(k))
+        for x, k in zip(few.train.labelled()[torch.arange(6)].image, model.known.labels, strict=True)
+    }
+    assert {(float(x.sum()), int(k)) for x, k in zip(image, y, strict=True)} <= own
+
+
+@pytest.mark.parametrize("form", ["m2", "m1+m2"])
+def test_without_a_class_ssl_vae_decodes_under_its_own_guess_or_the_mean_of_all(form):
+    model = lf.create("ssl-vae", image_shape=(1, 28, 28), num_classes=3, form=form, **SMALL["ssl-vae"])
+    x, z = torch.rand(4, 1, 28, 28), torch.randn(4, 3)
+    guess = model.classify(x).argmax(1)
+    assert torch.equal(model.reconstruct(x), model.reconstruct(x, guess))
+    mean = torch.stack([model.decode(z, torch.full((4,), k)) for k in range(3)]).mean(0)
+    torch.testing.assert_close(model.decode(z), mean)
+
+
+# -- whole runs --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", list(SMALL))
+def test_train_and_evaluate_from_the_command_line(name, tmp_path, capsys):
+    data = tiny_data(n=200)
+    file, run = tmp_path / "set.npz", tmp_path / "run"
+    both = [
+        torch.cat([getattr(p, k) for p in (data.train, data.validation, data.test)]).numpy()
+        for k in ("pixels", "labels")
+    ]
+    np.savez(file, images=both[0].transpose(0, 2, 3, 1), labels=both[1])
+    flags = [
+        f"--{k.replace('_', '-')}={','.join(map(str, v)) if isinstance(v, tuple) else v}"
+        for k, v in SMALL[name].items()
+    ]
+    train = [
+        "train",
+        name,
+        "--data",
+        str(file),
+        "--labels",
+        "6",
+        "--examples",
+        "400",
+        "--batch-size",
+        "20",
+        "--quiet",
+        *flags,
+    ]
+    assert main([*train, "--labels-seed", "3", "--out", str(run)]) == 0
+    assert "labels: 6" in (run / "config.yaml").read_text()
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--metrics", "own", "--json"]) == 0
+    rows = {r["measure"]: r for r in json.loads(capsys.readouterr().out)}
+    assert 0 <= rows["error"]["value"] <= 1
+    assert rows["error"]["which"].startswith("1-NN on PCA")
+    assert rows["error"]["images"] == 20
+    model = lf.load(run)
+    log_p = model.classify(torch.rand(3, 1, 28, 28))
+    torch.testing.assert_close(log_p.exp().sum(1), torch.ones(3))
+    assert main(["resume", str(run), "--examples", "440", "--quiet"]) == 0
+    assert main([*train[:4], "--labels", "2", "--out", str(tmp_path / "none")]) == 2
+    assert "--labels 2 is not possible" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_flags_for_labels_belong_to_models_that_use_them(capsys):
+    assert main(["train", "vae", "--labels", "10", "--dry-run"]) == 2
+    assert "labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_it_learns_from_nine_labels(name):
+    few = hide_labels(tiny_data(n=400), 9, seed=0)
+    options = SMALL[name] | {"smooth": 0.3}
+    model = lf.fit(name, few, examples=12_000, batch_size=40, quiet=True, precision="fp32", model_options=options)
+    held = few.test[torch.arange(len(few.test))]
+    error = float((model.classify(held.image).argmax(1) != held.label).double().mean())
+    commonest = float(torch.bincount(held.label).max()) / len(held)
+    assert error < 0.7 * (1 - commonest)
+
+
+# -- the estimator -----------------------------------------------------------------------------------------------------
+PLAIN = {"hidden": (16,), "critic_hidden": (64, 64), "smooth": 0.0, "balance": 0.0, "certain": 0.0, "noise": 0.0,
+         "input_noise": 0.0}  # fmt: skip
+EXCEPT = {
+    "check_methods_sample_order_invariance": "networks compute in float32, whose last digits depend on the batch",
+    "check_methods_subset_invariance": "networks compute in float32, whose last digits depend on the batch",
+    "check_classifiers_classes": "labels of -1 and 1 are a class and no label, as in sklearn.semi_supervised",
+}
+
+
+@parametrize_with_checks(
+    [lf.SemiSupervisedClassifier(examples=30_000, model_options=PLAIN, random_state=0)],
+    expected_failed_checks=lambda _: EXCEPT,
+)  # fmt: skip
+def test_it_is_a_classifier_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+def test_the_estimator_names_classes_and_labels_what_had_none():
+    data = tiny_data(n=200)
+    x = data.train.pixels.numpy()
+    words = np.array(["circle", "long", "flat"], object)[data.train.labels.numpy()]
+    y = words.copy()
+    y[30:] = -1
+    options = SMALL["ssl-gan"] | {"smooth": 0.0}
+    found = lf.SemiSupervisedClassifier("ssl-gan", examples=4000, model_options=options, random_state=0).fit(x, y)
+    assert set(found.classes_) == {"circle", "long", "flat"}
+    assert (found.transduction_[:30] == words[:30]).all()
+    assert set(found.transduction_) <= set(found.classes_)
+    proba = found.predict_proba(data.test.pixels.numpy())
+    np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-6)
+    assert (found.predict(data.test.pixels.numpy()) == found.classes_[proba.argmax(1)]).all()
+    assert (
+        found.score(data.test.pixels.numpy(), np.array(["circle", "long", "flat"], object)[data.test.labels.numpy()])
+        > 0.4
+    )
+    with pytest.raises(InputError, match="take one of ssl-vae, ssl-gan, ssl-vae-gan"):
+        lf.SemiSupervisedClassifier("vae").fit(x, y)
+    with pytest.raises(ValueError, match="at least 2"):
+        lf.SemiSupervisedClassifier().fit(x, np.full(len(x), -1))
+
+
+def test_images_without_labels_are_left_out_of_labelled():
+    images = Images(torch.rand(4, 1, 2, 2), torch.tensor([0, -1, 1, -1]))
+    assert images.labelled().labels.tolist() == [0, 1]
+    assert images.labelled().labelled() is not images
+    whole = Images(torch.rand(2, 1, 2, 2), torch.tensor([0, 1]))
+    assert whole.labelled() is whole
