@@ -82,8 +82,10 @@ def digits_of(model: lf.Game, data_dir: str | None) -> dict[str, float | str]:
     return {"judge": judge.about} | {k: round(v, 4) for k, v in out.items()}
 
 
-def run_outside(arguments: list[str]) -> None:
-    subprocess.run([sys.executable, "-m", "latentforge", *arguments], check=True, stdout=subprocess.DEVNULL)
+def run_outside(arguments: list[str]) -> str:
+    """What the command printed."""
+    command = [sys.executable, "-m", "latentforge", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def run_inside(arguments: list[str]) -> None:

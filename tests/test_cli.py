@@ -327,6 +327,21 @@ def test_evaluate_adds_to_what_was_measured(shop):
     assert any(m.startswith("unevenness-pca") for m in after)
 
 
+def test_evaluate_with_another_sampler_keeps_nothing(shop):
+    command = ["evaluate", shop / "vae", "--metrics", "samples", "--features", "pca50", "--json"]
+    own = json.loads(done(*command))
+    before = (shop / "vae" / "metrics.json").read_bytes()
+    other, prior = (json.loads(done(*command, "--sampler", kind)) for kind in ("gmm", "prior"))
+    assert {r["sampler"] for r in other} == {"gmm"}
+    assert own == prior
+    assert [r["measure"] for r in own] == [r["measure"] for r in other]
+    assert own[0]["value"] != other[0]["value"]
+    assert (shop / "vae" / "metrics.json").read_bytes() == before
+    code, _, err = call("evaluate", shop / "dcgan", "--sampler", "flow")
+    assert code == 2
+    assert "no encoder" in err
+
+
 def test_evaluate_lists_its_metrics():
     listed = done("evaluate", "--list")
     assert all(name in listed for name in ("own", "samples", "nll", "tstr", "disentanglement"))

@@ -480,7 +480,7 @@ def test_descriptors_that_are_trained_on():
     assert {tuple(r) for r in model.draw_labels(50, seed=0).tolist()} <= rows
 
 
-@pytest.mark.parametrize("name", [n for n in lf.list_models() if n not in CONDITIONAL])
+@pytest.mark.parametrize("name", [n for n in lf.list_models() if n not in (*CONDITIONAL, "ssl-vae")])
 def test_models_that_are_told_nothing_refuse_labels(name):
     model = build_variant(name, VARIANTS[name][0])
     refused(lambda: model.sample(2, label=0), name, "not told labels", "cvae")

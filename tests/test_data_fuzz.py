@@ -48,7 +48,7 @@ def check(data: Dataset | None) -> None:
         assert pixels.isfinite().all()
         assert 0 <= pixels.min() <= pixels.max() <= (255 if str(part.pixels.dtype) == "torch.uint8" else 1)
         if data.num_classes:
-            assert 0 <= part.labels.min() <= part.labels.max() < data.num_classes
+            assert -1 <= part.labels.min() <= part.labels.max() < data.num_classes
 
 
 def encoded(kind: str) -> bytes:

@@ -49,9 +49,9 @@ def test_signs_of_samples():
 @pytest.mark.parametrize("name", list(MODELS))
 def test_every_model_gives_signs(name):
     data = tiny_data((1, 12, 12))
-    more = {"num_classes": data.num_classes} if name in ("cvae", "cgan", "cvae-gan") else {}
-    size = {"latent_dim": 3} if "latent_dim" in arguments(model_class(name)) else {}
-    model = lf.create(name, image_shape=(1, 12, 12), **size, **more)
+    wanted = {"latent_dim": 3, "num_classes": data.num_classes}
+    options = {k: v for k, v in wanted.items() if k in arguments(model_class(name))}
+    model = lf.create(name, image_shape=(1, 12, 12), **options)
     state = torch.get_rng_state()
     found = signs(model, data, 0)
     assert torch.equal(torch.get_rng_state(), state)

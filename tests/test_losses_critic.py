@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 TINY = {
     "latent_dim": 3, "hidden": (8,), "critic_hidden": (8,), "width": 4, "critic_width": 4, "wide": (8,), "num_classes": 3,
 }  # fmt: skip
-BLIND = {"autoencoder", "denoising-autoencoder", "aae", "vae", "denoising-vae", "cvae", "iwae", "restorer"}
+BLIND = {"autoencoder", "denoising-autoencoder", "aae", "vae", "denoising-vae", "cvae", "iwae", "restorer", "ssl-vae"}
 
 
 def make(name: str, shape=(1, 12, 10), **options) -> Game:

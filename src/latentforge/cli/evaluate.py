@@ -28,21 +28,27 @@ from latentforge.cli.tables import number, print_table
     default="dynamic",
     help="what nll does to grey values  [dynamic]",
 )
+@click.option(
+    "--sampler",
+    type=click.Choice(["prior", "gmm", "flow", "auto"]),
+    help="draw samples from this density instead of the run's own, fitted for the purpose; printed, not kept",
+)
 @click.option("--seed", default=0, help="seed of the noise and the samples  [0]")
 @click.option("--list", "show", is_flag=True, help="list the metrics and stop")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(
-    run: Path | None, split: str, metrics: str | None, features: str, repeats: int, binarise: str, seed: int, show: bool,
-    as_json: bool,
+    run: Path | None, split: str, metrics: str | None, features: str, repeats: int, binarise: str, sampler: Any,
+    seed: int, show: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure a run on held-out images, each number with its 95 % interval beside a trivial baseline; kept in
-    RUN/metrics.json."""
+    RUN/metrics.json, unless another sampler is asked for."""
     import latentforge as lf
     from latentforge.api import data_of
     from latentforge.distributed import sharing_work
     from latentforge.files import write_text
     from latentforge.report.page import read_metrics
     from latentforge.run import Run
+    from latentforge.samplers import sampler_for
     from latentforge.tasks.evaluate import METRICS, QUICK
 
     if show:
@@ -54,17 +60,21 @@ def command(
     chosen = QUICK if metrics is None else tuple(metrics.split(","))
     opened = Run.open(run)
     with sharing_work() as first:
-        model = lf.load(run)
-        rows = lf.evaluate(model, data_of(opened), split, seed, metrics=chosen, features=tuple(features.split(",")),
+        model, data = lf.load(run), data_of(opened)
+        if sampler:
+            model.sampler_kind, model.sampler = sampler_for(model, sampler), None
+            model.fit_sampler(data.train, data.validation)
+        rows = lf.evaluate(model, data, split, seed, metrics=chosen, features=tuple(features.split(",")),
                            repeats=repeats, binarise=binarise)  # fmt: skip
     if not first:
         return
     if model.has_decoder and not model.can_sample:
         print(f"samples are not measured: {model.name} has no prior to draw codes from; train with --sampler gmm, flow or "
               "auto", file=sys.stderr)  # fmt: skip
-    kept = read_metrics(opened)
-    kept[split] = kept.get(split, {}) | {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
-    write_text(run / "metrics.json", json.dumps(kept, indent=2) + "\n")
+    if not sampler:
+        kept = read_metrics(opened)
+        kept[split] = kept.get(split, {}) | {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
+        write_text(run / "metrics.json", json.dumps(kept, indent=2) + "\n")
     print_table(rows if as_json else [for_people(r) for r in rows], as_json)
     if not as_json:
         for text in dict.fromkeys(r[k] for k in ("features", "note") for r in rows if k in r):

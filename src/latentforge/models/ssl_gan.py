@@ -90,6 +90,9 @@ class SSLGAN(SemiSupervised):
     def class_logits(self, x: Tensor) -> Tensor:
         return self.critic(x)
 
+    def critic_eyes(self):
+        return self.critic.eyes(), None
+
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.sigmoid(self.generator(z).float())
 

@@ -97,6 +97,9 @@ class SSLVAEGAN(SemiSupervised):
     def class_logits(self, x: Tensor) -> Tensor:
         return self.critic(x)
 
+    def critic_eyes(self):
+        return self.critic.eyes(), None
+
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal:
         return Diagonal(*self.encoder(image).chunk(2, 1))
 

@@ -123,11 +123,7 @@ def labels_to_store(model: Game, images: Images) -> Tensor | None:
         raise InputError(
             f"{model.name} is told descriptors of each image, for which the file has no place; take another model."
         )
-    if images.labels is None:
-        model.condition.check_drop(True)
-        return None
-    model.condition.check(images.labels)
-    return images.labels.cpu()
+    return model.codes_of(images)[1]
 
 
 def fingerprint(model: Game) -> bytes:
