@@ -34,7 +34,7 @@ ABLATION = {
     "sampler-alone": "vae-gan --mix 0", "prior": "vae-gan --sampler prior", "no-penalty": "vae-gan --r1 0 --r2 0",
     "nonsaturating": "vae-gan --loss nonsaturating", "no-first-stage": "vae-gan --share 0.02", "no-average": "vae-gan --ema 0",
     "constant-rate": "vae-gan --schedule constant", "narrow": "vae-gan --wide ,",
-    "no-stretch": "vae-gan --stretch 0", "no-noise": "vae-gan --no-inject", "no-fine-layer": "vae-gan --fine 0",
+    "no-stretch": "vae-gan --stretch 0",
 }  # fmt: skip
 
 

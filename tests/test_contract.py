@@ -354,7 +354,7 @@ def test_a_frozen_player_passes_gradients_and_keeps_its_state(name, args):
     """Called through `frozen`, a network answers as it would itself, gives its input a gradient and its weights none,
     and keeps its buffers (BatchNorm would move them in train mode)."""
     model = build(name, args).train()
-    model.learn_labels(tiny_data().train)
+    model.meet(tiny_data().train)
     networks = {m: k for k, m in model.named_children() if k in ("encoder", "decoder", "generator", "critic")}
     told = [] if model.condition is None else [model.condition(torch.zeros(4).long(), 4)]
     inputs = {m: (torch.rand(4, 1, 28, 28), *told) for m, k in networks.items() if k == "critic"}  # as `play` calls it,

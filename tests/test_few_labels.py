@@ -170,7 +170,7 @@ def test_labelled_images_alone_reach_the_cost_of_labels():
     """An unlabelled image's class, whatever it is, changes nothing."""
     few = hide_labels(tiny_data(), 6)
     model = lf.create("ssl-gan", image_shape=(1, 28, 28), num_classes=3, **SMALL["ssl-gan"])
-    model.learn_labels(few.train)
+    model.meet(few.train)
     assert len(model.known) == 6
     t = Clock()
     t.start_round()

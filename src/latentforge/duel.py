@@ -16,7 +16,7 @@ from latentforge.game import Game, Term
 from latentforge.nets.condition import ConditionalCritic, last_linear
 from latentforge.nets.dropout import Dropout
 from latentforge.parts.adversarial import PROBABILISTIC, Loss, critic_loss, generator_loss
-from latentforge.parts.augment import Augment, augment
+from latentforge.parts.augment import FEW, Augment, augment
 from latentforge.parts.minibatch import MinibatchDiscrimination
 from latentforge.parts.noise import Noise, draw_noise
 from latentforge.parts.penalties import squared_gradient, unit_gradient
@@ -70,7 +70,7 @@ class Duel(Game):
         smoothing: what the critic's target of real images lacks to 1 (one-sided label smoothing)
         label_noise: share of examples whose real or generated is told to the critic the wrong way round
         instance_noise: standard deviation of noise on all images and codes the critic sees, falling to 0 over the budget
-        augment: DiffAugment, changes of all images the critic sees; for few training images
+        augment: DiffAugment, changes of all images the critic sees; auto: translation-cutout for fewer than 10,000 images
         spectral_norm: divide each critic layer's weights by their largest singular value
         minibatch: kernels of a minibatch discrimination layer before the critic's last; 0 for none
         generator_dropout: share of the generator's hidden units dropped while training
@@ -114,6 +114,12 @@ class Duel(Game):
             raise ValueError(f"smoothing has no meaning for the {loss} loss, which has no targets")
         if label_noise > 0.5:
             raise ValueError("label_noise above .5 teaches the critic the opposite")
+
+    def meet(self, data):
+        super().meet(data)
+        if self.augment == "auto":
+            few = len(data) < FEW and min(self.image_shape[1:]) > 2  # points are no images
+            self.augment = self.args["augment"] = "translation-cutout" if few else "none"
 
     def armed(self, critic: nn.Module, told: int = 0, projection: bool = False) -> Any:
         """The critic with the layers and norms that the rules ask for; it is told `told` numbers about each image."""
@@ -217,7 +223,7 @@ class Duel(Game):
 
     def disguise(self, what: tuple[Tensor, ...], t) -> tuple[Tensor, ...]:
         """What the critic is shown: images (or codes) under instance noise and DiffAugment."""
-        if self.augment != "none":
+        if self.augment not in ("none", "auto"):
             what = tuple(self.augmented(x, t) if x.dim() == 4 else x for x in what)
         if self.instance_noise:
             scale = self.instance_noise * (1 - t.progress)

@@ -190,8 +190,9 @@ class Game(nn.Module):
             )
             self.sampler = None if sampler is None else sampler.to(self.device)
 
-    def learn_labels(self, data: Images) -> None:
-        """Remember how the training images' labels are distributed, where the model is told them."""
+    def meet(self, data: Images) -> None:
+        """What a model has to know of the training images before the first round: how their labels are distributed, where it
+        is told them."""
         if self.condition is not None:
             if data.labels is None:
                 raise InputError(f"{self.name} is told labels, and these images have none; use folders named by class.")

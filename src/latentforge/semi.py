@@ -1,6 +1,6 @@
 """Few labels: what the families share that learn to classify from a few labelled images and many without (label -1).
 
-The stream of training images has no labels for them: `learn_labels` keeps the labelled ones apart, and every round draws some
+The stream of training images has no labels for them: `meet` keeps the labelled ones apart, and every round draws some
 of these (`draw_known`) beside a batch of all. A family writes its networks, its round and `class_logits`.
 """
 
@@ -51,7 +51,7 @@ class SemiSupervised(Game):
         """(B, K) unnormalised log p(y | x) of images in `pixel_range`."""
         raise TypeError(f"{type(self).__name__} must define class_logits()")
 
-    def learn_labels(self, data: Images) -> None:
+    def meet(self, data: Images) -> None:
         """Keep the labelled images apart. InputError where there are none, descriptors, or a class has none."""
         if data.labels is None or data.labels.is_floating_point():
             raise InputError(f"{self.name} learns classes, and these images have none; label some of them.")

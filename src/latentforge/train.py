@@ -109,7 +109,7 @@ class Trainer:
         parts = distributed.parts_of(batch_size, accumulate, self.world)
         model.sampler_kind = sampler_for(model, sampler)
         model.sampler, model.trained_on = None, data.source
-        model.learn_labels(data.train)
+        model.meet(data.train)
 
         self.model = model.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         check_rates(lr, list(model.players()))

@@ -17,6 +17,7 @@ sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -26,6 +27,7 @@ from latentforge import nets
 from latentforge.duel import GENERATOR, Duel
 from latentforge.game import Seat, Term
 from latentforge.parts.adversarial import Loss, generator_loss, turning
+from latentforge.parts.augment import Augment
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
 from latentforge.registry import register
@@ -51,6 +53,8 @@ class VAEGAN(Duel):
         mix: share of the codes in stage 1 that are those of images; the others are the sampler's
         pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict
         stretch: how far images are stretched over black and white before they are cut there; none for a plain VAE
+        r1: weight of half the critic's squared gradient at real images; .003 up to 28 x 28 grey, then as numbers to the 1.5
+        r2: the same at generated images
     """
 
     pixel_range = (0.0, 1.0)
@@ -76,12 +80,16 @@ class VAEGAN(Duel):
         stretch: float = 0.03,
         *,
         loss: Loss = "relativistic",
-        r1: float = 0.003,
-        r2: float = 0.003,
+        r1: float | None = None,
+        r2: float | None = None,
         penalty_every: int = 8,
+        augment: Augment = "auto",
         **rules,
     ):
-        super().__init__(loss=loss, r1=r1, r2=r2, penalty_every=penalty_every, **rules)
+        size = max(1.0, math.prod(image_shape) / 784)  # tried on 28 x 28 grey, 32 x 32 and 64 x 64 colour
+        r1, r2 = (0.003 * size**1.5 if weight is None else weight for weight in (r1, r2))
+        super().__init__(loss=loss, r1=r1, r2=r2, penalty_every=penalty_every, augment=augment, **rules)
+        self.lr = 4e-3 / size**0.5
         if not (0 <= share <= 1 and 0 <= mix <= 1):
             raise ValueError("share and mix are shares, in [0, 1]")
         if stretch < 0:
@@ -100,7 +108,7 @@ class VAEGAN(Duel):
         }  # fmt: skip
 
     def seats(self):
-        player = Seat(lr=4e-3, betas=(0.0, 0.99), ema=50_000, span=(self.share, 1.0))
+        player = Seat(lr=self.lr, betas=(0.0, 0.99), ema=50_000, span=(self.share, 1.0))
         return {
             "encoder": Seat(span=(0.0, self.share)), "decoder": Seat(ema=50_000, span=(0.0, self.share)),
             "generator": player, "critic": player,
