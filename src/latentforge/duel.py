@@ -70,7 +70,7 @@ class Duel(Game):
         smoothing: what the critic's target of real images lacks to 1 (one-sided label smoothing)
         label_noise: share of examples whose real or generated is told to the critic the wrong way round
         instance_noise: standard deviation of noise on all images and codes the critic sees, falling to 0 over the budget
-        augment: DiffAugment, changes of all images the critic sees; auto: translation-cutout for fewer than 10,000 images
+        augment: DiffAugment, changes of all images the critic sees; auto: translation-cutout for fewer than 2,500 images
         spectral_norm: divide each critic layer's weights by their largest singular value
         minibatch: kernels of a minibatch discrimination layer before the critic's last; 0 for none
         generator_dropout: share of the generator's hidden units dropped while training

@@ -14,7 +14,7 @@ from latentforge.clock import Clock
 
 Augment = Literal["none", "auto", "color", "translation", "cutout", "color-translation", "translation-cutout", "all"]
 
-FEW = 10_000  # training images, below which `auto` is translation-cutout and from which on it is none
+FEW = 2_500  # training images, below which `auto` is translation-cutout and from which on it is none
 
 
 def augment(x: Tensor, policy: Augment, t: Clock) -> Tensor:
