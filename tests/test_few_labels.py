@@ -21,6 +21,7 @@ from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.matching import critic_cost, matched
 from latentforge.parts.smooth import virtual_adversarial
 from latentforge.report.grid import picture, to_uint8
+from playing import clock
 
 SMALL = {
     "ssl-vae": {"hidden": (24,), "classifier_hidden": (24,), "latent_dim": 3, "smooth_length": 0.5},
@@ -164,6 +165,18 @@ def test_the_bound_of_m2_is_its_sum_over_classes_one_by_one():
                 torch.distributions.Normal(q.mean, q.stddev), torch.distributions.Normal(0.0, 1.0)
             ).sum(1)
             torch.testing.assert_close(found[:, k].double(), nll + kl + np.log(3), rtol=1e-4, atol=1e-4)
+
+
+def test_certainty_is_asked_for_little_by_little():
+    """By hand, in float64: KL to the labels' frequencies, and the entropy with a weight that is whole half-way."""
+    model = lf.create("ssl-gan", image_shape=(1, 4, 4), num_classes=3, smooth=0.0, certain=0.4, balance=0.7)
+    x, logits = torch.rand(5, 1, 4, 4), torch.randn(5, 3)
+    p = logits.double().softmax(1)
+    entropy, mean = -(p * p.log()).sum(1).mean(), p.mean(0)
+    for progress, share in ((0.0, 0.0), (0.1, 0.2), (0.5, 1.0), (0.9, 1.0)):
+        expected = 0.4 * share * entropy + 0.7 * (mean * (mean * 3).log()).sum()
+        found = model.unlabelled_cost(x, logits, clock(progress=progress)).double()
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_labelled_images_alone_reach_the_cost_of_labels():

@@ -25,7 +25,7 @@ class SemiSupervised(Game):
         num_classes: classes of the data; found by itself
         smooth: weight of a term that keeps p(y | x) from changing next to unlabelled images
         smooth_length: how far next to, Euclidean over the pixels
-        certain: weight of the entropy of p(y | x) of unlabelled images
+        certain: weight of the entropy of p(y | x) of unlabelled images, reached half-way through the budget
         balance: weight of the divergence of their mean p(y | x) from how frequent classes are among labelled images
     """
 
@@ -92,7 +92,7 @@ class SemiSupervised(Game):
         if self.certain:
             entropy = -(log_p.exp() * log_p).sum(1).mean()
             t.log("entropy_nats", entropy)
-            total = total + self.certain * entropy
+            total = total + self.certain * min(1.0, 2 * t.progress) * entropy  # at first nothing is known to be sure of
         if self.balance:  # else all unlabelled images may end in one class, certainly and smoothly
             mean = log_p.exp().mean(0)
             total = total + self.balance * (mean * (mean.clamp(min=1e-8).log() - self.known_classes.log())).sum()
