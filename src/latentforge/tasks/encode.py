@@ -13,7 +13,11 @@ from latentforge.game import Game
 def need_encoder(model: Game) -> None:
     """InputError where the model cannot encode."""
     if not model.has_encoder:
-        raise InputError(f"{model.name} has no encoder; train one that has: autoencoder, vae, aae, bigan or vae-gan.")
+        raise no_encoder(model.name)
+
+
+def no_encoder(name: str) -> InputError:
+    return InputError(f"{name} has no encoder; train one that has: autoencoder, vae, aae, bigan or vae-gan.")
 
 
 def need_shape(model: Game, shape: tuple[int, int, int], where: str) -> None:
