@@ -14,18 +14,18 @@ DEFAULT = {M_MMAP_THRESHOLD: 128 * 1024, M_TRIM_THRESHOLD: 128 * 1024, M_TOP_PAD
 
 
 @contextmanager
-def keep_freed_memory() -> Iterator[None]:
-    """Keep freed memory for the duration of the block (Linux with glibc)."""
+def keep_freed_memory() -> Iterator[bool]:
+    """Keep freed memory for the duration of the block (Linux with glibc); whether that was possible."""
     try:
         libc = ctypes.CDLL("libc.so.6")
         mallopt, trim = libc.mallopt, libc.malloc_trim
     except (OSError, AttributeError):
-        yield
+        yield False
         return
     for option, value in KEEP.items():
         mallopt(option, value)
     try:
-        yield
+        yield True
     finally:
         for option, value in DEFAULT.items():
             mallopt(option, value)

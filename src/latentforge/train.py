@@ -120,6 +120,7 @@ class Trainer:
         if any(s.ema for s in self.seats.values()):
             self.average = copy.deepcopy(model).eval().requires_grad_(False)
         self.averages = None if self.average is model else Averages(self.average, model, self.seats)
+        self.compiled = compile
         if compile == "on":
             compile_networks(model)
 
@@ -234,9 +235,10 @@ class Trainer:
         """Train to the end of the budget, fit the sampler, save. Returns the model with its averaged weights."""
         if self.average.sampler_kind != "prior":
             import_module("sklearn.cluster")  # before the clock starts: it takes seconds
-        with torch.random.fork_rng(devices=[]), keep_freed_memory(), self.stop, self.journal.display:
+        with torch.random.fork_rng(devices=[]), keep_freed_memory() as kept, self.stop, self.journal.display:
             self.started = self.logged_at = self.saved_at = time.monotonic()
             self.base_seconds, self.saved_examples = self.seconds, self.clocks[0].examples
+            self.journal.display.note(self.applied(kept))
             self.journal.open(self.run if self.rank == 0 else None, self.tensorboard, getattr(self.model, "loss", None))
             if self.clocks[0].round == 0:
                 self.preview()
@@ -249,6 +251,13 @@ class Trainer:
             self.checkpoint()
             self.heed()
             return self.conclude()
+
+    def applied(self, kept: bool) -> str:
+        """What the run computes with, for the log."""
+        words = [self.device.type, f"{torch.get_num_threads()} threads", self.precision, "channels last"]
+        words += ["compiled"] * (self.compiled == "on") + ["freed memory kept"] * kept
+        shown = getattr(self.model, "augment", "none")  # `auto` has come to something by now
+        return ", ".join(words + [f"critic sees images under {shown}"] * (shown != "none"))
 
     def elapsed(self) -> float:
         """Seconds, the same on every process."""

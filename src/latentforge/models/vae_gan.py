@@ -64,36 +64,18 @@ class VAEGAN(Duel):
     shared: ClassVar = {"decoder."}  # stepped as `decoder` in stage 0 and as `generator` in stage 1, by two optimisers
 
     def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        latent_dim: int = 16,
-        net: Literal["mlp", "conv"] = "conv",
-        critic_net: Literal["mlp", "conv"] = "conv",
-        hidden: tuple[int, ...] = (512,),
-        width: int = 32,
-        wide: tuple[int, ...] = (512,),
-        critic_width: int = 32,
-        beta: float = 1.0,
-        share: float = 0.25,
-        mix: float = 0.3,
-        pixel: float = 0.02,
-        stretch: float = 0.03,
-        *,
-        loss: Loss = "relativistic",
-        r1: float | None = None,
-        r2: float | None = None,
-        penalty_every: int = 8,
-        augment: Augment = "auto",
-        **rules,
-    ):
+        self, image_shape: tuple[int, int, int], latent_dim: int = 16, net: Literal["mlp", "conv"] = "conv",
+        critic_net: Literal["mlp", "conv"] = "conv", hidden: tuple[int, ...] = (512,), width: int = 32,
+        wide: tuple[int, ...] = (512,), critic_width: int = 32, beta: float = 1.0, share: float = 0.25, mix: float = 0.3,
+        pixel: float = 0.02, stretch: float = 0.03, *, loss: Loss = "relativistic", r1: float | None = None,
+        r2: float | None = None, penalty_every: int = 8, augment: Augment = "auto", **rules,
+    ):  # fmt: skip
         size = max(1.0, math.prod(image_shape) / 784)  # tried on 28 x 28 grey, 32 x 32 and 64 x 64 colour
         r1, r2 = (0.003 * size**1.5 if weight is None else weight for weight in (r1, r2))
         super().__init__(loss=loss, r1=r1, r2=r2, penalty_every=penalty_every, augment=augment, **rules)
         self.lr = 4e-3 / size**0.5
-        if not (0 <= share <= 1 and 0 <= mix <= 1):
-            raise ValueError("share and mix are shares, in [0, 1]")
-        if stretch < 0:
-            raise ValueError("stretch must not be negative")
+        if not (0 <= share <= 1 and 0 <= mix <= 1 and stretch >= 0):
+            raise ValueError("share and mix are shares, in [0, 1], and stretch is not negative")
         self.image_shape, self.latent_dim = image_shape, latent_dim
         self.beta, self.mix, self.pixel, self.share = beta, mix, pixel, share
         self.begins, self.stretch = ((share,), stretch) if share < 1 else ((), 0.0)
