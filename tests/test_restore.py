@@ -22,6 +22,8 @@ from latentforge.models.restorer import gram, pixel_error
 from latentforge.nets.unet import UNet, widths_of
 from latentforge.parts.operators import OPERATORS, TASKS, operator_of, parse, spoil
 from latentforge.report.grid import picture, to_uint8
+from latentforge.report.page import write_report
+from latentforge.run import Run
 from latentforge.tasks.invert import invert
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
@@ -227,6 +229,9 @@ def test_evaluate_says_what_restoring_gains(runs):
                                                           metrics=("own",))}  # fmt: skip
     assert rows["restored_mse"] < 0.5 * rows["spoilt_mse"]
     assert list((runs / "noise" / "previews").glob("restorations-*.png"))
+    for name, shown in (("noise", True), ("vae", False)):
+        page = write_report(Run.open(runs / name)).read_text(encoding="utf-8")
+        assert ("in threes: spoilt, restored, original" in page) == shown
     assert "lf.restore" in (runs / "noise" / "model" / "README.md").read_text()
 
 

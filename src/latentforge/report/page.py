@@ -55,6 +55,7 @@ def write_report(run: Run) -> Path:
         numbers=key_numbers(rows),
         samples=newest(samples, seen),
         pairs=newest(pairs, seen),
+        restored=newest(previews(run, "restorations"), seen),
         moments=moments(samples, seen, images.get("shape")),
         findings=findings,
         latent=learned(run),
