@@ -37,7 +37,8 @@ BUDGET = ["--minutes", "8"]
 SPREAD = 10_000  # unlabelled images that labels are spread over
 FAMILIES = ("ssl-vae", "ssl-gan", "ssl-vae-gan")
 VARIATIONS = {  # without what is generated, and the papers' own objectives, at 100 labels
-    "critic-alone": "ssl-gan --matching 0", "classifier-alone": "ssl-vae --generative 0",
+    "critic-alone": "ssl-gan --matching 0",
+    "classifier-alone": "ssl-vae --generative 0",
     "m1+m2": "ssl-vae --form m1+m2 --smooth 0 --certain 0 --balance 0 --generative .1",
     "m2": "ssl-vae --smooth 0 --certain 0 --balance 0 --generative .1",
     "feature-matching": "ssl-gan --smooth 0 --certain 0 --balance 0 --net mlp --lr 3e-3",

@@ -18,7 +18,9 @@ from latentforge.registry import KINDS, MODELS
 from playing import CRITIC, GENERATOR
 
 SHAPE = (1, 28, 28)
-EXTRA = {name: {"num_classes": 10} for name in MODELS if "num_classes" in registry.arguments(registry.model_class(name))}
+EXTRA = {
+    name: {"num_classes": 10} for name in MODELS if "num_classes" in registry.arguments(registry.model_class(name))
+}
 
 
 def section(text: str, title: str) -> list[str]:

@@ -64,7 +64,7 @@ class Classifier(nn.Module):
         self.body = nn.Sequential(*layers)
         self.head = nn.Sequential(GaussianNoise(noise), NormedLinear(widths[-1], classes))
 
-    def eyes(self) -> nn.Sequential:
+    def eyes(self) -> nn.Module:
         """The layers that look at images: the convolutions, or all hidden ones of a dense network."""
         seen = [i for i, layer in enumerate(self.body) if isinstance(layer, nn.Conv2d)]
         return self.body[: seen[-1] + 1] if seen else self.body

@@ -45,7 +45,12 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEs
         image_shape: tuple | None = None, examples: int | None = None, minutes: float | None = None,
         trainer_options: dict[str, Any] | None = None, device: str = "auto", random_state: Any = None,
     ):  # fmt: skip
-        self.model, self.latent_dim, self.model_options, self.image_shape = model, latent_dim, model_options, image_shape
+        self.model, self.latent_dim, self.model_options, self.image_shape = (
+            model,
+            latent_dim,
+            model_options,
+            image_shape,
+        )
         self.examples, self.minutes, self.trainer_options = examples, minutes, trainer_options
         self.device, self.random_state = device, random_state
 
