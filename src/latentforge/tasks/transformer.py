@@ -61,7 +61,8 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEs
         if named and registry.model_class(self.model).encode is Game.encode:
             raise no_encoder(str(self.model))
         images, _ = self._pictures(X, True)
-        self._layout, kind = np.shape(X)[1:], np.asarray(X).dtype
+        given = np.asarray(X)
+        self._layout, kind = given.shape[1:], given.dtype
         self._unit = 1 if kind.kind in "fb" else 65535 if kind == np.uint16 else 255  # of images that are no rows
         if named:
             self._start()  # what stands for validation serves the choice of a sampler alone
