@@ -13,11 +13,12 @@ from torch import Tensor
 import latentforge as lf
 from conftest import tiny_data
 from latentforge.clock import Clock
-from latentforge.data.batch import Batch
+from latentforge.data.batch import Batch, Images
 from latentforge.errors import InputError
 from latentforge.game import own_parameters
 from latentforge.gradients import gradients_of
 from latentforge.parts.adversarial import Loss, generator_loss
+from latentforge.parts.augment import FEW
 from latentforge.run import Run
 from latentforge.schedules import decay
 from latentforge.train import Trainer
@@ -257,3 +258,48 @@ def test_the_stretch_stays_out_of_the_likelihood():
     x, z = torch.rand(5, *SHAPE), torch.randn(5, Z)
     plain, stretched = build(stretch=0.0), build(stretch=0.2)
     assert torch.equal(plain.reconstruction_nll(z, x), stretched.reconstruction_nll(z, x))
+
+
+# -- what follows from the images --------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("shape", "rate", "penalty"),
+    [
+        ((1, 8, 8), 4e-3, 0.003),
+        ((1, 28, 28), 4e-3, 0.003),
+        ((1, 56, 56), 2e-3, 0.024),
+        ((3, 64, 64), 1.0104e-3, 0.18615),
+    ],
+)
+def test_rate_and_penalties_follow_the_size_of_the_image(shape, rate, penalty):
+    """Four times as many numbers: half the rate, eight times the penalties. What is asked for stays."""
+    model = lf.create("vae-gan", image_shape=shape, **SMALL)
+    seats = model.seats()
+    assert seats["generator"].lr == seats["critic"].lr == pytest.approx(rate, rel=1e-4)
+    assert (model.r1, model.r2) == pytest.approx((penalty, penalty), rel=1e-4)
+    asked = lf.create("vae-gan", image_shape=shape, r1=0.5, r2=0.0, **SMALL)
+    assert (asked.r1, asked.r2) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "n", "options", "expected"),
+    [
+        (SHAPE, FEW - 1, {}, "translation-cutout"), (SHAPE, FEW, {}, "none"), (SHAPE, 20, {"augment": "color"}, "color"),
+        (SHAPE, 20, {"augment": "none"}, "none"), ((2, 1, 1), 20, {}, "none"), ((1, 1, 9), 20, {}, "none"),
+    ],
+)  # fmt: skip
+def test_few_training_images_are_changed_before_the_critic(shape, n, options, expected):
+    """`auto` comes to something before the first round, which the configuration then says."""
+    model = lf.create("vae-gan", image_shape=shape, **SMALL, **options)
+    model.meet(Images(torch.rand(n, *shape)))
+    assert model.augment == model.args["augment"] == expected
+    real, fake, t = torch.rand(B, *shape), torch.rand(B, *shape), Clock(1)
+    t.start_round()
+    same = all(torch.equal(a, b) for a, b in zip(model.disguise((real, fake), t), (real, fake), strict=True))
+    assert same == (expected == "none")
+
+
+def test_a_run_keeps_what_auto_came_to(tmp_path, capsys):
+    lf.fit("vae-gan", tiny_data(SHAPE), out=tmp_path / "run", model_options=SMALL, examples=32)
+    run = Run.open(tmp_path / "run")
+    assert run.config["model"]["augment"] == "translation-cutout"
+    assert "critic sees images under translation-cutout" in capsys.readouterr().err

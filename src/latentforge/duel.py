@@ -118,7 +118,7 @@ class Duel(Game):
     def meet(self, data):
         super().meet(data)
         if self.augment == "auto":
-            few = len(data) < FEW and min(self.image_shape[1:]) > 2  # points are no images
+            few = len(data) < FEW and min(self.image_shape[1:]) > 2  # points and tables are none
             self.augment = self.args["augment"] = "translation-cutout" if few else "none"
 
     def armed(self, critic: nn.Module, told: int = 0, projection: bool = False) -> Any:
