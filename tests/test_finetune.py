@@ -11,6 +11,7 @@ from scipy import stats
 import latentforge as lf
 from conftest import tiny_data
 from latentforge.cli import main
+from latentforge.data import Dataset, Images
 from latentforge.data.hide import hide_labels
 from latentforge.errors import InputError
 from latentforge.tasks.finetune import FineTuned, error_of, finetune, gain, pick_part, range_of
@@ -112,5 +113,8 @@ def test_bad_input():
         finetune(told, data.train)
     with pytest.raises(InputError, match="2 draws"):
         gain(model, data, 6, draws=1)
+    bare = Dataset("bare", "bare", *[Images(p.pixels) for p in (data.train, data.validation, data.test)])
+    with pytest.raises(InputError, match="bare has no classes to learn"):
+        gain(model, bare, 6)
     with pytest.raises(InputError, match="part='decoder'"):
         finetune(model, data.train, part="decoder")

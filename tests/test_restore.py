@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 import latentforge as lf
-from conftest import tiny_data
+from conftest import LEARNED, tiny_data
 from latentforge.cli import main
 from latentforge.clock import Clock
 from latentforge.errors import InputError
@@ -361,6 +361,22 @@ def test_a_folder_and_a_single_image(runs, tmp_path, capsys):
         same = f["images"][..., 0] == to_uint8(seen)[..., 0]
     assert same[:, mask == 255].all()
     assert not same[:, mask == 0].all()
+
+
+def test_colour_is_not_given_up_unasked(runs, tmp_path, capsys):
+    colour, out = tmp_path / "colour.png", tmp_path / "out.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)).save(colour)
+    command = ["restore", str(runs / "noise"), "--in", str(colour), "--out", str(out)]
+    assert main(command) == 2
+    assert "images of 3 channel(s) do not fit the model's 1; add --channels 1" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*command, "--channels", "1"]) == 0
+    assert out.exists()
+
+
+def test_a_page_of_a_restorer_has_no_latent_space(runs):
+    assert LEARNED(Run.open(runs / "noise")) is None
+    assert "What it restores" in write_report(Run.open(runs / "noise")).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,11 @@ def command(
         spoilt = spoil_images(original, op, seed) if known is None else op.observe(original, known)
     else:
         original = None
-        read_in = read(str(source), model.image_shape[0], clean)
+        read_in, channels = read(str(source), clean["channels"], clean), model.image_shape[0]
+        if (seen := read_in.shape[1]) != channels:
+            raise InputError(
+                f"{source}: images of {seen} channel(s) do not fit the model's {channels}; add --channels {channels}."
+            )
         spoilt = op.observe(read_in[:number], known)
     restored = lf.restore(model, spoilt, op, steps=steps, seed=seed)
     size = (restored.shape[2], restored.shape[3])
@@ -80,7 +84,7 @@ def command(
         print_table(rows(before, restored, original), as_json)
 
 
-def read(source: str, channels: int, options: dict[str, Any]) -> Any:
+def read(source: str, channels: int | None, options: dict[str, Any]) -> Any:
     """All images at `source`, a single one included, of its own size: (N, C, H, W) in [0, 1]."""
     from latentforge.data import Images
     from latentforge.data.dataset import open_whole

@@ -76,13 +76,14 @@ def write_report(run: Run) -> Path:
 
 
 def learned(run: Run) -> dict[str, Any] | None:
-    """Pictures of the latent space of a finished run; None where its images cannot be had again."""
+    """Pictures of the latent space of a finished run; None where its images cannot be had again, and for models without one."""
     from latentforge.api import data_of
     from latentforge.metrics.subject import Subject
     from latentforge.report.pictures import latent_space
     from latentforge.saving import load
 
-    if not run.finished or run.config["model"]["name"] not in registry.MODELS:
+    known = registry.MODELS.get(run.config["model"]["name"])
+    if not run.finished or known is None or known.kind == "restorer":
         return None
     try:
         data = data_of(run)

@@ -152,6 +152,8 @@ def gain(
     both and of their difference. `options` are those of `finetune`."""
     if draws < 2:
         raise InputError("give 2 draws or more; one has no interval.")
+    if data.num_classes < 2:
+        raise InputError(f"{data.source} has no classes to learn; finetune needs images of two or more.")
     errors: dict[str, list[float]] = {"pretrained": [], "random": []}
     for seed in range(draws):
         few = hide_labels(data, labels, seed)
