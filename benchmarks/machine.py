@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from latentforge.saving import computes_in_bf16
+
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, versions and date."""
+    """Processor and what it computes with, cores, versions and date."""
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as f:
@@ -21,7 +23,8 @@ def machine() -> dict[str, Any]:
         pass
     packages = {p: version(p) for p in ("latentforge", "torch", "numpy", "scikit-learn")}
     return {
-        "processor": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "processor": model, "instructions": torch.backends.cpu.get_cpu_capability(),
+        "bf16": computes_in_bf16(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
         "python": platform.python_version(), **packages,
         "date": datetime.date.today().isoformat(),
     }  # fmt: skip

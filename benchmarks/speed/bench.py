@@ -22,8 +22,10 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from machine import machine
+
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
 RESULTS = HERE.parent / "results" / "speed"
 WORKLOADS = ("conv-vae", "dense-vae", "dcgan", "vae-gan")
 ENVIRONMENTS = {
@@ -67,6 +69,8 @@ def python(environment: str | None, envs: Path) -> str:
 
 def run(contestant: Contestant, workload: str, data: Path, seconds: float, envs: Path) -> dict[str, Any]:
     """One run's line of JSON, or {'missing': why}."""
+    if contestant.variant == "bf16" and not machine()["bf16"]:
+        return {"missing": "this processor does not compute in bf16"}
     try:
         program = python(contestant.environment, envs)
     except (subprocess.CalledProcessError, OSError) as error:
@@ -81,11 +85,9 @@ def run(contestant: Contestant, workload: str, data: Path, seconds: float, envs:
 
 
 def measure(workload: str, rounds: int, seconds: float, envs: Path, data: Path) -> None:
-    from machine import machine
-
     file = RESULTS / f"{workload}.json"
     kept = json.loads(file.read_text()) if file.exists() else {"workload": workload, "runs": {}, "machine": machine()}
-    if kept["machine"]["processor"] != machine()["processor"]:
+    if any(kept["machine"][k] != machine()[k] for k in ("processor", "instructions", "bf16", "cores")):
         raise SystemExit(f"{file} was begun on another processor; delete it to measure anew.")
     if "flops_per_image" not in kept:
         kept["flops_per_image"] = run(Contestant("ours.py", variant="flops"), workload, data, 60, envs)[

@@ -223,5 +223,10 @@ def pick_device(name: str) -> torch.device:
 
 def pick_precision(device: torch.device, half_pays: bool) -> str:
     """bf16 on CUDA, and where it pays on processors that compute in it natively; fp32 elsewhere."""
-    native = device.type == "cpu" and any(map(torch.cpu.get_capabilities().get, ("avx512_bf16", "amx_bf16")))
+    native = device.type == "cpu" and computes_in_bf16()
     return "bf16" if device.type == "cuda" or (native and half_pays) else "fp32"
+
+
+def computes_in_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; where it does not, half precision is many times slower."""
+    return any(map(torch.cpu.get_capabilities().get, ("avx512_bf16", "amx_bf16")))
