@@ -18,7 +18,8 @@ from latentforge.cli import main
 from latentforge.clock import Clock
 from latentforge.errors import InputError
 from latentforge.metrics.reconstruction import psnr
-from latentforge.models.restorer import gram, pixel_error
+from latentforge.models.restorer import Restorer, gram, pixel_error
+from latentforge.nets.linear_filter import LinearFilter
 from latentforge.nets.unet import UNet, widths_of
 from latentforge.parts.operators import OPERATORS, TASKS, operator_of, parse, spoil
 from latentforge.report.grid import picture, to_uint8
@@ -181,6 +182,37 @@ def test_the_network_sees_further_than_a_hole():
     assert slope[0, 0, :, 27].abs().sum() > 0
 
 
+@pytest.mark.parametrize("shape", [(1, 12, 12), (3, 9, 40)])
+def test_the_linear_filter_is_least_squares(shape):
+    """Against numpy's on neighbourhoods cut out one by one."""
+    c, h, w = shape
+    x = images(12, shape)
+    seen = spoil(x, parse("noise:0.3"), 1)
+    found = LinearFilter(c, 3)
+    assert torch.equal(found(seen), seen)
+    found.solve([(seen[:5], x[:5]), (seen[5:], x[5:])], torch.Generator())
+    padded = np.pad(seen.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge").astype(np.float64)
+    rows = [padded[n, :, i : i + 3, j : j + 3].ravel() for n in range(12) for i in range(h) for j in range(w)]
+    a = np.c_[np.array(rows), np.ones(len(rows))]
+    wanted = x.permute(0, 2, 3, 1).flatten(0, 2).numpy()
+    best = (a @ np.linalg.lstsq(a, wanted, rcond=None)[0]).reshape(12, h, w, c).transpose(0, 3, 1, 2)
+    torch.testing.assert_close(found(seen), torch.as_tensor(best).float(), atol=1e-4, rtol=1e-4)
+
+
+def test_the_linear_filter_looks_at_some_pixels_of_large_images(monkeypatch):
+    x = images(40, (1, 48, 65))
+    seen = spoil(x, parse("noise:0.3"), 1)
+    errors = []
+    for places in (64, 10**6):
+        monkeypatch.setattr("latentforge.nets.linear_filter.PLACES", places)
+        found = LinearFilter(1, 3)
+        found.solve(zip(seen.split(4), x.split(4), strict=True), torch.Generator())
+        errors.append(float((found(seen) - x).square().mean()))
+    some, every = errors
+    assert every < some < 1.05 * every
+    assert every < 0.6 * float((seen - x).square().mean())
+
+
 # ---- a model trained for it --------------------------------------------------------------------------------------------
 
 
@@ -222,6 +254,20 @@ def test_a_trained_restorer_beats_doing_nothing(runs):
         found = lf.restore(model, seen)
         assert float((psnr(found, x) - psnr(naive, x)).mean()) > least, name
     assert torch.equal(found[seen[:, -1:] > 0], x[seen[:, -1:] > 0])  # known pixels stay
+
+
+def test_a_restorer_starts_from_the_linear_filter(runs):
+    """It is solved before the first round, kept with the model, and left out where pixels are missing."""
+    data = lf.open_data(str(runs / "blobs.npz"))
+    model = lf.load(runs / "noise")
+    x = data.test[torch.arange(20)].image
+    seen = spoil(x, model.operator, 1)
+    assert float((psnr(model.linear(seen), x) - psnr(seen, x)).mean()) > 3
+    anew = Restorer(data.image_shape, operator="noise:0.5", width=8, fine=4)
+    anew.meet(data.train)
+    assert torch.equal(anew.linear.weight, model.linear.weight)
+    assert not [n for ms in model.players().values() for m in ms for n, _ in m.named_parameters() if "linear" in n]
+    assert lf.load(runs / "hole").linear is None
 
 
 def test_evaluate_says_what_restoring_gains(runs):

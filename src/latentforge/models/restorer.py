@@ -8,8 +8,8 @@ of article 001, taken to be the distance of Gram matrices (Gatys, Ecker & Bethge
 
 Departures: no code in the middle and so nothing to draw new images from, where article 001 has a VAE: skip connections
 carry what a code would lose, and the answer is the mean of what the image may have been. The network adds to the naive
-restoration, and the sum is clipped. The critic is small, trained along with the network, and takes the place of a
-classifier's features.
+restoration, or, where no pixel is missing, to what the best linear filter of its pixels is (`nets/linear_filter.py`), and
+the sum is clipped. The critic is small, trained along with the network, and takes the place of a classifier's features.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from latentforge.clock import Clock
 from latentforge.duel import GENERATOR, Duel
 from latentforge.errors import InputError
 from latentforge.game import Seat, Term, evaluating
+from latentforge.nets.linear_filter import LinearFilter
 from latentforge.nets.unet import UNet, widths_of
-from latentforge.parts.operators import operator_of
+from latentforge.parts.operators import operator_of, spoil
 from latentforge.registry import register
 
 Error = Literal["squared", "absolute", "decibels"]
 ERROR = {"squared": "||x - x'||^2", "absolute": "|x - x'|", "decibels": "10 log10 of the mean of (x - x')^2"}
 LIKENESS = {"critic": "||D_l(x) - D_l(x')||^2 / 2", "style": "||Gram D_l(x) - Gram D_l(x')||^2"}
+SIDE = 9  # of the neighbourhoods that the linear filter sees
+IMAGES = 512  # that it is solved on
 LEAK = 0.01  # slope beyond black and white, without which there would be no way back
 
 
@@ -101,9 +104,19 @@ class Restorer(Duel):
         self.operator.apply(torch.zeros(1, *image_shape))
         if self.operator.masks:
             self.operator(torch.zeros(1, *image_shape), Clock())  # says what is wrong with the size, if anything
-        self.net: Any = self.loosened(UNet(c + self.operator.masks, c, widths_of(h, w, fine, width), blocks))
+        self.linear = None if self.operator.masks else LinearFilter(c, SIDE)
+        self.net: Any = self.loosened(UNet(c + (c if self.linear else 1), c, widths_of(h, w, fine, width), blocks))
         if similarity != "pixel":
             self.critic = self.armed(nets.initialised(nets.ConvCritic(image_shape, critic_width), "conv", False))
+
+    def meet(self, data):
+        """Solve the linear filter on training images."""
+        super().meet(data)
+        if self.linear is None:
+            return
+        images = data[data.spread(IMAGES)].image.to(self.device)
+        seen = self.operator.naive(spoil(images, self.operator), tuple(images.shape[2:]))
+        self.linear.solve(zip(seen.split(32), images.split(32), strict=True), torch.Generator().manual_seed(0))
 
     def players(self):
         return {"restorer": [self.net]} | ({"critic": [self.critic]} if self.similarity != "pixel" else {})
@@ -144,7 +157,11 @@ class Restorer(Duel):
         """Observations to images (B, C, H, W) of `size` (H, W), all but clipped to [0, 1]: where answers end up beyond black
         or white is nobody's loss, and a network that need not hit them exactly learns faster."""
         start = self.operator.naive(seen, tuple(size))
-        shown = torch.cat([start, seen[:, -1:]], 1) if self.operator.masks else start
+        if self.linear is None:
+            shown = torch.cat([start, seen[:, -1:]], 1)
+        else:
+            seen, start = start, self.linear(start)
+            shown = torch.cat([seen, start], 1)
         images = (start + self.net(shown)).float()
         clipped = images.clamp(0, 1)
         return clipped + LEAK * (images - clipped)
