@@ -153,6 +153,13 @@ def test_a_finding_is_told_once_and_remembered():
     assert [f for row in rows[half:] for f in again.see(row)] == []
 
 
+def test_what_belongs_to_a_game_is_not_told():
+    rows = list(stream({"diversity": 0.15, "coverage": 0.1}))
+    assert found_in(rows) == ["mode collapse"]
+    assert [f.rule for row in rows for f in Doctor(unworried=("mode collapse",)).see(row)] == []
+    assert {rule for m in MODELS for rule in model_class(m).unworried} <= set(RULES)
+
+
 def test_costs_that_are_no_cross_entropies_are_not_read_as_such():
     wasserstein = stream(critic_real=-3.0, critic_fake=2.9, generator=-2.0)
     assert found_in(wasserstein, "wasserstein") == []

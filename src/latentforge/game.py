@@ -124,6 +124,7 @@ class Game(nn.Module):
     schedule: Schedule = "constant"  # of the learning rates, likewise
     half_pays: ClassVar[bool] = False  # bfloat16 is faster on a processor that has it
     begins: tuple[float, ...] = ()  # shares of the budget at which the stages after the first begin
+    unworried: ClassVar[tuple[str, ...]] = ()  # findings of the doctor that belong to the game
     has_prior: bool = True  # False where only a fitted sampler can draw codes
     has_prior_density: bool = True  # False where the prior can be drawn from only
 

@@ -48,9 +48,9 @@ class Journal:
         self.failing: set[str] = set()  # what could not be written the last time
         self.doctor, self.findings = Doctor(), list[Finding]()
 
-    def open(self, run: Run | None, tensorboard: bool, loss: str | None = None) -> None:
-        """Begin writing to `run`; `loss` is what the model's critic descends, if it has one."""
-        self.run, self.doctor = run, Doctor(loss)
+    def open(self, run: Run | None, tensorboard: bool, model: Game) -> None:
+        """Begin writing to `run` what training this model logs."""
+        self.run, self.doctor = run, Doctor(getattr(model, "loss", None), model.unworried)
         if run is not None:
             self.doctor.recall(run.stats())
         if tensorboard and run is not None:

@@ -239,7 +239,7 @@ class Trainer:
             self.started = self.logged_at = self.saved_at = time.monotonic()
             self.base_seconds, self.saved_examples = self.seconds, self.clocks[0].examples
             self.journal.display.note(self.applied(kept))
-            self.journal.open(self.run if self.rank == 0 else None, self.tensorboard, getattr(self.model, "loss", None))
+            self.journal.open(self.run if self.rank == 0 else None, self.tensorboard, self.model)
             if self.clocks[0].round == 0:
                 self.preview()
             (self.over,) = distributed.agree([self.time_is_up()], self.world)

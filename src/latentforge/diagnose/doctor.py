@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +29,11 @@ class Finding:
 
 
 class Doctor:
-    """Rules over the stream of a run."""
+    """Rules over the stream of a run, but those named in `unworried`."""
 
-    def __init__(self, loss: str | None = None) -> None:
+    def __init__(self, loss: str | None = None, unworried: Iterable[str] = ()) -> None:
         self.history = History(loss)
-        self.known: set[str] = set()
+        self.known = set(unworried)
 
     def recall(self, rows: list[dict[str, Any]]) -> None:
         """Take up the statistics of a run that goes on: what was found is not told again."""
