@@ -36,12 +36,14 @@ LABELS = (100, 20)
 BUDGET = ["--minutes", "8"]
 SPREAD = 10_000  # unlabelled images that labels are spread over
 FAMILIES = ("ssl-vae", "ssl-gan", "ssl-vae-gan")
-VARIATIONS = {  # without what is generated, and the papers' own objectives, at 100 labels
+PAPER = "--smooth 0 --shift 0 --certain 0 --balance 0"
+VARIATIONS = {  # without one thing, and the papers' own objectives, at 100 labels
+    "unmoved": "ssl-gan --shift 0",
     "critic-alone": "ssl-gan --matching 0",
     "classifier-alone": "ssl-vae --generative 0",
-    "m1+m2": "ssl-vae --form m1+m2 --smooth 0 --certain 0 --balance 0 --generative .1",
-    "m2": "ssl-vae --smooth 0 --certain 0 --balance 0 --generative .1",
-    "feature-matching": "ssl-gan --smooth 0 --certain 0 --balance 0 --net mlp --lr 3e-3",
+    "m1+m2": f"ssl-vae --form m1+m2 {PAPER} --generative .1",
+    "m2": f"ssl-vae {PAPER} --generative .1",
+    "feature-matching": f"ssl-gan {PAPER} --net mlp --lr 3e-3",
 }
 BASELINES = {"1-nn": "1-NN on PCA-50", "logistic": "logistic regression", "spreading": "label spreading on PCA-50"}
 CELLS = [f"{name}/{n}" for n in LABELS for name in FAMILIES] + [f"{name}/100" for name in VARIATIONS]

@@ -167,6 +167,21 @@ def test_the_bound_of_m2_is_its_sum_over_classes_one_by_one():
             torch.testing.assert_close(found[:, k].double(), nll + kl + np.log(3), rtol=1e-4, atol=1e-4)
 
 
+def test_images_are_moved_and_rows_of_a_table_are_not():
+    """By whole pixels, one at most of eight, with edges repeated."""
+    model = lf.create("ssl-gan", image_shape=(2, 8, 8), num_classes=3, shift=1 / 8, **SMALL["ssl-gan"])
+    x = torch.rand(50, 2, 8, 8)
+    padded = torch.nn.functional.pad(x, [1] * 4, mode="replicate")
+    places = set()
+    for one, around in zip(model.moved(x, clock(1)), padded, strict=True):
+        places |= {(i, j) for i in range(3) for j in range(3) if torch.equal(one, around[:, i : i + 8, j : j + 8])}
+    assert len(places) == 9
+    row = torch.rand(3, 1, 1, 16)
+    assert model.moved(row, clock(1)) is row
+    model = lf.create("ssl-gan", image_shape=(2, 8, 8), num_classes=3, shift=0, **SMALL["ssl-gan"])
+    assert model.moved(x, clock(1)) is x
+
+
 def test_certainty_is_asked_for_little_by_little():
     """By hand, in float64: KL to the labels' frequencies, and the entropy with a weight that is whole half-way."""
     model = lf.create("ssl-gan", image_shape=(1, 4, 4), num_classes=3, smooth=0.0, certain=0.4, balance=0.7)
@@ -182,7 +197,7 @@ def test_certainty_is_asked_for_little_by_little():
 def test_labelled_images_alone_reach_the_cost_of_labels():
     """An unlabelled image's class, whatever it is, changes nothing."""
     few = hide_labels(tiny_data(), 6)
-    model = lf.create("ssl-gan", image_shape=(1, 28, 28), num_classes=3, **SMALL["ssl-gan"])
+    model = lf.create("ssl-gan", image_shape=(1, 28, 28), num_classes=3, shift=0, **SMALL["ssl-gan"])
     model.meet(few.train)
     assert len(model.known) == 6
     t = Clock()

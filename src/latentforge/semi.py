@@ -15,6 +15,7 @@ from torch import Tensor
 from latentforge.data.batch import Batch, Images
 from latentforge.errors import InputError
 from latentforge.game import Game, Term, evaluating
+from latentforge.parts.augment import translation
 from latentforge.parts.smooth import virtual_adversarial
 
 
@@ -25,6 +26,8 @@ class SemiSupervised(Game):
         num_classes: classes of the data; found by itself
         smooth: weight of a term that keeps p(y | x) from changing next to unlabelled images
         smooth_length: how far next to, Euclidean over the pixels
+        shift: images are moved by up to this share of their sides, at random, where p(y | x) is taught or asked not to
+          change; rows of a table are not
         certain: weight of the entropy of p(y | x) of unlabelled images, reached half-way through the budget
         balance: weight of the divergence of their mean p(y | x) from how frequent classes are among labelled images
     """
@@ -37,14 +40,14 @@ class SemiSupervised(Game):
     known_share: float  # of all training images
 
     def __init__(
-        self, num_classes: int = 0, smooth: float = 1.0, smooth_length: float = 2.0, certain: float = 1.0,
-        balance: float = 1.0,
+        self, num_classes: int = 0, smooth: float = 1.0, smooth_length: float = 2.0, shift: float = 0.07,
+        certain: float = 1.0, balance: float = 1.0,
     ):  # fmt: skip
         super().__init__()
         if num_classes < 2:
             raise ValueError("give num_classes, the number of classes of the data, at least 2")
         self.num_classes, self.smooth, self.smooth_length = num_classes, smooth, smooth_length
-        self.certain, self.balance = certain, balance
+        self.shift, self.certain, self.balance = shift, certain, balance
         self.register_buffer("known_classes", torch.full((num_classes,), 1 / num_classes))
 
     def class_logits(self, x: Tensor) -> Tensor:
@@ -72,7 +75,11 @@ class SemiSupervised(Game):
         """n labelled images (n, C, H, W) in [0, 1] and their classes (n,), drawn anew with each round."""
         batch = self.known[(t.rand(n).cpu() * len(self.known)).long()]
         assert batch.label is not None
-        return batch.image.to(self.device), batch.label.to(self.device)
+        return self.moved(batch.image.to(self.device), t), batch.label.to(self.device)
+
+    def moved(self, x: Tensor, t: Any) -> Tensor:
+        """Images (B, C, H, W), each moved by its own draw; a table's rows (B, 1, 1, D) as they are."""
+        return translation(x, t, self.shift) if self.shift and min(x.shape[2:]) > 1 else x
 
     def labelled_cost(self, logits: Tensor, y: Tensor, t: Any) -> Tensor:
         """-log p(y | x), mean over labelled images."""
@@ -86,7 +93,8 @@ class SemiSupervised(Game):
         log_p = logits.float().log_softmax(1)
         total = torch.zeros((), device=x.device)
         if self.smooth:
-            away = virtual_adversarial(self.log_classes, x, log_p, t.randn(*x.shape), self.smooth_length).mean()
+            near = self.moved(x, t)
+            away = virtual_adversarial(self.log_classes, near, log_p, t.randn(*x.shape), self.smooth_length).mean()
             t.log("smooth_nats", away)
             total = total + self.smooth * away
         if self.certain:
@@ -123,7 +131,7 @@ class SemiSupervised(Game):
         """The costs of labels as `explain` shows them."""
         return [
             Term(player, "-log p(y|x), x labelled"),
-            Term(player, "KL(p(y|x) || p(y|x+r)), x unlabelled", self.smooth),
+            Term(player, "KL(p(y|x) || p(y|Sx+r)), x unlabelled", self.smooth),
             Term(player, "H(p(y|x)), x unlabelled", self.certain),
             Term(player, "KL(E p(y|x) || p(y)), x unlabelled", self.balance),
         ]

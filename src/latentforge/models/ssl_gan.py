@@ -5,8 +5,8 @@ the last one's logit fixed to 0, and the generator's feature matching of section
 those of their code for MNIST (MIT licence).
 
 Departures: p(y | x) of unlabelled images is also kept smooth (virtual adversarial training, Miyato et al. 2018,
-arXiv:1704.03976), certain, and in the mean as the labels are (`--smooth`, `--certain`, `--balance`; all 0 is the paper's
-game); learning rates fall to 0 with the budget instead of staying; weights begin as torch draws them, where the paper's
+arXiv:1704.03976, here around a shifted copy as well), certain, and in the mean as the labels are (`--smooth`, `--shift`,
+`--certain`, `--balance`; all 0 is the paper's game); learning rates fall to 0 with the budget instead of staying; weights begin as torch draws them, where the paper's
 begin so that each unit has mean 0 and variance 1 on a batch of data; half as many labelled and generated images as
 unlabelled ones in a batch; the convolutional critic is ours.
 """
@@ -44,6 +44,7 @@ class SSLGAN(SemiSupervised):
 
     batch_coupled = True  # batch norm, and means over the batch
     has_prior_density = False
+    unworried = ("mode collapse",)  # features match in the mean: what is generated need not vary
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class SSLGAN(SemiSupervised):
         net: Literal["mlp", "conv"] = "conv",
         hidden: tuple[int, ...] = (500, 500),
         critic_hidden: tuple[int, ...] = (1000, 500, 250, 250, 250),
-        width: int = 32,
+        width: int = 16,
         noise: float = 0.5,
         input_noise: float = 0.3,
         matching: float = 1.0,

@@ -5,8 +5,8 @@ is their model M2 with the objective of equations 6 to 9, summed over all classe
 the codes of a VAE (M1) trained before, for a share of the budget.
 
 Departures: q(y | x) is a convolutional network, or a dense one with noise and weight norm, and of unlabelled images kept smooth
-(virtual adversarial training, Miyato et al. 2018, arXiv:1704.03976), certain, and in the mean as the labels are (`--smooth`,
-`--certain`, `--balance`; all 0 is the paper's objective): the bound alone sorts images by whatever explains most pixels. The
+(virtual adversarial training, Miyato et al. 2018, arXiv:1704.03976, here around a shifted copy as well), certain, and in the
+mean as the labels are (`--smooth`, `--shift`, `--certain`, `--balance`; all 0 is the paper's objective): the bound alone sorts images by whatever explains most pixels. The
 whole bound is weighed against -log q(y | x), where the paper weighs the latter (their alpha is 1 / `generative`), and is
 taken of half the images of a batch. M2 on codes sees a sample of q(z1 | x) anew each time.
 """
@@ -59,7 +59,7 @@ class SSLVAE(SemiSupervised):
         net: Literal["mlp", "conv"] = "conv",
         hidden: tuple[int, ...] = (500,),
         classifier_hidden: tuple[int, ...] = (1000, 500, 250, 250, 250),
-        width: int = 32,
+        width: int = 16,
         noise: float = 0.5,
         input_noise: float = 0.3,
         generative: float = 0.01,

@@ -5,8 +5,8 @@ critic and what the decoder descends of it are those of Salimans et al. 2016, ar
 `ssl-gan`.
 
 Departures: the article says nothing of how labels come in: here the critic has their K classes and one for what is decoded.
-The article's adversarial loss is replaced by feature matching; its Gaussian p(x | z) by Bernoulli. `--smooth`, `--certain`
-and `--balance` as in `ssl-gan`.
+The article's adversarial loss is replaced by feature matching; its Gaussian p(x | z) by Bernoulli. `--smooth`, `--shift`,
+`--certain` and `--balance` as in `ssl-gan`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SSLVAEGAN(SemiSupervised):
         net: Literal["mlp", "conv"] = "conv",
         hidden: tuple[int, ...] = (500, 500),
         critic_hidden: tuple[int, ...] = (1000, 500, 250, 250, 250),
-        width: int = 32,
+        width: int = 16,
         noise: float = 0.5,
         input_noise: float = 0.3,
         matching: float = 1.0,
