@@ -30,6 +30,7 @@ import presets as preset_results
 import reference
 import restore
 import studies
+import uses
 import zoo
 from speed import bench
 
@@ -95,6 +96,7 @@ def main() -> int:
         ("docs/doctor.md", "doctor", doctor.table("check")),
         *[("docs/models/vae-gan.md", name, flagship.table(name)) for name in flagship.TABLES],
         ("docs/models/vae.md", "density", density.table()),
+        ("README.md", "uses", uses.table()),
         ("docs/tasks/edit.md", "edit", edit.table()),
         ("docs/tasks/augment.md", "augment", augment.table()),
         ("docs/tasks/detect.md", "detect", detect.table()),
