@@ -6,9 +6,9 @@ those of their code for MNIST (MIT licence).
 
 Departures: p(y | x) of unlabelled images is also kept smooth (virtual adversarial training, Miyato et al. 2018,
 arXiv:1704.03976, here around a shifted copy as well), certain, and in the mean as the labels are (`--smooth`, `--shift`,
-`--certain`, `--balance`; all 0 is the paper's game); learning rates fall to 0 with the budget instead of staying; weights begin as torch draws them, where the paper's
-begin so that each unit has mean 0 and variance 1 on a batch of data; half as many labelled and generated images as
-unlabelled ones in a batch; the convolutional critic is ours.
+`--certain`, `--balance`; all 0 is the paper's game); learning rates fall to 0 with the budget instead of staying; weights
+begin as torch draws them, where the paper's begin so that each unit has mean 0 and variance 1 on a batch of data; half as
+many labelled and generated images as unlabelled ones in a batch; the convolutional critic is ours.
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@ Kingma, Rezende, Mohamed & Welling, "Semi-supervised Learning with Deep Generati
 is their model M2 with the objective of equations 6 to 9, summed over all classes where the label is unknown; `m1+m2` puts it on
 the codes of a VAE (M1) trained before, for a share of the budget.
 
-Departures: q(y | x) is a convolutional network, or a dense one with noise and weight norm, and of unlabelled images kept smooth
-(virtual adversarial training, Miyato et al. 2018, arXiv:1704.03976, here around a shifted copy as well), certain, and in the
-mean as the labels are (`--smooth`, `--shift`, `--certain`, `--balance`; all 0 is the paper's objective): the bound alone sorts images by whatever explains most pixels. The
-whole bound is weighed against -log q(y | x), where the paper weighs the latter (their alpha is 1 / `generative`), and is
-taken of half the images of a batch. M2 on codes sees a sample of q(z1 | x) anew each time.
+Departures: q(y | x) is a convolutional network, or a dense one with noise and weight norm, and of unlabelled images kept
+smooth (virtual adversarial training, Miyato et al. 2018, arXiv:1704.03976, here around a shifted copy as well), certain,
+and in the mean as the labels are (`--smooth`, `--shift`, `--certain`, `--balance`; all 0 is the paper's objective): the
+bound alone sorts images by whatever explains most pixels. The whole bound is weighed against -log q(y | x), where the paper
+weighs the latter (their alpha is 1 / `generative`), and is taken of half the images of a batch. M2 on codes sees a sample
+of q(z1 | x) anew each time.
 """
 
 from __future__ import annotations
