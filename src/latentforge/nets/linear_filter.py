@@ -25,6 +25,9 @@ class LinearFilter(nn.Module):
     True
     """
 
+    weight: Tensor  # (C, C, side, side)
+    bias: Tensor  # (C,)
+
     def __init__(self, channels: int, side: int):
         super().__init__()
         weight = torch.zeros(channels, channels, side, side)
@@ -42,8 +45,7 @@ class LinearFilter(nn.Module):
     def solve(self, pairs: Iterable[tuple[Tensor, Tensor]], generator: torch.Generator) -> None:
         """Least squares over batches of images (seen, wanted), each (N, C, H, W): about PLACES pixels of each image, from a
         grid that lies elsewhere in every batch."""
-        moments: Tensor | float = 0.0
-        products: Tensor | float = 0.0
+        moments, products = torch.zeros(()), torch.zeros(())
         side = self.weight.shape[-1]
         for seen, wanted in pairs:
             apart = max(1, round(math.sqrt(wanted[0, 0].numel() / PLACES)))
@@ -52,7 +54,6 @@ class LinearFilter(nn.Module):
             a = F.pad(patches.transpose(1, 2).flatten(0, 1), (0, 1), value=1.0).double()
             b = wanted[:, :, down::apart, right::apart].flatten(2).transpose(1, 2).flatten(0, 1).double()
             moments, products = moments + a.T @ a, products + a.T @ b
-        assert isinstance(moments, Tensor)
         ridge = RIDGE * moments.diagonal()[:-1].mean()
         found = torch.linalg.solve(moments + ridge * torch.eye(len(moments)).to(moments), products)
         self.weight.copy_(found[:-1].T.view_as(self.weight))
