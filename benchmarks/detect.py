@@ -37,6 +37,7 @@ XRAY = "xray/pneumoniamnist/0"
 CELLS = [f"one/{s}/{k}" for s in SETS for k in range(10)] + [XRAY] + [f"out/{s}/{k}" for s in SETS for k in range(10)]
 SEED = 0
 COMPONENTS = 32
+BASELINES = ("PCA-32", "isolation forest")
 LIMIT = 20_000  # images that the baselines are fitted on
 
 
@@ -58,7 +59,7 @@ def baselines(normal: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
     pca = PCA(min(COMPONENTS, len(x) - 1), random_state=0).fit(x)
     forest = IsolationForest(random_state=0).fit(x)
     rebuilt = pca.inverse_transform(pca.transform(test))
-    return {"PCA-32": np.square(test - rebuilt).mean(1), "isolation forest": -forest.score_samples(test)}
+    return dict(zip(BASELINES, (np.square(test - rebuilt).mean(1), -forest.score_samples(test)), strict=True))
 
 
 def measure(cell: str, data_dir: str | None, split: str = "test", **setting: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -58,3 +59,36 @@ def test_contestants_train_the_same_networks(workload, monkeypatch):
 
     for name, net in theirs.items():
         assert layers(net) == layers(getattr(model, name)), name
+
+
+def test_uses_are_shown_beside_the_best_baseline(tmp_path, monkeypatch):
+    """Every use with results that are written here, and none without."""
+    import uses
+
+    kept = {
+        **{
+            f"detect/one/mnist-{k}": {"auroc": {"detector": 0.9, "PCA-32": 0.5, "isolation forest": 0.75}}
+            for k in range(10)
+        },
+        **{f"detect/one/fashion-mnist-{k}": {"auroc": {}} for k in range(9)},  # one is missing
+        "fewlabels/100/ssl-gan-draw0": {
+            "test_error": 0.02,
+            "baselines": {"1-nn": 0.2, "logistic": 0.3, "spreading": 0.1},
+        },
+        "restore/mnist/noise-0.5": {"linear": {"psnr": 17.0}, "restorer": {"psnr": 21.0}},
+        "classify/mnist-cvae": {"accuracy": 0.98},
+        "classify/mnist-gaussian": {"accuracy": 0.95},
+        "finetune/vae-encoder": {"rows": [{"labels": 100, "pretrained": 0.1, "random": 0.15}]},
+    }
+    for name, result in kept.items():
+        file = tmp_path / f"{name}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(result))
+    for module in (uses.detect, uses.fewlabels, uses.restore, uses.classify, uses.finetune):
+        monkeypatch.setattr(module, "RESULTS", tmp_path / module.RESULTS.name)
+    rows = [row.split(" | ")[2:] for row in uses.table().splitlines()[2:]]
+    assert rows == [
+        ["0.900", "0.750 (isolation forest) |"], ["2.00%", "10.0% (label spreading on PCA-50) |"],
+        ["21.0 dB", "17.0 dB (best linear) |"], ["98.0%", "95.0% (Gaussian per class) |"],
+        ["10.0%", "15.0% (random weights) |"],
+    ]  # fmt: skip

@@ -130,8 +130,8 @@ class SemiSupervised(Game):
     def class_terms(self, player: str) -> list[Term]:
         """The costs of labels as `explain` shows them."""
         return [
-            Term(player, "-log p(y|x), x labelled"),
-            Term(player, "KL(p(y|x) || p(y|Sx+r)), x unlabelled", self.smooth),
+            Term(player, "-log p(y|x'), x labelled,  x' = x moved by up to --shift"),
+            Term(player, "KL(p(y|x) || p(y|x'+r)), x unlabelled", self.smooth),
             Term(player, "H(p(y|x)), x unlabelled", self.certain),
             Term(player, "KL(E p(y|x) || p(y)), x unlabelled", self.balance),
         ]
