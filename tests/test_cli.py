@@ -527,6 +527,26 @@ def test_help_and_lists_import_no_torch(here):
     assert done.returncode == 0, done.stderr
 
 
+FIRST = """
+import os, sys
+from latentforge.cli import main
+from latentforge.models.vae import VAE
+def play(self, data, t):
+    heavy = {"sklearn", "scipy", "matplotlib", "pandas"} & set(sys.modules)
+    print(f"before the first step: {heavy or 'nothing heavy'}", file=sys.stderr, flush=True)
+    os._exit(7)
+VAE.play = play
+main(["train", "vae", "--examples", "64", "--out", "run"])
+"""
+
+
+def test_nothing_heavy_but_torch_is_imported_before_the_first_step(here):
+    """scikit-learn takes as long as torch to import; what needs it comes after."""
+    done = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 7, done.stderr
+    assert "nothing heavy" in done.stderr
+
+
 def test_as_a_module():
     began = time.monotonic()
     done = subprocess.run(

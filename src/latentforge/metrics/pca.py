@@ -4,7 +4,6 @@ neighbours. A linear autoencoder can do no better than PCA in squared error."""
 from __future__ import annotations
 
 import torch
-from sklearn.decomposition import PCA as SklearnPCA
 from torch import Tensor
 
 
@@ -13,6 +12,8 @@ class PCA:
     images go through a randomised decomposition with a fixed seed."""
 
     def __init__(self, images: Tensor, k: int):
+        from sklearn.decomposition import PCA as SklearnPCA  # which a training without it need not wait for
+
         x = images.flatten(1).numpy()
         self.pca = SklearnPCA(min(k, len(x) - 1, x.shape[1]), random_state=0).fit(x)
         self.variances = torch.from_numpy(self.pca.explained_variance_).double()  # (k,)

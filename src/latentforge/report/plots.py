@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 WIDEST = 1400  # pixels of an inlined picture; larger ones are shrunk
@@ -50,6 +51,7 @@ class Look(NamedTuple):
 def plot(draw: Callable[[Any, Look], None], width: float = 3.7, height: float = 2.4) -> dict[str, str]:
     """`light` and `dark` versions of what `draw(figure, look)` puts on a figure of so many inches."""
     import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     out = {}
@@ -57,14 +59,15 @@ def plot(draw: Callable[[Any, Look], None], width: float = 3.7, height: float = 
         ink, line = ("#b9bec6", "#3b4048") if dark else ("#565b63", "#dddfe3")
         style: Any = {
             "text.parse_math": False, "font.size": 9.0, "text.color": ink, "axes.labelcolor": ink, "xtick.color": ink,
-            "ytick.color": ink, "axes.edgecolor": line,
+            "ytick.color": ink, "axes.edgecolor": line, "axes.facecolor": "none",
         }  # fmt: skip
         with matplotlib.rc_context(style):
-            figure = Figure(figsize=(width, height), dpi=172, layout="constrained")
+            figure = Figure(figsize=(width, height), dpi=172, layout="constrained", facecolor="none")
+            canvas = FigureCanvasAgg(figure)
             draw(figure, Look(ink, line, SERIES[dark]))
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", transparent=True)
-        few = Image.open(buffer).quantize(COLOURS, method=Image.Quantize.FASTOCTREE)  # which keeps transparency
+            canvas.draw()  # once, where savefig would lay it out and draw it twice
+        pixels = Image.fromarray(np.asarray(canvas.buffer_rgba()))
+        few = pixels.quantize(COLOURS, method=Image.Quantize.FASTOCTREE)  # which keeps transparency
         buffer = io.BytesIO()
         few.save(buffer, format="PNG", optimize=True)
         out[name] = data_uri(buffer.getvalue())
