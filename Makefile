@@ -72,6 +72,7 @@ classify: $(VENV)/.ready
 # restorers beside the best linear estimator, five minutes for each row; finished cells are skipped
 restore: $(VENV)/.ready
 	$(BIN)/python benchmarks/restore.py
+	$(BIN)/python benchmarks/restore_ways.py
 
 # our trainer beside other tools, in alternation; installs them into environments of their own; hours
 bench: $(VENV)/.ready

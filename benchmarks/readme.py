@@ -29,6 +29,7 @@ import precision
 import presets as preset_results
 import reference
 import restore
+import restore_ways
 import studies
 import uses
 import zoo
@@ -107,6 +108,7 @@ def main() -> int:
         ("docs/tasks/finetune.md", "finetune", finetune.table()),
         ("docs/presets.md", "presets", preset_results.table()),
         *[(f"docs/models/{name}.md", "zoo", zoo.page(name)) for name in MODELS if name != "restorer"],
+        ("docs/tasks/restore.md", "restore-ways", restore_ways.table()),
         *[(file, "restore", restore.table()) for file in ("docs/tasks/restore.md", "docs/models/restorer.md")],
         *[(f"docs/models/{name}.md", "study", studies.table(study)) for study, name in studies.PAGES.items()],
     ]

@@ -119,9 +119,11 @@ def numbers(found: Tensor, original: Tensor, missing: Tensor | None) -> dict[str
     return out
 
 
-def baselines(data: lf.Dataset, linear: Linear, operator: Operator) -> tuple[dict[str, Any], Tensor, Tensor]:
+def baselines(
+    data: lf.Dataset, linear: Linear, operator: Operator, tested: int = TESTED
+) -> tuple[dict[str, Any], Tensor, Tensor]:
     """Numbers of the spoilt images and of the linear estimator, the originals and what was seen of them."""
-    original = data.test[torch.arange(min(TESTED, len(data.test)))].image
+    original = data.test[torch.arange(min(tested, len(data.test)))].image
     seen = spoil(original, operator, SEED)
     missing = 1 - seen[:, -1:] if operator.masks else None
     size = (original.shape[2], original.shape[3])
@@ -138,37 +140,35 @@ def baselines(data: lf.Dataset, linear: Linear, operator: Operator) -> tuple[dic
     return out, original, seen
 
 
-def measure(cell: str, data: lf.Dataset, linear: Linear, data_dir: str | None, budget: list[str]) -> dict[str, Any]:
-    name, text = cell.split("/")
-    operator = parse(text)
+def trained(command: list[str], data_dir: str | None) -> tuple[lf.Game, dict[str, Any]]:
+    """The model of a `latentforge` command, and what is to be kept of its training."""
     with tempfile.TemporaryDirectory() as folder:
         run = str(Path(folder) / "run")
-        command = [
-            "train",
-            "restorer",
-            "--task",
-            ALL[text],
-            "--operator",
-            text,
-            "--data",
-            source_of(name, data_dir),
-            *budget,
-        ]
         began = time.monotonic()
         run_outside([*command, "--seed", "0", "--quiet", "--out", run, *(["--data-dir", data_dir] if data_dir else [])])
         seconds = time.monotonic() - began
         model = lf.load(run)
         training = json.loads((Path(run) / "metrics.json").read_text())["training"]
+    shown = ["NAME.npz" if w.endswith(".npz") else w for w in command]
+    return model, {
+        "command": "latentforge " + " ".join(shown) + " --seed 0", "seed": 0, "seconds": round(seconds, 1),
+        "parameters": sum(p.numel() for p in model.parameters()), "training": training,
+    }  # fmt: skip
+
+
+def measure(cell: str, data: lf.Dataset, linear: Linear, data_dir: str | None, budget: list[str]) -> dict[str, Any]:
+    name, text = cell.split("/")
+    operator = parse(text)
+    what = ["--task", ALL[text], "--operator", text, "--data", source_of(name, data_dir)]
+    model, kept = trained(["train", "restorer", *what, *budget], data_dir)
     out, original, seen = baselines(data, linear, operator)
     began = time.monotonic()
     found = lf.restore(model, seen)
     taken = time.monotonic() - began
     missing = 1 - seen[:, -1:] if operator.masks else None
-    shown = ["NAME.npz" if w.endswith(".npz") else w for w in command]
     return {
-        "command": "latentforge " + " ".join(shown) + " --seed 0", "seed": 0, "seconds": round(seconds, 1),
-        "parameters": sum(p.numel() for p in model.parameters()), "training": training, "images": len(original),
-        "seconds_to_restore": round(taken, 2), **out, "restorer": numbers(found, original, missing), "machine": machine(),
+        **kept, "images": len(original), "seconds_to_restore": round(taken, 2), **out,
+        "restorer": numbers(found, original, missing), "machine": machine(),
     }  # fmt: skip
 
 
