@@ -21,7 +21,7 @@ from typing import Any
 
 from critic_loss import steepness
 from machine import machine
-from restore import ALL, MINUTES, Linear, baselines, numbers, trained
+from restore import ALL, Linear, baselines, numbers, trained
 
 import latentforge as lf
 from latentforge.parts.operators import parse
@@ -30,7 +30,7 @@ RESULTS = Path(__file__).parent / "results" / "restore_ways"
 SIMILARITIES = ("pixel", "critic", "style", "adversarial")
 LIKENESS = ("cifar10", "downsample:2")
 MODELS, OPERATORS = ("vae", "vae-gan"), ("noise:0.5", "downsample:4", "hole:14")
-SEARCHED = 500
+SEARCHED, MINUTES = 500, 5
 CELLS = [f"likeness/{s}" for s in SIMILARITIES] + [f"search/{m}" for m in MODELS]
 
 

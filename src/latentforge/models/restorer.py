@@ -76,6 +76,7 @@ class Restorer(Duel):
     has_prior = False
     has_prior_density = False
     schedule = "cosine"
+    batch_size = 8  # every pixel of an image is a target: steps count for more
 
     def __init__(
         self,
@@ -122,7 +123,7 @@ class Restorer(Duel):
         return {"restorer": [self.net]} | ({"critic": [self.critic]} if self.similarity != "pixel" else {})
 
     def seats(self):
-        seats = {"restorer": Seat(lr=3e-3)}
+        seats = {"restorer": Seat(lr=1.5e-3)}
         return seats | ({"critic": Seat(lr=2e-4, betas=(0.5, 0.999))} if self.similarity != "pixel" else {})
 
     def play(self, data, t):

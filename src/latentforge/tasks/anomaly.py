@@ -71,7 +71,9 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
         else:
             self.model_ = self.model if isinstance(self.model, Game) else load(self.model)
         self.detector_ = Detector(self.model_, train, held, self.scores, self._seed)
-        self.offset_ = float(np.percentile(-self.detector_.score(some(images, JUDGED)).numpy(), 100 * self.contamination))
+        self.offset_ = float(
+            np.percentile(-self.detector_.score(some(images, JUDGED)).numpy(), 100 * self.contamination)
+        )
         return self
 
     @property
