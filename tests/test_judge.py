@@ -49,6 +49,15 @@ def test_half_samples_find_the_spread_of_a_mean():
     assert high_end - low_end == pytest.approx(2 * 1.96 * float(x.std()) / 20)
 
 
+@pytest.mark.parametrize(("ones", "of"), [(0, 30), (30, 30), (1, 50), (423, 624)])
+def test_the_interval_of_a_share_is_wilsons_and_stays_a_share(ones, of):
+    share, low, high = around_mean(torch.arange(of) < ones)
+    theirs = scipy.stats.binomtest(ones, of).proportion_ci(method="wilson")
+    assert share == pytest.approx(ones / of)
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=2e-5)  # 1.96 for 1.95996
+    assert 0 <= low <= share <= high <= 1
+
+
 def test_half_samples_cover_what_they_should():
     """In about 95 of 100 draws the interval holds the true difference of two means."""
     hits = 0

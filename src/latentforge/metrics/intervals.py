@@ -35,9 +35,15 @@ def around(
 
 
 def around_mean(values: Tensor) -> tuple[float, float | None, float | None]:
-    """The mean of values (N,) and the ends of its 95 % interval, from their standard deviation; none for one value."""
-    mean = float(values.double().mean())
-    if len(values) < 2:
+    """The mean of values (N,) and the ends of its 95 % interval, from their standard deviation, or, where each is 0 or 1, by
+    the score test (Wilson 1927, J. American Statistical Association 22), which stays in [0, 1]; none for one value."""
+    mean, n = float(values.double().mean()), len(values)
+    if n < 2:
         return mean, None, None
-    width = NORMAL * float(values.double().std()) / len(values) ** 0.5
+    if bool(((values == 0) | (values == 1)).all()):
+        more = NORMAL**2 / n
+        centre = (mean + more / 2) / (1 + more)
+        width = (more * (mean * (1 - mean) + more / 4)) ** 0.5 / (1 + more)
+        return mean, max(0.0, centre - width), min(1.0, centre + width)
+    width = NORMAL * float(values.double().std()) / n**0.5
     return mean, mean - width, mean + width
