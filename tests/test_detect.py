@@ -20,9 +20,10 @@ from latentforge.cli import main
 from latentforge.data import Images
 from latentforge.data.synthetic import blobs
 from latentforge.errors import InputError
+from latentforge.tasks import anomaly
 from latentforge.tasks.detect import Detector, heat_sheet
 from latentforge.tasks.planes import Planes, from_plane
-from latentforge.tasks.scores import AUTO, SCORES, features_of
+from latentforge.tasks.scores import AUTO, SCORES, features_of, some
 
 TINY = {"net": "mlp", "hidden": (24,)}
 
@@ -319,6 +320,16 @@ def test_signs_are_those_of_scikit_learn():
     assert detector.heat_maps(images[:3]).shape == (3, 16, 16)
     with pytest.raises(InputError, match="those of fit were"):
         detector.predict(noise[:, :, :8])
+
+
+def test_the_threshold_of_many_images_is_found_on_some_of_them(monkeypatch):
+    images, _ = blobs(120, (1, 12, 12))
+    monkeypatch.setattr(anomaly, "JUDGED", 40)
+    detector = quick(contamination=0.1).fit(images)
+    looked_at = some(Images(torch.from_numpy(images)), 40).pixels.numpy()
+    assert len(looked_at) == 40
+    assert (detector.predict(looked_at) == -1).sum() == 4
+    assert 0 < (detector.predict(images) == -1).mean() < 0.25
 
 
 def test_rows_and_images_are_the_same_thing():
