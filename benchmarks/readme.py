@@ -30,6 +30,7 @@ import presets as preset_results
 import reference
 import restore
 import restore_ways
+import startup
 import studies
 import uses
 import zoo
@@ -92,6 +93,7 @@ def main() -> int:
         ("docs/results.md", "modes", modes.table()),
         ("docs/runs.md", "precision", precision.table()),
         ("docs/speed.md", "speed", bench.table()),
+        ("docs/speed.md", "startup", startup.table()),
         ("docs/speed.md", "growth", growth.table()),
         ("docs/doctor.md", "rules", rules_table()),
         ("docs/doctor.md", "doctor", doctor.table("check")),
