@@ -35,11 +35,13 @@ def first(self):
 Trainer.round = first
 main(["train", sys.argv[1], "--data", "mnist-5k", "--minutes", "1", "--quiet", "--out", sys.argv[2]])
 """
+ADAM = "import torch; torch.optim.Adam([torch.zeros(1, requires_grad=True)])"  # which imports torch's compiler
 ROWS = {
     "`python -c pass`": ["-c", "pass"],
     "`latentforge --help`": ["-m", "latentforge", "--help"],
     "`latentforge models`": ["-m", "latentforge", "models"],
     '`python -c "import torch"`': ["-c", "import torch"],
+    "the same, and `torch.optim.Adam` made": ["-c", ADAM],
     "`latentforge train vae`, first step made": ["-c", FIRST, "vae"],
     "`latentforge train vae-gan`, first step made": ["-c", FIRST, "vae-gan"],
 }
