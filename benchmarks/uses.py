@@ -39,7 +39,7 @@ def lines() -> Iterator[tuple[str, str, str, str]]:
             best = min(plain, key=plain.__getitem__)
             what = f"mnist, `{family}` with 100 labels, error, mean of {len(draws)} choices of them"
             yield "few-labels", what, f"{ours:.2%}", f"{plain[best]:.1%} ({fewlabels.BASELINES[best]})"
-    for cell in ("mnist/noise:0.5", "mnist/downsample:4", "cifar10/noise:0.2"):
+    for cell in ("mnist/noise:0.5", "mnist/downsample:4", "cifar10/noise:0.2", "pneumoniamnist/noise:0.5"):
         if restore.kept(cell).exists():
             r = json.loads(restore.kept(cell).read_text())
             linear = f"{r['linear']['psnr']:.1f} dB (best linear)"
