@@ -69,7 +69,7 @@ detect: $(VENV)/.ready
 # classes by Bayes' rule
 classify: $(VENV)/.ready
 	$(BIN)/python benchmarks/classify.py
-# restorers beside the best linear estimator, five minutes for each row; finished cells are skipped
+# restorers beside the best linear estimator, five or ten minutes for each row; finished cells are skipped
 restore: $(VENV)/.ready
 	$(BIN)/python benchmarks/restore.py
 	$(BIN)/python benchmarks/restore_ways.py
