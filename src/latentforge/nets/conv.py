@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from latentforge.nets.convolution import Conv2d, ConvTranspose2d
 from latentforge.nets.mlp import dense
 
 
@@ -44,13 +45,13 @@ def _pad(kernel: int) -> int:
 
 def down(inp: int, out: int, kernel: int, bias: bool = True) -> nn.Conv2d:
     """Convolution that halves the sides."""
-    return nn.Conv2d(inp, out, kernel, stride=2, padding=_pad(kernel), bias=bias)
+    return Conv2d(inp, out, kernel, stride=2, padding=_pad(kernel), bias=bias)
 
 
 def up(inp: int, out: int, kernel: int, small, large, bias: bool = True) -> nn.ConvTranspose2d:
     """Transposed convolution from the size `small` (H, W) to `large`, which `down` would shrink to `small`."""
     extra = [b - ((a - 1) * 2 - 2 * _pad(kernel) + kernel) for a, b in zip(small, large, strict=True)]
-    return nn.ConvTranspose2d(inp, out, kernel, 2, _pad(kernel), output_padding=(extra[0], extra[1]), bias=bias)
+    return ConvTranspose2d(inp, out, kernel, 2, _pad(kernel), output_padding=(extra[0], extra[1]), bias=bias)
 
 
 def channels(width: int, steps: int) -> list[int]:
@@ -66,9 +67,9 @@ class Block(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            Conv2d(width, width, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 3, padding=1),
+            Conv2d(width, width, 3, padding=1),
         )
         self.scale = nn.Parameter(torch.zeros(()))
 
@@ -122,7 +123,7 @@ class ConvDecoder(nn.Module):
             if i > 1:
                 layers += [nn.BatchNorm2d(out)] * norm + [nn.ReLU(inplace=True)]
         if len(sizes) == 1:
-            layers.append(nn.Conv2d(outs[-1], c, 3, padding=1))
+            layers.append(Conv2d(outs[-1], c, 3, padding=1))
         self.body = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -141,7 +142,7 @@ class ConvCritic(nn.Module):
         outs = channels(width, len(sizes) - 1)
         layers: list[nn.Module] = []
         for i, out in enumerate(outs):
-            layers.append(down(c, out, kernel) if len(sizes) > 1 else nn.Conv2d(c, out, 3, padding=1))
+            layers.append(down(c, out, kernel) if len(sizes) > 1 else Conv2d(c, out, 3, padding=1))
             if i < len(outs) - 1:
                 # the first layer has no batch norm (Radford et al. 2016, section 3)
                 layers += [nn.BatchNorm2d(out)] * (norm and i > 0) + [nn.LeakyReLU(0.2)]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from latentforge.nets.conv import down, halvings, up
+from latentforge.nets.convolution import Conv2d, ConvTranspose2d
 from latentforge.nets.dropout import Dropout
 from latentforge.nets.mlp import MLPEncoder, glorot_
 
@@ -43,7 +44,7 @@ def article_004_encoder(image_shape, out_dim: int) -> nn.Module:
     h, w = [((s - 3) // 2 + 1 - 3) // 2 + 1 for s in (h, w)]
     return glorot_(
         nn.Sequential(
-            nn.Conv2d(c, 32, 3, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(),
+            Conv2d(c, 32, 3, 2), nn.ReLU(True), Conv2d(32, 64, 3, 2), nn.ReLU(True),
             nn.Flatten(), nn.Linear(64 * h * w, out_dim),
         )
     )  # fmt: skip
@@ -56,8 +57,8 @@ def article_004_decoder(in_dim: int, image_shape) -> nn.Module:
     return glorot_(
         nn.Sequential(
             nn.Linear(in_dim, 32 * math.prod(quarter)), nn.ReLU(), nn.Unflatten(1, (32, *quarter)),
-            up(32, 64, 3, quarter, half), nn.ReLU(), up(64, 32, 3, half, (h, w)), nn.ReLU(),
-            nn.ConvTranspose2d(32, c, 3, 1, 1),
+            up(32, 64, 3, quarter, half), nn.ReLU(True), up(64, 32, 3, half, (h, w)), nn.ReLU(True),
+            ConvTranspose2d(32, c, 3, 1, 1),
         )
     )  # fmt: skip
 
@@ -102,7 +103,7 @@ def article_003_critic(image_shape) -> nn.Module:
     act = nn.LeakyReLU(0.2)
     return glorot_(
         HeadedCritic(
-            nn.Sequential(nn.Conv2d(c, 32, 5), act, nn.MaxPool2d(2), nn.Conv2d(32, 64, 5)),
+            nn.Sequential(Conv2d(c, 32, 5), act, nn.MaxPool2d(2), Conv2d(32, 64, 5)),
             nn.Sequential(act, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64 * h * w, 1024), act, nn.Linear(1024, 1)),
         )
     )
@@ -117,7 +118,7 @@ def article_004_generator(latent_dim: int, image_shape) -> nn.Module:
         nn.Sequential(
             nn.Linear(latent_dim, 256 * math.prod(quarter), bias=False), nn.BatchNorm1d(256 * math.prod(quarter)), act,
             nn.Unflatten(1, (256, *quarter)),
-            nn.ConvTranspose2d(256, 128, 5, 1, 2, bias=False), nn.BatchNorm2d(128), act,
+            ConvTranspose2d(256, 128, 5, 1, 2, bias=False), nn.BatchNorm2d(128), act,
             up(128, 64, 5, quarter, half, bias=False), nn.BatchNorm2d(64), act,
             up(64, c, 5, half, (h, w), bias=False), nn.Tanh(),
         )
@@ -164,7 +165,7 @@ def larsen_decoder(in_dim: int, image_shape) -> nn.Module:
     seed = (256, *sizes[-1])
     return nn.Sequential(
         nn.Linear(in_dim, math.prod(seed)), nn.BatchNorm1d(math.prod(seed)), nn.ReLU(), nn.Unflatten(1, seed),
-        *layers, nn.Conv2d(32, c, 5, padding=2),
+        *layers, Conv2d(32, c, 5, padding=2),
     )  # fmt: skip
 
 
@@ -175,7 +176,7 @@ def larsen_critic(image_shape) -> nn.Module:
     c, h, w = image_shape
     sizes = halvings(h, w, 5)[:4]
     outs = [128, 256, 256][: len(sizes) - 1]
-    body: list[nn.Module] = [nn.Conv2d(c, 32, 5, padding=2), nn.ReLU()]
+    body: list[nn.Module] = [Conv2d(c, 32, 5, padding=2), nn.ReLU()]
     for a, b in zip([32, *outs], outs, strict=False):
         body += _bn_conv(a, b)
     return HeadedCritic(

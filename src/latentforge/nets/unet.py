@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentforge.nets.conv import Block, strided_last
+from latentforge.nets.convolution import Conv2d
 
 SCALE = 0.3  # of residual blocks at the start: .3 dB after a minute over 0, which suits deeper networks
 
@@ -22,16 +23,16 @@ class UNet(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, widths: tuple[int, ...], blocks: int = 1):
         super().__init__()
         pairs = list(zip(widths[:-1], widths[1:], strict=True))
-        self.first = nn.Conv2d(channels_in, widths[0], 3, padding=1)
+        self.first = Conv2d(channels_in, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
-            nn.Sequential(nn.ReLU(), nn.Conv2d(a, b, 3, stride=2, padding=1), *[Block(b) for _ in range(blocks)])
+            nn.Sequential(nn.ReLU(), Conv2d(a, b, 3, stride=2, padding=1), *[Block(b) for _ in range(blocks)])
             for a, b in pairs
         )
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
+        self.up = nn.ModuleList(Conv2d(b, a, 1) for a, b in pairs)
         self.after = nn.ModuleList(nn.Sequential(*[Block(a) for _ in range(blocks)]) for a in widths[:-1])
         for block in (m for m in self.modules() if isinstance(m, Block)):
             nn.init.constant_(block.scale, SCALE)
-        self.last = nn.Sequential(nn.ReLU(), nn.Conv2d(widths[0], channels_out, 3, padding=1))
+        self.last = nn.Sequential(nn.ReLU(), Conv2d(widths[0], channels_out, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(strided_last(x))
