@@ -55,20 +55,19 @@ def equal(a: list[Tensor], b: list[Tensor]) -> bool:
 # -- every loss, in the ordinary round -------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", CRITIC)
 def test_a_round_of_every_loss(kind):
-    """The critic on x and G(z), then the generator on a z of its own under the critic that has stepped."""
+    """The critic on x and G(z), then the generator on the same G(z) under the critic that has stepped."""
     model = build("gan", **DENSE, loss=kind)
     twin, t = twin_of(model), clock()
     x = images(B).double() * 2 - 1
     play = model.play(feed(images(B)), clock())
     critic, generator = list(twin.critic.parameters()), list(twin.generator.parameters())
 
-    fake = torch.tanh(twin.generator(uniform(t))).detach()
-    cost = CRITIC[kind](twin.critic(x), twin.critic(fake))
+    fake = torch.tanh(twin.generator(uniform(t)))
+    cost = CRITIC[kind](twin.critic(x), twin.critic(fake.detach()))
     expected = gradients({"critic": cost}, {"critic": critic})
     assert_same(taken(model, next(play)), expected)
     step(model, twin, expected)
 
-    fake = torch.tanh(twin.generator(uniform(t)))
     cost = GENERATOR[kind](twin.critic(x), twin.critic(fake))
     assert_same(taken(model, next(play)), gradients({"generator": cost}, {"generator": generator}))
     assert next(play, None) is None
@@ -228,16 +227,16 @@ def test_wgan_gp():
     play = model.play(feed(images(B)), mine)
     critic, generator = list(twin.critic.parameters()), list(twin.generator.parameters())
 
-    fake, share = twin.generator(normal(t)).detach(), t.rand(B, 1).double()[:, :, None, None]
-    distance = twin.critic(x).mean() - twin.critic(fake).mean()
-    penalty = 10 * ((slope_norms(twin.critic, share * x + (1 - share) * fake) - 1) ** 2).mean()
+    fake, share = twin.generator(normal(t)), t.rand(B, 1).double()[:, :, None, None]
+    distance = twin.critic(x).mean() - twin.critic(fake.detach()).mean()
+    penalty = 10 * ((slope_norms(twin.critic, share * x + (1 - share) * fake.detach()) - 1) ** 2).mean()
     expected = gradients({"critic": penalty - distance}, {"critic": critic})
     assert_same(taken(model, next(play)), expected)
     assert mine.logged["estimate"].item() == pytest.approx(distance.item(), rel=1e-4)
     assert mine.logged["penalty"].item() == pytest.approx(penalty.item(), rel=1e-4)
     step(model, twin, expected, rate=0.01)
 
-    cost = -twin.critic(twin.generator(normal(t))).mean()
+    cost = -twin.critic(fake).mean()
     assert_same(taken(model, next(play)), gradients({"generator": cost}, {"generator": generator}))
 
 
@@ -260,15 +259,15 @@ def test_r3gan():
     play = model.play(feed(images(B)), mine)
     critic, generator = list(twin.critic.parameters()), list(twin.generator.parameters())
 
-    fake = twin.generator(normal(t)).detach()
-    pairs = -d(twin.critic(x) - twin.critic(fake)).log().mean()
-    r1, r2 = (0.5 * (slope_norms(twin.critic, v) ** 2).mean() for v in (x, fake))
+    fake = twin.generator(normal(t))
+    pairs = -d(twin.critic(x) - twin.critic(fake.detach())).log().mean()
+    r1, r2 = (0.5 * (slope_norms(twin.critic, v) ** 2).mean() for v in (x, fake.detach()))
     expected = gradients({"critic": pairs + 0.6 * r1 + 1.7 * r2}, {"critic": critic})
     assert_same(taken(model, next(play)), expected)
     assert mine.logged["penalty"].item() == pytest.approx((0.6 * r1 + 1.7 * r2).item(), rel=1e-4)
     step(model, twin, expected)
 
-    cost = -d(twin.critic(twin.generator(normal(t))) - twin.critic(x)).log().mean()
+    cost = -d(twin.critic(fake) - twin.critic(x)).log().mean()
     assert_same(taken(model, next(play)), gradients({"generator": cost}, {"generator": generator}))
 
 

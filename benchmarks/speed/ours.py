@@ -1,5 +1,6 @@
 """Latentforge, through the whole path of its command, log, checkpoint and previews included; rounds are timed from outside.
-`--variant flops` counts instead what one round computes."""
+It is the beginning of a run of five minutes, the default, cut short when enough rounds are timed. `--variant flops` counts
+instead what one round computes."""
 
 from __future__ import annotations
 
@@ -22,6 +23,10 @@ COMMANDS = {
 }  # fmt: skip
 
 
+class Enough(BaseException):
+    """The run has been timed."""
+
+
 def main() -> None:
     o = options()
     from torch.utils.flop_counter import FlopCounterMode
@@ -30,6 +35,7 @@ def main() -> None:
     from latentforge.train import Trainer
 
     stamps: list[float] = []
+    warm: list[int] = []  # the first stamp after the warm-up
     play = Trainer.round
 
     def timed(self):
@@ -40,21 +46,19 @@ def main() -> None:
             raise SystemExit(0)
         play(self)
         stamps.append(time.time())
+        if not warm and len(stamps) > 30 and stamps[-1] - stamps[0] > 3:
+            warm.append(len(stamps) - 1)
+        if warm and len(stamps) - warm[0] > 2 * CHUNKS and stamps[-1] - stamps[warm[0]] > o.seconds:
+            raise Enough
 
     Trainer.round = timed  # type: ignore[method-assign]
-    minutes = (o.seconds + 25) / 60  # the first previews and the warm-up are not timed
     with tempfile.TemporaryDirectory() as folder:
         precision = "bf16" if o.variant == "bf16" else "fp32"
         argv = ["train", *COMMANDS[o.workload], "--data", o.data, "--batch-size", BATCH, "--lr", RATE, "--ema", 0,
-                "--minutes", minutes, "--out", Path(folder) / "run", "--precision", precision]  # fmt: skip
-        with contextlib.redirect_stdout(io.StringIO()):
-            code = command([str(a) for a in argv])
-        if code or o.variant == "flops":
-            sys.exit(code)
-    if len(stamps) < 40 + 2 * CHUNKS:
-        sys.exit(f"only {len(stamps)} rounds in the window; give a larger --seconds")
-    first, warm = stamps[0] - o.start, next(i for i, s in enumerate(stamps) if s - stamps[0] > 3 and i >= 30)
-    timed_rounds = stamps[warm:]
+                "--out", Path(folder) / "run", "--precision", precision]  # fmt: skip
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Enough):
+            sys.exit(command([str(a) for a in argv]) or "the run ended before it was timed")
+    first, timed_rounds = stamps[0] - o.start, stamps[warm[0] :]
     size = (len(timed_rounds) - 1) // CHUNKS
     chunks = [size * BATCH / (timed_rounds[(i + 1) * size] - timed_rounds[i * size]) for i in range(CHUNKS)]
     report(chunks, first, None, ("latentforge", "torch", "numpy"))

@@ -150,14 +150,16 @@ class Duel(Game):
 
     # -- the round -------------------------------------------------------------------------------------------------
     def play(self, data, t):
-        for _ in range(self.critic_steps_at(t.round)):
+        steps = self.critic_steps_at(t.round)
+        for i in range(1, steps + 1):
             batch = next(data)
             y = self.labels_of(batch, t)
-            with torch.no_grad():
+            with torch.set_grad_enabled(i == steps):  # the last ones are the generator's too
                 fake = self.generate(self.start(t, len(batch)), y)
-            yield {"critic": self.critic_cost((self.to_network(batch.image),), (fake,), t, y)}
-        for _ in range(self.generator_steps):
-            fake = self.generate(self.start(t, len(batch)), y)
+            yield {"critic": self.critic_cost((self.to_network(batch.image),), (fake.detach(),), t, y)}
+        for i in range(self.generator_steps):
+            if i:
+                fake = self.generate(self.start(t, len(batch)), y)
             yield {"generator": self.generator_cost((self.to_network(batch.image),), (fake,), t, y)}
 
     def critic_steps_at(self, round_: int) -> int:
