@@ -175,10 +175,10 @@ class Duel(Game):
         return self.critic(*what) if self.condition is None else self.critic(*what, self.condition(y, len(what[0])))
 
     def look(self, images: tuple[Tensor, ...], y: Tensor | None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The critic's verdicts (B,) on several batches, and its features of them; in one pass, unless it compares the
-        examples of a batch."""
+        """The critic's verdicts (B,) on several batches, and its features of them; where it norms over a batch, in one pass
+        for all, else apart, so that no gradient is taken where none is asked for."""
         told = [] if self.condition is None else [self.condition(y, len(images[0]))]
-        if self.minibatch:
+        if self.minibatch or not self.batch_coupled:
             verdicts, features = zip(*[self.critic.features(x, *told) for x in images], strict=True)
             return verdicts, features
         verdict, features = self.critic.features(torch.cat(images), *[c.repeat(len(images), 1) for c in told])
