@@ -351,15 +351,13 @@ def test_cgan_round(how):
     hot = torch.eye(3).double()[y]
     play = model.play(feed(images(B), y=y), clock())
 
-    def fake() -> Tensor:
-        return twin.generator(torch.cat([t.randn(B, Z).double(), hot], 1))
-
-    verdicts = d(twin.critic(x, hot)), d(twin.critic(fake().detach(), hot))
+    fake = twin.generator(torch.cat([t.randn(B, Z).double(), hot], 1))
+    verdicts = d(twin.critic(x, hot)), d(twin.critic(fake.detach(), hot))
     cost = -verdicts[0].log().mean() - (1 - verdicts[1]).log().mean()
     expected = gradients({"critic": cost}, {"critic": list(twin.critic.parameters())})
     assert_same(taken(model, next(play)), expected)
     step(model, twin, expected)
-    cost = -d(twin.critic(fake(), hot)).log().mean()
+    cost = -d(twin.critic(fake, hot)).log().mean()
     expected = gradients({"generator": cost}, {"generator": list(twin.generator.parameters())})
     assert_same(taken(model, next(play)), expected)
 
