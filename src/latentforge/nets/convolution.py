@@ -1,8 +1,8 @@
 """torch's convolutions, computed faster on the processor in float32; elsewhere they are torch's own.
 
 oneDNN takes a third longer over a layer's gradients when it has those of a bias to sum, so the bias is added afterwards, in
-place. And it handles output channels sixteen at a time, which an image of one or three wastes: there the transposed
-convolution is one matrix product, whose columns are added up shifted against each other.
+place. And it handles output channels sixteen at a time, which a grey image wastes: there the transposed convolution is one
+matrix product, whose columns are added up shifted against each other.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-FEW = 3  # output channels up to which the matrix product is faster
 
 
 def plain(layer: nn.Module, x: Tensor) -> bool:
@@ -41,28 +39,28 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         if plain(self, x) or output_size is not None:
             return super().forward(x, output_size)
         where = (self.stride, self.padding, self.output_padding)
-        if self.out_channels <= FEW:
+        if self.out_channels == 1:  # with two or three the product was slower about as often as faster
             return biased(Scatter.apply(x, self.weight, *where), self.bias)
         return biased(F.conv_transpose2d(x, self.weight, None, *where), self.bias)  # type: ignore[arg-type]
 
 
 class Scatter(torch.autograd.Function):
-    """The transposed convolution of x (B, I, H, W) with weights (I, C, k, l), for few channels C, no bias."""
+    """The transposed convolution of x (B, I, H, W) to one channel with weights (I, 1, k, l), no bias."""
 
     @staticmethod
     def forward(ctx, x, weight, stride, padding, extra):
         ctx.save_for_backward(x, weight)
         ctx.where = stride, padding, extra
-        (inp, c, k, m), (b, _, h, w) = weight.shape, x.shape
-        columns = weight.reshape(inp, -1).t() @ x.permute(0, 2, 3, 1).reshape(-1, inp).t()  # (C k l, B H W)
-        columns = columns.view(c, k, m, b, h, w)
+        (inp, _, k, m), (b, _, h, w) = weight.shape, x.shape
+        columns = weight.reshape(inp, -1).t() @ x.permute(0, 2, 3, 1).reshape(-1, inp).t()  # (k l, B H W)
+        columns = columns.view(k, m, b, h, w)
         high, wide = ((n - 1) * s + n_k + e for n, s, n_k, e in zip((h, w), stride, (k, m), extra, strict=True))
-        y = x.new_zeros(c, b, high, wide)
+        y = x.new_zeros(b, high, wide)
         for i in range(k):
             for j in range(m):
-                y[:, :, i : i + stride[0] * h : stride[0], j : j + stride[1] * w : stride[1]] += columns[:, i, j]
-        inside = y[:, :, padding[0] : high - padding[0], padding[1] : wide - padding[1]]
-        return inside.permute(1, 0, 2, 3).clone(memory_format=torch.channels_last)
+                y[:, i : i + stride[0] * h : stride[0], j : j + stride[1] * w : stride[1]] += columns[i, j]
+        inside = y[:, padding[0] : high - padding[0], padding[1] : wide - padding[1]]
+        return inside.unsqueeze(1).clone(memory_format=torch.channels_last)
 
     @staticmethod
     def backward(ctx, g):
