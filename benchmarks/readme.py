@@ -93,6 +93,7 @@ def main() -> int:
         ("docs/results.md", "modes", modes.table()),
         ("docs/runs.md", "precision", precision.table()),
         ("docs/speed.md", "speed", bench.table()),
+        ("docs/speed.md", "profile", bench.profile()),
         ("docs/speed.md", "startup", startup.table()),
         ("docs/speed.md", "growth", growth.table()),
         ("docs/doctor.md", "rules", rules_table()),

@@ -2,6 +2,7 @@
 
     python benchmarks/speed/bench.py [WORKLOAD ...] [--rounds 7] [--seconds 15] [--envs DIR] [--data-dir DIR]
     python benchmarks/speed/bench.py --table      # Markdown
+    python benchmarks/speed/bench.py --profile    # Markdown: where the time of our rounds goes
 
 Four workloads on MNIST in batches of 128, Adam at 1e-3, all cores: conv-vae, dense-vae, dcgan, vae-gan. Ours goes through
 the whole path of the command `latentforge train`, with log, previews and checkpoints (but without the averaged weights,
@@ -86,6 +87,7 @@ def run(contestant: Contestant, workload: str, data: Path, seconds: float, envs:
 
 def measure(workload: str, rounds: int, seconds: float, envs: Path, data: Path) -> None:
     file = RESULTS / f"{workload}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
     kept = json.loads(file.read_text()) if file.exists() else {"workload": workload, "runs": {}, "machine": machine()}
     if any(kept["machine"][k] != machine()[k] for k in ("processor", "instructions", "bf16", "cores")):
         raise SystemExit(f"{file} was begun on another processor; delete it to measure anew.")
@@ -95,6 +97,12 @@ def measure(workload: str, rounds: int, seconds: float, envs: Path, data: Path) 
         ]
         peak = subprocess.run([sys.executable, str(HERE / "peak.py")], capture_output=True, text=True, check=True)
         kept["peak_gflops"] = json.loads(peak.stdout)
+    if "profile" not in kept:
+        variants = {"fp32": "profile"} | ({"bf16": "profile-bf16"} if machine()["bf16"] else {})
+        kept["profile"] = {
+            k: run(Contestant("ours.py", variant=v), workload, data, 60, envs) for k, v in variants.items()
+        }
+        file.write_text(json.dumps(kept, indent=1) + "\n")
     taking_part = {k: c for k, c in CONTESTANTS.items() if workload in c.workloads}
     while (done := min((len(kept["runs"].get(k, [])) for k in taking_part), default=0)) < rounds:
         for name, contestant in taking_part.items():
@@ -102,10 +110,33 @@ def measure(workload: str, rounds: int, seconds: float, envs: Path, data: Path) 
                 continue
             result = run(contestant, workload, data, seconds, envs)
             kept["runs"].setdefault(name, []).append(result)
-            RESULTS.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(kept, indent=1) + "\n")
             shown = result.get("missing") or f"{result['images_per_second']:.0f} images/s"
             print(workload, f"round {done + 1}/{rounds}", name, shown, flush=True)
+
+
+def profile() -> str:
+    """Markdown: milliseconds of a round of ours by kind of operator, and what lies between operators."""
+    files = [RESULTS / f"{w}.json" for w in WORKLOADS if (RESULTS / f"{w}.json").exists()]
+    found = [
+        (kept["workload"], kept["profile"])
+        for kept in map(json.loads, (f.read_text() for f in files))
+        if "profile" in kept
+    ]
+    if not found:
+        return "Not measured yet: `make bench` does."
+    kinds = next(list(p["parts"]) for _, precisions in found for p in precisions.values() if "parts" in p)
+    columns = ["milliseconds", "with the profiler", *kinds, "between them"]
+    lines = ["| workload | | " + " | ".join(columns) + " |", "| --- | --- |" + " ---: |" * len(columns)]
+    for workload, precisions in found:
+        for precision, p in precisions.items():
+            if "missing" in p:
+                lines.append(f"| {workload} | {precision} | missing: {p['missing']} |" + " |" * (len(columns) - 1))
+                continue
+            values = [p["milliseconds"], p["watched"], *p["parts"].values()]
+            values.append(max(0.0, p["watched"] - sum(p["parts"].values())))
+            lines.append(f"| {workload} | {precision} | " + " | ".join(f"{v:.1f}" for v in values) + " |")
+    return "\n".join(lines)
 
 
 def ratios(runs: dict[str, list[dict[str, Any]]], ours: str, peer: str) -> list[float]:
@@ -167,9 +198,10 @@ def main() -> None:
     parser.add_argument("--envs", type=Path, default=Path.home() / ".cache" / "latentforge-bench")
     parser.add_argument("--data-dir", help="where MNIST lies")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
-    if options.table:
-        print(table())
+    if options.table or options.profile:
+        print(table() if options.table else profile())
         return
     if unknown := set(options.workloads) - set(WORKLOADS):
         parser.error(f"there is no workload {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
