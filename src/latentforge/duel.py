@@ -15,7 +15,7 @@ from latentforge.data.batch import Batch
 from latentforge.game import Game, Term
 from latentforge.nets.condition import ConditionalCritic, last_linear
 from latentforge.nets.dropout import Dropout
-from latentforge.parts.adversarial import PROBABILISTIC, Loss, critic_loss, generator_loss
+from latentforge.parts.adversarial import PROBABILISTIC, Loss, critic_loss, generator_loss, turning
 from latentforge.parts.augment import FEW, Augment, augment
 from latentforge.parts.minibatch import MinibatchDiscrimination
 from latentforge.parts.noise import Noise, draw_noise
@@ -222,6 +222,11 @@ class Duel(Game):
         cost = generator_loss(self.verdict(*self.disguise(fake, t), y=y), self.loss, other).mean()
         t.log("generator", cost)
         return cost
+
+    def turning(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What makes the critic's pass the generator's too (see `parts.adversarial.turning`), or None where it cannot be:
+        under costs of another form, or verdicts of several examples at once."""
+        return None if self.label_noise or self.batch_coupled else turning(real, fake, self.loss)
 
     def disguise(self, what: tuple[Tensor, ...], t) -> tuple[Tensor, ...]:
         """What the critic is shown: images (or codes) under instance noise and DiffAugment."""

@@ -30,12 +30,14 @@ from latentforge.duel import GENERATOR, Duel
 from latentforge.game import Seat, Term, leave_out
 from latentforge.nets import published
 from latentforge.nets.condition import Condition
-from latentforge.parts.adversarial import PROBABILISTIC, generator_loss
+from latentforge.parts.adversarial import PROBABILISTIC, generator_loss, turn
 from latentforge.parts.gate import Gate
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
 from latentforge.parts.likeness import squared_error
 from latentforge.registry import register
+
+FAKES = {"both": (1, 2), "prior": (2,), "reconstructions": (1,)}  # of x, x~, x_p
 
 
 @register("larsen-vae-gan")
@@ -63,24 +65,12 @@ class LarsenVAEGAN(Duel):
     batch_size = 128
 
     def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        latent_dim: int = 20,
-        net: Literal["mlp", "conv", "larsen"] = "conv",
-        hidden: tuple[int, ...] = (512,),
-        width: int = 32,
-        objective: Literal["larsen", "sum", "in-turn"] = "larsen",
-        fakes: Literal["both", "prior", "reconstructions"] = "both",
-        beta: float = 1.0,
-        gamma: float = 0.1,
-        feature: float = 0.1,
-        pixel: float = 1.0,
-        weight: float = 10.0,
-        margin: float = 0.5,
-        _condition: Condition | None = None,
-        _projection: bool = False,
-        **rules,
-    ):
+        self, image_shape: tuple[int, int, int], latent_dim: int = 20, net: Literal["mlp", "conv", "larsen"] = "conv",
+        hidden: tuple[int, ...] = (512,), width: int = 32, objective: Literal["larsen", "sum", "in-turn"] = "larsen",
+        fakes: Literal["both", "prior", "reconstructions"] = "both", beta: float = 1.0, gamma: float = 0.1,
+        feature: float = 0.1, pixel: float = 1.0, weight: float = 10.0, margin: float = 0.5,
+        _condition: Condition | None = None, _projection: bool = False, **rules,
+    ):  # fmt: skip
         super().__init__(**rules)
         self.image_shape, self.latent_dim, self.kind = image_shape, latent_dim, objective
         self.fakes, gated = fakes, self.loss in PROBABILISTIC and objective == "larsen"
@@ -126,30 +116,37 @@ class LarsenVAEGAN(Duel):
         q, logits = self.rebuild(x, y, t)
         images = (x, torch.sigmoid(logits), self.generate(t.randn(len(x), self.latent_dim), y))
         self.clamp()
-        (real, rebuilt, sampled), features = self.look(self.disguise(images, t), y)
+        seen = tuple(image.view_as(image) for image in self.disguise(images, t))
+        verdicts, features = self.look(seen, y)
         if self.augment != "none" or self.instance_noise:  # likeness is that of the images as they are
             features = self.look(images[:2], y)[1]
         likeness = 0.5 * squared_error(*features[:2]).mean()
         alike = self.feature * likeness + self.pixel * bernoulli_nll(logits, x).mean()
-        kinds = {"both": (rebuilt, sampled), "prior": (sampled,), "reconstructions": (rebuilt,)}
-        shown = torch.stack(kinds[self.fakes])  # (kinds of fakes, B)
+        kinds = FAKES[self.fakes]
+        real, shown = verdicts[0], torch.stack([verdicts[k] for k in kinds])  # (B,), (kinds of fakes, B)
         real_cost, fake_cost = self.costs(real, shown, t)
         kl = q.kl_per_dimension().sum(1).mean()
         fool = generator_loss(shown, self.loss, real).sum(0).mean()
-        penalty = self.penalty((x,), (images[1 if self.fakes == "reconstructions" else 2],), t, y)
+        penalty = self.penalty((x,), (images[kinds[-1]],), t, y)
         out = self.gate.sitting_out()
         for name, value in {
             "kl_nats": kl, "likeness": likeness, "critic_real": real_cost, "critic_fake": fake_cost, "fool": fool,
             "critic_sits_out": "critic" in out, "decoder_sits_out": "decoder" in out,
         }.items():  # fmt: skip
             t.log(name, value)
-        real = real_cost if real_cost.dim() == 1 else real_cost.sum(0)
-        move = {
-            "encoder": self.beta * kl + alike,
-            "decoder": self.gamma * alike + fool,
-            "critic": real.mean() + fake_cost.sum(0).mean() + penalty,
-        }
-        return leave_out(move, *out)
+        real_cost = real_cost if real_cost.dim() == 1 else real_cost.sum(0)
+        critic = real_cost.mean() + fake_cost.sum(0).mean() + penalty
+        turned = self.turning(real, shown)
+        if turned is None:
+            move = {"encoder": self.beta * kl + alike, "decoder": self.gamma * alike + fool, "critic": critic}
+            return leave_out(move, *out)
+        # likeness goes back to the logits first, so that its gradient can be there without one for the critic
+        (pull,) = torch.autograd.grad(alike, logits, retain_graph=True)
+        alike = alike.detach() + (pull * (logits - logits.detach())).sum()
+        for kind, factor in zip(kinds, turned[0], strict=True):
+            turn(seen[kind], factor)
+        both = self.gamma * alike + critic + turned[1]
+        return leave_out({"encoder": self.beta * kl + alike, "decoder": both, "critic": both}, *out)
 
     def sum(self, x, y, t):
         """Article 002, section 3.1: encoder and decoder descend L_VAE + lambda L_GAN, the critic ascends L_GAN."""

@@ -26,7 +26,7 @@ from torch import Tensor
 from latentforge import nets
 from latentforge.duel import GENERATOR, Duel
 from latentforge.game import Seat, Term
-from latentforge.parts.adversarial import Loss, generator_loss, turning
+from latentforge.parts.adversarial import Loss, generator_loss, turn
 from latentforge.parts.augment import Augment
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
@@ -133,11 +133,11 @@ class VAEGAN(Duel):
         for name, value in {"critic_real": real_cost, "critic_fake": fake_cost, "generator": fool}.items():
             t.log(name, value)
         critic = real_cost.mean() + fake_cost.mean() + self.penalty((x,), (fake,), t)
-        turn = turning(real, made, self.loss)
-        if turn is None or self.label_noise or self.minibatch:  # costs of another form, or of several examples at once
+        turned = self.turning(real, made)
+        if turned is None:
             return {"generator": fool + likeness, "critic": critic}
-        factor, leak = turn
-        forged.register_hook(lambda gradient: gradient * factor.to(gradient.dtype).view(-1, 1, 1, 1))
+        factor, leak = turned
+        turn(forged, factor)
         return dict.fromkeys(("generator", "critic"), critic + leak + likeness)
 
     def drawing(self, x: Tensor, t) -> tuple[Tensor, Tensor]:

@@ -57,15 +57,20 @@ def generator_loss(fake: Tensor, kind: Loss = "nonsaturating", real: Tensor | No
 def turning(real: Tensor, fake: Tensor, kind: Loss) -> tuple[Tensor, Tensor] | None:
     """What turns the critic's gradient at each generated example into the generator's on the way back, from the logits,
     so that one pass through the critic serves both players (gradient reversal, Ganin & Lempitsky 2015,
-    arXiv:1409.7495): the factors (B,), and a cost to add to the critic's. The cost's slope of `LEAK` keeps the critic's
-    gradient from vanishing where it is sure and the generator's is not small, which no factor could mend. None for losses
-    under which it may vanish all the same."""
+    arXiv:1409.7495): the factors, one per logit, and a cost to add to the critic's. The cost's slope of `LEAK` keeps the
+    critic's gradient from vanishing where it is sure and the generator's is not small, which no factor could mend. None for
+    losses under which it may vanish all the same."""
     if kind not in ("relativistic", "nonsaturating", "minimax", "wasserstein"):
         return None
     if kind in ("minimax", "wasserstein"):
         return -torch.ones_like(fake, dtype=torch.float32), torch.zeros((), device=fake.device)
     gap = (fake.float() - real.float() if kind == "relativistic" else fake.float()).detach()
-    return -torch.sigmoid(-gap) / (torch.sigmoid(gap) + LEAK), LEAK * fake.float().mean()
+    return -torch.sigmoid(-gap) / (torch.sigmoid(gap) + LEAK), LEAK * fake.float().sum() / fake.shape[-1]
+
+
+def turn(image: Tensor, factor: Tensor) -> None:
+    """Multiply what comes back to images (B, ...) through the critic by its factors (B,), see `turning`."""
+    image.register_hook(lambda gradient: gradient * factor.to(gradient.dtype).view(-1, *[1] * (gradient.dim() - 1)))
 
 
 def encoder_loss(real: Tensor, kind: Loss = "nonsaturating") -> Tensor:
