@@ -1,10 +1,10 @@
 """How cost grows: images per second and memory against batch, side of the image, width, size of the code, number of images.
 
-    python benchmarks/growth.py [--seconds 6]     # measure what is missing
-    python benchmarks/growth.py --table           # Markdown
+    python benchmarks/growth.py [--seconds 6] [--rounds 3]    # measure what is missing
+    python benchmarks/growth.py --table                       # Markdown
 
-Each cell trains one model on random pixels in a process of its own, everything but one axis at its usual value. Kept in
-benchmarks/results/growth.json.
+Each cell trains one model on random pixels in a process of its own, everything but one axis at its usual value; a round is one
+run of every cell, so that a machine that drifts does not stay with one. Kept in benchmarks/results/growth.json.
 """
 
 from __future__ import annotations
@@ -62,24 +62,24 @@ def one(cell: dict[str, Any], seconds: float) -> dict[str, Any]:
     return {"images_per_second": round(cell["batch"] / spent[len(spent) // 2], 1), "peak_memory_mb": peak}
 
 
-def measure(seconds: float) -> None:
+def measure(seconds: float, rounds: int) -> None:
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"machine": machine(), "cells": []}
     if kept["machine"]["processor"] != machine()["processor"]:
         raise SystemExit(f"{RESULTS} was begun on another processor; delete it to measure anew.")
-    for cell in cells():
-        if any(cell == row["cell"] for row in kept["cells"]):
+    for done, cell in [(r, c) for r in range(rounds) for c in cells()]:
+        if sum(cell == row["cell"] for row in kept["cells"]) > done:
             continue
         command = [sys.executable, __file__, "--cell", json.dumps(cell), "--seconds", str(seconds)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{cell}: {done.stderr.strip().splitlines()[-1]}")
-        kept["cells"].append({"cell": cell, **json.loads(done.stdout.splitlines()[-1])})
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode:
+            raise SystemExit(f"{cell}: {run.stderr.strip().splitlines()[-1]}")
+        kept["cells"].append({"cell": cell, **json.loads(run.stdout.splitlines()[-1])})
         RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
         print(kept["cells"][-1], flush=True)
 
 
 def table() -> str:
-    """Markdown: one row per value of each axis, both models beside each other."""
+    """Markdown: one row per value of each axis, both models beside each other; medians, and the range of images per second."""
     if not RESULTS.exists():
         return "Not measured yet: `make growth` does."
     found = json.loads(RESULTS.read_text())["cells"]
@@ -87,8 +87,13 @@ def table() -> str:
     lines = ["| axis | value | " + " | ".join(heads) + " |", "| --- | ---: |" + " ---: |" * len(heads)]
     for axis, values in AXES.items():
         for value in values:
-            rows = [next((r for r in found if r["cell"] == {"model": m, **USUAL, axis: value}), None) for m in MODELS]
-            shown = [f"{r['images_per_second']:,.0f} | {r['peak_memory_mb']:,}" if r else " | " for r in rows]
+            runs = [[r for r in found if r["cell"] == {"model": m, **USUAL, axis: value}] for m in MODELS]
+            rates = [sorted(r["images_per_second"] for r in rows) for rows in runs]
+            memory = [sorted(r["peak_memory_mb"] for r in rows) for rows in runs]
+            shown = [
+                f"{r[len(r) // 2]:,.0f} ({r[0]:,.0f} to {r[-1]:,.0f}) | {m[len(m) // 2]:,}" if r else " | "
+                for r, m in zip(rates, memory, strict=True)
+            ]
             lines.append(f"| {axis} | {value:,} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
@@ -96,6 +101,7 @@ def table() -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
@@ -104,4 +110,4 @@ if __name__ == "__main__":
     elif options.cell:
         print(json.dumps(one(options.cell, options.seconds)))
     else:
-        measure(options.seconds)
+        measure(options.seconds, options.rounds)
