@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from machine import machine
+from machine import machine, other
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"
 MODELS = ("vae", "vae-gan")
@@ -64,7 +65,7 @@ def one(cell: dict[str, Any], seconds: float) -> dict[str, Any]:
 
 def measure(seconds: float, rounds: int) -> None:
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"machine": machine(), "cells": []}
-    if kept["machine"]["processor"] != machine()["processor"]:
+    if other(kept["machine"]):
         raise SystemExit(f"{RESULTS} was begun on another processor; delete it to measure anew.")
     for done, cell in [(r, c) for r in range(rounds) for c in cells()]:
         if sum(cell == row["cell"] for row in kept["cells"]) > done:
@@ -88,14 +89,18 @@ def table() -> str:
     for axis, values in AXES.items():
         for value in values:
             runs = [[r for r in found if r["cell"] == {"model": m, **USUAL, axis: value}] for m in MODELS]
-            rates = [sorted(r["images_per_second"] for r in rows) for rows in runs]
-            memory = [sorted(r["peak_memory_mb"] for r in rows) for rows in runs]
-            shown = [
-                f"{r[len(r) // 2]:,.0f} ({r[0]:,.0f} to {r[-1]:,.0f}) | {m[len(m) // 2]:,}" if r else " | "
-                for r, m in zip(rates, memory, strict=True)
-            ]
+            shown = [cell_of(rows) for rows in runs]
             lines.append(f"| {axis} | {value:,} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
+
+
+def cell_of(rows: list[dict[str, Any]]) -> str:
+    """Two columns: the median rate, with its range where there is one, and the median memory."""
+    if not rows:
+        return " | "
+    rates, memory = ([row[k] for row in rows] for k in ("images_per_second", "peak_memory_mb"))
+    spread = f" ({min(rates):,.0f} to {max(rates):,.0f}, {len(rates)} runs)" if len(rates) > 1 else ""
+    return f"{statistics.median(rates):,.0f}{spread} | {statistics.median(memory):,.0f}"
 
 
 if __name__ == "__main__":

@@ -28,3 +28,9 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(), **packages,
         "date": datetime.date.today().isoformat(),
     }  # fmt: skip
+
+
+def other(kept: dict[str, Any]) -> bool:
+    """Whether what was measured on the machine `kept` cannot be gone on with here: another kind of processor."""
+    here = machine()
+    return any(kept[k] != here[k] for k in ("processor", "instructions", "bf16", "cores"))

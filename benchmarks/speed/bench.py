@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from machine import machine
+from machine import machine, other
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "speed"
@@ -89,7 +89,7 @@ def measure(workload: str, rounds: int, seconds: float, envs: Path, data: Path) 
     file = RESULTS / f"{workload}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     kept = json.loads(file.read_text()) if file.exists() else {"workload": workload, "runs": {}, "machine": machine()}
-    if any(kept["machine"][k] != machine()[k] for k in ("processor", "instructions", "bf16", "cores")):
+    if other(kept["machine"]):
         raise SystemExit(f"{file} was begun on another processor; delete it to measure anew.")
     if "flops_per_image" not in kept:
         kept["flops_per_image"] = run(Contestant("ours.py", variant="flops"), workload, data, 60, envs)[
