@@ -44,6 +44,8 @@ def test_signs_of_samples():
     assert one["duplicates"] == 1
     assert one["coverage"] < 0.1
     assert of_samples(train, real, Images(train))["nearest"] == 0
+    blurred = 0.5 * fresh + 0.25  # nearer to every image, seen or not
+    assert of_samples(blurred, real, Images(train))["nearest"] == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("name", list(MODELS))

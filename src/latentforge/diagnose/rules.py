@@ -128,7 +128,7 @@ def memorisation(h: History) -> str | None:
     nearest = h.sign("nearest")
     if h.progress < SETTLED or nearest is None or max(nearest) > 0.8:
         return None
-    return f"samples are {nearest[-1]:.2f} times as far from the nearest training image as unseen images are"
+    return f"samples are {nearest[-1]:.2f} times as far from training images as from images never seen"
 
 
 def too_few_data(h: History) -> str | None:

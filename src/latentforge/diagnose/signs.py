@@ -4,7 +4,8 @@ what real images score, so that one threshold serves every data set.
 diversity    mean distance between samples, over that between real images
 duplicates   share of samples whose nearest other sample is nearer than a quarter of what is usual among real images
 coverage     share of real images with a sample in their neighbourhood
-nearest      median distance of samples to the nearest training image, over that of held-out images
+nearest      median distance of samples to the nearest training image, over that of held-out images; divided by what the same
+             is with the two sets exchanged, so that blurred samples, which are near to all images, are at 1
 critic_tells how often the critic ranks a held-out image above a sample: .5 is a guess, 1 always
 critic_knows how often it ranks a training image above a held-out one: .5 where it remembers none
 rebuilt      variance over reconstructions, over that of their images
@@ -68,12 +69,17 @@ def of_samples(fake: Tensor, real: Tensor, train: Images) -> dict[str, float]:
     between_fakes, between_reals = torch.cdist(a, a), torch.cdist(b, b)
     far = torch.full((len(a),), torch.inf, dtype=torch.float64).diag()
     usual = (between_reals + far[: len(b), : len(b)]).amin(1).median()
-    some = Images(train.pixels[train.spread(KNOWN)])
+    known, held = Images(train.pixels[train.spread(KNOWN)]), Images(real)
+    familiar = train[train.spread(len(real))].image.cpu()
+
+    def nearness(unseen: Tensor, to: Images) -> float:
+        return memorisation_ratio(nearest_distance(fake, to), nearest_distance(unseen, to))
+
     return {
         "diversity": float(between_fakes.mean() / between_reals.mean().clamp(min=1e-12)),
         "duplicates": float(((between_fakes + far).amin(1) < NEAR * usual).double().mean()),
         "coverage": neighbourhoods(b, a)["coverage"],
-        "nearest": memorisation_ratio(nearest_distance(fake, some), nearest_distance(real, some)),
+        "nearest": nearness(real, known) / max(nearness(familiar, held), 1e-12),
     }
 
 
