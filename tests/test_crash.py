@@ -173,7 +173,7 @@ def kill_and_resume(run: Path, model: str, kills: int, seed: int) -> int:
         target = int((i + rng.random()) / kills * 0.9 * ROUNDS[model])
         child.wait_until(lambda target=target: newest(run) >= target - EVERY)
         if i % 2:
-            child.wait_until(lambda: writing(run, "checkpoints/.*.part"))
+            child.wait_until(lambda: writing(run, "checkpoints/.*"))
         else:
             time.sleep(rng.uniform(0, 0.03))
         child.send(signal.SIGKILL)

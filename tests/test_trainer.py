@@ -686,3 +686,15 @@ def test_resume_of_a_run_on_arrays(tmp_path):
     model = lf.resume(tmp_path / "run", images, examples=64, quiet=True)
     once = lf.fit("vae", images, **QUICK | {"examples": 64})
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), once.parameters(), strict=True))
+
+
+def test_tidy_removes_what_a_killed_process_was_writing(tmp_path):
+    run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
+    whole = [p for p in run.path.rglob("*") if p.is_file()]
+    (run.path / ".model.7.part").mkdir()
+    rests = ".model.7.part/x", ".stats.jsonl.7.part", "checkpoints/.latest.7.part", "checkpoints/.tmpIlarsZ"
+    for rest in rests:
+        (run.path / rest).touch()
+    run.tidy(0)
+    assert sorted(p for p in run.path.rglob("*") if p.is_file()) == sorted([*whole, run.path / "stats.jsonl"])
+    assert not any(run.path.rglob(".*"))

@@ -20,6 +20,8 @@ from latentforge.errors import InputError
 from latentforge.files import atomic, write_text
 
 FORMAT = 1  # of the run directory; a higher number is a newer Latentforge's
+# what a killed process leaves, the last of them through safetensors
+UNFINISHED = ".*.part", ".*.old", "*/.*.part", "checkpoints/.tmp*"
 
 
 class Run:
@@ -129,7 +131,7 @@ class Run:
         self.make_folders()
         kept = [r for r in self.stats() if r["round"] <= round_]
         write_text(self.path / "stats.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
-        for rest in [*self.path.glob(".*.part"), *self.path.glob(".*.old"), *self.path.glob("*/.*.part")]:
+        for rest in (p for pattern in UNFINISHED for p in self.path.glob(pattern)):
             shutil.rmtree(rest) if rest.is_dir() else rest.unlink(missing_ok=True)
         return max((r["round"] for r in kept if any(k.startswith("validation/") for k in r)), default=-1)
 
