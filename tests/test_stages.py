@@ -262,22 +262,32 @@ def test_the_stretch_stays_out_of_the_likelihood():
 
 # -- what follows from the images --------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("shape", "rate", "penalty"),
+    ("shape", "rate", "penalty", "code", "batch"),
     [
-        ((1, 8, 8), 4e-3, 0.003),
-        ((1, 28, 28), 4e-3, 0.003),
-        ((1, 56, 56), 2e-3, 0.024),
-        ((3, 64, 64), 1.0104e-3, 0.18615),
+        ((1, 8, 8), 4e-3, 0.003, 16, 64),
+        ((1, 28, 28), 4e-3, 0.003, 16, 64),
+        ((1, 56, 56), 2e-3, 0.024, 64, 32),
+        ((3, 64, 64), 1.0104e-3, 0.18615, 64, 32),
     ],
 )
-def test_rate_and_penalties_follow_the_size_of_the_image(shape, rate, penalty):
-    """Four times as many numbers: half the rate, eight times the penalties. What is asked for stays."""
-    model = lf.create("vae-gan", image_shape=shape, **SMALL)
+def test_what_follows_from_the_size_of_the_image(shape, rate, penalty, code, batch):
+    """Four times as many numbers: half the rate, eight times the penalties, more code. What is asked for stays."""
+    options = {k: v for k, v in SMALL.items() if k != "latent_dim"}
+    model = lf.create("vae-gan", image_shape=shape, **options)
     seats = model.seats()
     assert seats["generator"].lr == seats["critic"].lr == pytest.approx(rate, rel=1e-4)
     assert (model.r1, model.r2) == pytest.approx((penalty, penalty), rel=1e-4)
-    asked = lf.create("vae-gan", image_shape=shape, r1=0.5, r2=0.0, **SMALL)
-    assert (asked.r1, asked.r2) == (0.5, 0.0)
+    assert (model.latent_dim, model.batch_size, model.encode(torch.rand(2, *shape)).mean.shape) == (
+        code,
+        batch,
+        (2, code),
+    )
+    told = {
+        k: model.args[k] for k in ("r1", "r2", "latent_dim")
+    }  # what is saved, so that it loads under other defaults
+    assert told == {"r1": model.r1, "r2": model.r2, "latent_dim": code}
+    asked = lf.create("vae-gan", image_shape=shape, r1=0.5, r2=0.0, latent_dim=3, **options)
+    assert (asked.r1, asked.r2, asked.latent_dim) == (0.5, 0.0, 3)
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,7 @@ def register(name: str):
             )
             init(self, *args, **kwargs)
             values = {k: given.get(k, p.default) for k, p in arguments(cls).items()}
+            values = {k: getattr(self, k, None) if v is None else v for k, v in values.items()}  # what None came to
             self.args = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
         cls.__init__ = wrapped

@@ -50,7 +50,7 @@ class Trainer:
         epochs: budget in passes over the training images
         examples: budget in training images drawn
         minutes: budget in minutes from the first round to the fitted sampler
-        batch_size: images per step, over all accumulated parts and processes; default: the model's own, 64 or 128
+        batch_size: images per step, over all accumulated parts and processes; default: the model's own, 32 to 128
         accumulate: parts a batch is cut into, to save memory
         lr: learning rate, one number for all players or player=number,...; default: the model's own
         optimizer: sgd, momentum, adagrad, rmsprop, adam or adamw for all players; default: the model's own

@@ -41,7 +41,7 @@ class VAEGAN(Duel):
 
     Args:
         image_shape: (C, H, W) of the images
-        latent_dim: size of the code
+        latent_dim: size of the code; 16 up to 28 x 28 grey, then more, in step with numbers, up to 64
         net: encoder and decoder: mlp (dense) or conv (any size)
         critic_net: critic: mlp or conv
         hidden: widths of the dense networks
@@ -59,12 +59,11 @@ class VAEGAN(Duel):
 
     pixel_range = (0.0, 1.0)
     sampler_kind = "gmm"
-    batch_size = 64
     schedule = "cosine"
     shared: ClassVar = {"decoder."}  # stepped as `decoder` in stage 0 and as `generator` in stage 1, by two optimisers
 
     def __init__(
-        self, image_shape: tuple[int, int, int], latent_dim: int = 16, net: Literal["mlp", "conv"] = "conv",
+        self, image_shape: tuple[int, int, int], latent_dim: int | None = None, net: Literal["mlp", "conv"] = "conv",
         critic_net: Literal["mlp", "conv"] = "conv", hidden: tuple[int, ...] = (512,), width: int = 32,
         wide: tuple[int, ...] = (512,), critic_width: int = 32, beta: float = 1.0, share: float = 0.25, mix: float = 0.3,
         pixel: float = 0.02, stretch: float = 0.03, *, loss: Loss = "relativistic", r1: float | None = None,
@@ -73,7 +72,8 @@ class VAEGAN(Duel):
         size = max(1.0, math.prod(image_shape) / 784)  # tried on 28 x 28 grey, 32 x 32 and 64 x 64 colour
         r1, r2 = (0.003 * size**1.5 if weight is None else weight for weight in (r1, r2))
         super().__init__(loss=loss, r1=r1, r2=r2, penalty_every=penalty_every, augment=augment, **rules)
-        self.lr = 4e-3 / size**0.5
+        latent_dim = 16 * min(4, round(size)) if latent_dim is None else latent_dim
+        self.lr, self.batch_size = 4e-3 / size**0.5, 64 if size < 2 else 32
         if not (0 <= share <= 1 and 0 <= mix <= 1 and stretch >= 0):
             raise ValueError("share and mix are shares, in [0, 1], and stretch is not negative")
         self.image_shape, self.latent_dim = image_shape, latent_dim
