@@ -29,7 +29,7 @@ from machine import machine
 from latentforge.data import open_data
 from latentforge.diagnose.doctor import Doctor
 from latentforge.diagnose.rules import RULES
-from latentforge.registry import MODELS
+from latentforge.registry import MODELS, model_class
 from latentforge.run import Run
 
 RESULTS = Path(__file__).parent / "results" / "doctor"
@@ -144,7 +144,7 @@ def short(value: Any) -> Any:
 
 def findings(result: dict[str, Any]) -> list[str]:
     """What the rules of today say of a kept stream."""
-    doctor = Doctor(result["loss"])
+    doctor = Doctor(result["loss"], model_class(shlex.split(result["words"])[0]).unworried)
     return [f.rule for row in result["rows"] for f in doctor.see(row)]
 
 

@@ -125,6 +125,14 @@ class Run:
                 rows.append(row)
         return rows
 
+    def metrics(self) -> dict[str, Any]:
+        """`metrics.json`; empty where there is none or it cannot be read."""
+        try:
+            found = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def tidy(self, round_: int) -> int:
         """Before a run goes on from `round_`: drop the statistics of the rounds it will play again, and what a killed
         process was writing. Returns the last round with validation measures, -1 where there is none."""

@@ -23,6 +23,8 @@ from latentforge.errors import InputError
 @click.option("--even", is_flag=True, help="all classes alike  [as frequent as in training]")
 @click.option("--data", help="the images an exported model was trained on: named set, folder or file")
 @click.option("--data-dir", help="where named sets are looked for first")
+@click.option("--image-size", help="crop and resize those images: 64 or 30x46")
+@click.option("--channels", type=click.IntRange(1, 4), help="force their channels")
 @click.option("--audit", is_flag=True, help="write nothing; train classifiers on real, synthetic and both, and compare")
 @click.option("--repeats", type=click.IntRange(1), default=5, help="classifiers per row of an audit  [5]")
 @click.option("--examples", type=click.IntRange(1), help="images each classifier of an audit draws  [64000]")
@@ -30,7 +32,7 @@ from latentforge.errors import InputError
 @click.option("--json", "as_json", is_flag=True, help="print JSON: the manifest, or the rows of an audit")
 def command(
     run: Path, number: int | None, out: Path | None, label: int | None, even: bool, data: str | None, data_dir: str | None,
-    audit: bool, repeats: int, examples: int | None, seed: int, as_json: bool,
+    image_size: str | None, channels: int | None, audit: bool, repeats: int, examples: int | None, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Export labelled samples with a manifest, to train on beside real images: from a model that is told classes, or from a
     mixture fitted to the codes of each class. With --audit measure on held-out images whether they help a classifier; kept in
@@ -45,26 +47,30 @@ def command(
     if not audit:
         check_place(target, *FORMATS)
     model = lf.load(run)
+    source: dict[str, Any] = {"data": data, "data_dir": data_dir, "image_size": image_size, "channels": channels}
     if audit:
-        print_audit(run, model, images_of(run, data, data_dir, needed=True), number, repeats, examples, seed, as_json)
+        print_audit(run, model, images_of(run, needed=True, **source), number, repeats, examples, seed, as_json)
         return
     needed = model.condition is None and model.has_encoder
-    dataset = images_of(run, data, data_dir, needed)
+    dataset = images_of(run, needed, **source)
     made = lf.augment(model, target, number or 1000, data=dataset, label=label, even=even, seed=seed, run=run)
     if as_json:
         print(json.dumps(made, indent=2))
     else:
         print(f"{target}: {made['images']:,} samples of {len(made['classes'])} classes, from a {made['drawn_from']}")
+    if target.suffix == "" and 0 in made["counts"].values():
+        print("a folder without images is no class: read as --data, the classes that have samples are numbered anew; "
+              ".npz and .parquet keep the numbers", file=sys.stderr)  # fmt: skip
 
 
-def images_of(run: Path, data: str | None, data_dir: str | None, needed: bool) -> Any:
+def images_of(run: Path, needed: bool, data: str | None, **source: Any) -> Any:
     """What the model was trained on; None where that is not to be had and not needed."""
     from latentforge.api import data_of
     from latentforge.data import open_data
     from latentforge.run import Run
 
     if data is not None:
-        return open_data(data, data_dir=data_dir)
+        return open_data(data, **source)
     if (run / "config.yaml").is_file():
         opened = Run.open(run)
         return data_of(opened) if needed or opened.config["data"]["source"] != "memory" else None

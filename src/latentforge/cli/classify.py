@@ -59,14 +59,15 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
         "least_log_px": least,
         "temperature": temperature,
     }
-    if images.labels is not None and not images.labels.is_floating_point():
-        truth = by_name(images.labels.cpu(), given.classes, classes)
+    labels = None if images.labels is None or images.labels.is_floating_point() else images.labels.cpu()
+    if labels is not None and (known := labels >= 0).any():  # -1: without a label
+        truth, joint = by_name(labels[known], given.classes, classes), found.log_joint[known]
         of_class = truth >= 0
-        summary["of_no_class"] = int((~of_class).sum())
+        summary |= {"without_label": int((~known).sum()), "of_no_class": int((~of_class).sum())}
         if of_class.any():
-            summary |= measures(Verdict(found.log_joint[of_class], temperature), truth[of_class])
+            summary |= measures(Verdict(joint[of_class], temperature), truth[of_class])
         if not of_class.all() and least is not None:
-            summary["rejected_of_no_class"] = int(rejected[~of_class].sum())
+            summary["rejected_of_no_class"] = int(rejected[known][~of_class].sum())
     if as_json:
         print(json.dumps(summary, indent=2))
         return
@@ -75,7 +76,8 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
 
 
 def by_name(labels: Any, theirs: list[str] | None, ours: list[str]) -> Any:
-    """Labels (N,) of other images as the model's classes of the same names; -1 where it has none of that name."""
+    """Labels (N,), all known, of other images as the model's classes of the same names; -1 where it has none of that
+    name."""
     import torch
 
     names = theirs or [str(k) for k in range(int(labels.max()) + 1)]

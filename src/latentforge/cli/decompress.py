@@ -10,14 +10,14 @@ import click
 @click.command("decompress")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="grid.png, images.npz or a directory  [FILE as .npz]")
+@click.option("--out", type=click.Path(path_type=Path), help="grid.png, images.npz or a directory  [FILE-decoded.npz]")
 def command(run: Path, file: Path, out: Path | None) -> None:
     """Write the images of a file that `latentforge compress` wrote with the same model."""
     import latentforge as lf
     from latentforge.tasks.compress import decoded
     from latentforge.tasks.output import check_place, write_images
 
-    out = out or file.with_suffix(".npz")
+    out = out or file.with_name(f"{file.stem}-decoded.npz")
     check_place(out, ".png", ".npz", "")
     images, labels = decoded(lf.load(run), file)
     print(write_images(images, out, labels=labels))

@@ -46,7 +46,6 @@ def command(
     from latentforge.api import data_of
     from latentforge.distributed import sharing_work
     from latentforge.files import write_text
-    from latentforge.report.page import read_metrics
     from latentforge.run import Run
     from latentforge.samplers import sampler_for
     from latentforge.tasks.evaluate import METRICS, QUICK
@@ -72,7 +71,8 @@ def command(
         print(f"samples are not measured: {model.name} has no prior to draw codes from; train with --sampler gmm, flow or "
               "auto", file=sys.stderr)  # fmt: skip
     if not sampler:
-        kept = read_metrics(opened)
+        kept = opened.metrics()
+        (kept.get("evaluated") or {}).pop(split, None)  # by which `compare` knows numbers that were taken alike
         kept[split] = kept.get(split, {}) | {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
         write_text(run / "metrics.json", json.dumps(kept, indent=2) + "\n")
     print_table(rows if as_json else [for_people(r) for r in rows], as_json)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from latentforge.cli.inputs import open_dataset
 from latentforge.cli.tables import number, print_table
 from latentforge.errors import InputError
 
@@ -20,17 +21,16 @@ from latentforge.errors import InputError
 @click.option("--split", default="test", type=click.Choice(["validation", "test"]), help="measured on  [test]")
 @click.option("--data", help="other labelled images: named set, folder or file  [the run's own data]")
 @click.option("--data-dir", help="where named sets are looked for first")
+@click.option("--image-size", help="crop and resize other images: 64 or 30x46")
+@click.option("--channels", type=click.IntRange(1, 4), help="force the channels of other images")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(
     run: Path, labels: str, draws: int, part: str, steps: int, split: str, data: str | None, data_dir: str | None,
-    as_json: bool,
+    image_size: str | None, channels: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Start a classifier from a run's encoder or critic, and say what that gains over random weights: errors on held-out
     images, mean and 95 % interval over choices of labels. In Python, lf.finetune gives the classifier itself."""
     import latentforge as lf
-    from latentforge.api import data_of
-    from latentforge.run import Run
-    from latentforge.tasks.encode import need_shape
     from latentforge.tasks.finetune import gain, pick_part
 
     try:
@@ -38,10 +38,7 @@ def command(
     except ValueError:
         raise InputError(f"--labels {labels[:40]} is not a list of whole numbers, as in 100,1000.") from None
     model = lf.load(run)
-    if data is None and not (run / "config.yaml").is_file():
-        raise InputError(f"{run} is an exported model and carries no data; name images with --data.")
-    dataset = data_of(Run.open(run)) if data is None else lf.open_data(data, data_dir=data_dir)
-    need_shape(model, dataset.image_shape, dataset.source)
+    dataset = open_dataset(run, model, data, data_dir, image_size, channels)
     pick_part(model, part)
     rows = [gain(model, dataset, n, draws=draws, split=split, part=part, steps=steps) for n in counts]
     print_table(rows if as_json else [for_people(r) for r in rows], as_json)

@@ -56,7 +56,7 @@ def part_of(dataset: Any, split: str) -> Any:
     from latentforge.data import Images
 
     if split != "all":
-        return getattr(dataset, split)
+        return dataset.split(split)
     parts = [dataset.train, dataset.validation, dataset.test]
     labels = [p.labels for p in parts if p.labels is not None]
     return Images(torch.cat([p.pixels for p in parts]), torch.cat(labels) if len(labels) == len(parts) else None)

@@ -43,6 +43,12 @@ class Dataset:
         if self.descriptors is None and labels is not None and labels.is_floating_point():
             self.descriptors = [f"d{i}" for i in range(labels.shape[1])]
 
+    def split(self, name: str) -> Images:
+        """`train`, `validation` or `test`; InputError for any other name."""
+        if name not in (splits := ("train", "validation", "test")):
+            raise InputError(f"there is no split '{name}'; choose from {', '.join(splits)}.")
+        return getattr(self, name)
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
@@ -176,7 +182,8 @@ def open_whole(
     if len({p.shape for p in whole}) > 1:
         raise InputError(f"{shown(source)}: splits of different shapes; make them alike or give --image-size")
     labels = [p.labels for p in whole if p.labels is not None]
-    images = Images(torch.cat([p.pixels for p in whole]), torch.cat(labels) if len(labels) == len(whole) else None)
+    pixels = whole[0].pixels if len(whole) == 1 else torch.cat([p.pixels for p in whole])  # one part may be on disk
+    images = Images(pixels, torch.cat(labels) if len(labels) == len(whole) else None)
     return images, found.names or [str(i) for i in range(len(images))], found.classes
 
 

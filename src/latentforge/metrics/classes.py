@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentforge.metrics.intervals import around
+from latentforge.metrics.intervals import around, around_mean
 from latentforge.metrics.subject import Row, Subject, short
 
 BETTER = {"score": "higher", "class-kl": "lower", "rarest-class": "higher", "as-asked": "higher"}
@@ -63,12 +63,12 @@ def rows(s: Subject) -> list[Row]:
     if condition is not None and condition.classes and condition.size == k == s.data.num_classes:
         asked = torch.arange(s.n) % k
         shown = judge.classify(s.model.sample(s.n, label=asked, seed=s.seed + 1).cpu()).argmax(1)
-        right, low, high = around(lambda r: {"as-asked": float(r.mean())}, ((shown == asked).double(),), s.repeats)
+        right, lowest, highest = around_mean((shown == asked).double())
         real_labels = s.held.labels[s.held.spread(s.n)] if s.held.labels is not None else asked
         best_right = float((logits["real"].argmax(1) == real_labels).double().mean())
         out.append({
-            "measure": f"as-asked-{judge.name}-{short(s.n)}", "value": right["as-asked"], "low": low.get("as-asked"),
-            "high": high.get("as-asked"), "better": "higher", "baseline": 1 / k, "which": "chance",
+            "measure": f"as-asked-{judge.name}-{short(s.n)}", "value": right, "low": lowest,
+            "high": highest, "better": "higher", "baseline": 1 / k, "which": "chance",
             "reference": best_right, "is": "held-out images", **tail,
         })  # fmt: skip
     return out

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -33,6 +34,8 @@ from latentforge.metrics.network import FEATURES, SMALLEST, FeatureNet, train_cl
 from latentforge.metrics.pca import PCA
 
 FIT = 20_000  # training images a PCA is fitted on
+NUMBERS = 2**29  # of images held at once as floats, 2 GiB
+FEWEST = 100  # images, whatever their size
 METHOD = 1  # counts changes of the networks and their training, so that no old file is taken for a new one
 CLASSIFY = (400_000, 40)  # images drawn to train `labels`, and at most so many epochs
 CONTRAST = (200_000, 60)
@@ -50,6 +53,11 @@ class Extractor:
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.features(images).double()
+
+
+def within(n: int, shape: tuple[int, int, int]) -> int:
+    """n images, or as many of (C, H, W) as `NUMBERS` allows."""
+    return max(FEWEST, min(n, NUMBERS // math.prod(shape)))
 
 
 def choose(data: Dataset) -> str | None:
@@ -76,7 +84,7 @@ def extractor(name: str, data: Dataset) -> Extractor:
 
 
 def of_pca(data: Dataset) -> Extractor:
-    train = data.train[data.train.spread(FIT)].image.cpu()
+    train = data.train[data.train.spread(within(FIT, data.image_shape))].image.cpu()
     pca = PCA(train, 50)
     k = len(pca.variances)
     return Extractor(f"pca{k}", f"{k} principal components of {len(train):,} training images", pca)

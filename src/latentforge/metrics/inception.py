@@ -35,7 +35,7 @@ def inception() -> tuple[str, Callable[[Tensor], Tensor]]:
         ) from None
 
     def features(images: Tensor) -> Tensor:
-        colour = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
+        colour = images[:, :3] if images.shape[1] > 2 else images[:, :1].expand(-1, 3, -1, -1)  # alpha is left out
         with torch.no_grad():
             return torch.cat([net((255 * x + 0.5).clamp(0, 255).byte()) for x in colour.split(64)])
 

@@ -2,8 +2,8 @@
 
 A statistic is taken again on random halves, drawn without replacement. For a statistic that is smooth in the data the
 standard deviation over halves equals that of the statistic on the whole sample: half as much data doubles the variance, and
-drawing without replacement halves it. A bootstrap would draw images twice, which a Frechet distance and all
-nearest-neighbour measures take for real agreement or real spread, and so be biased.
+drawing without replacement halves it; Student's t makes an interval of it. A bootstrap would draw images twice, which a
+Frechet distance and all nearest-neighbour measures take for real agreement or real spread, and so be biased.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ def around(
     found = statistic(*sets)
     if repeats < 2 or min(map(len, sets)) < 8:
         return found, {}, {}
+    from scipy.stats import t as student
+
     generator = torch.Generator().manual_seed(SEED)
     drawn = [
         statistic(*(s[torch.randperm(len(s), generator=generator)[: len(s) // 2]] for s in sets))
         for _ in range(repeats)
     ]
-    spread = {k: NORMAL * float(torch.tensor([d[k] for d in drawn], dtype=torch.float64).std()) for k in found}
+    wide = float(student.ppf(0.975, repeats - 1))
+    spread = {k: wide * float(torch.tensor([d[k] for d in drawn], dtype=torch.float64).std()) for k in found}
     return found, {k: v - spread[k] for k, v in found.items()}, {k: v + spread[k] for k, v in found.items()}
 
 

@@ -64,7 +64,8 @@ def rows(s: Subject) -> list[Row]:
     value, low, high = around_mean(nats)
     trivial: Row = {}
     if bernoulli:
-        logits = torch.logit(s.train.mean(0).clamp(1e-4, 1 - 1e-4)).expand_as(x)
+        mean = prepare(s.train, "threshold", s.seed).mean(0) if how == "threshold" else s.train.mean(0)
+        logits = torch.logit(mean.clamp(1e-4, 1 - 1e-4)).expand_as(x)
         trivial = {"baseline": float(bernoulli_nll(logits, x).mean()), "which": "independent pixels"}
         if how == "grey":
             trivial |= {"reference": float(bernoulli_floor(x).mean()), "is": "floor of this loss"}

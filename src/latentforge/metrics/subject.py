@@ -12,7 +12,7 @@ from torch import Tensor
 from latentforge.data.batch import Images
 from latentforge.data.dataset import Dataset
 from latentforge.game import Game
-from latentforge.metrics.features import FIT, Extractor, choose, extractor
+from latentforge.metrics.features import FIT, Extractor, choose, extractor, within
 from latentforge.metrics.pca import PCA
 
 SAMPLES = 10_000
@@ -30,7 +30,7 @@ class Subject:
         repeats: int = 16, binarise: str = "dynamic",
     ):  # fmt: skip
         self.model, self.data, self.seed, self.repeats, self.binarise = model, data, seed, repeats, binarise
-        self.held: Images = getattr(data, split)
+        self.held: Images = data.split(split)
         names = [choose(data) or "pca50" if name == "auto" else name for name in features]
         self.names = list(dict.fromkeys(names))
         self.made: dict[str, Extractor] = {}
@@ -40,7 +40,7 @@ class Subject:
     @cached_property
     def n(self) -> int:
         """Images compared: as many samples as real ones."""
-        return min(SAMPLES, len(self.held), len(self.data.train))
+        return min(within(SAMPLES, self.data.image_shape), len(self.held), len(self.data.train))
 
     @cached_property
     def train(self) -> Tensor:
@@ -97,8 +97,8 @@ class Subject:
 
 
 def some(images: Images, n: int):
-    """The batch of at most n images spread over a split, on the CPU."""
-    return images.to("cpu")[images.spread(n)]
+    """The batch of at most n images spread over a split, on the CPU; fewer where they are large."""
+    return images.to("cpu")[images.spread(within(n, images.shape))]
 
 
 def short(n: int) -> str:
@@ -109,7 +109,7 @@ def short(n: int) -> str:
 def gaussian_images(data: Dataset, n: int, seed: int) -> tuple[Tensor, Tensor]:
     """(n, C, H, W) images and their classes (n,), drawn from the Gaussian of each class (of all images where there are no
     classes) in the space of the leading principal components of the training images, classes as frequent as there."""
-    batch = some(data.train, FIT)
+    batch = some(data.train.labelled(), FIT)
     pca = PCA(batch.image, COMPONENTS)
     scores = pca(batch.image)
     classes = batch.label if data.num_classes > 1 else None
@@ -119,6 +119,9 @@ def gaussian_images(data: Dataset, n: int, seed: int) -> tuple[Tensor, Tensor]:
     out = torch.empty(n, scores.shape[1], dtype=torch.float64)
     for k in drawn.unique():
         own, here = scores[classes == k], drawn == k
-        noise = torch.randn(int(here.sum()), len(own), generator=generator, dtype=torch.float64)
-        out[here] = own.mean(0) + noise @ (own - own.mean(0)) / max(1, len(own) - 1) ** 0.5
+        spread = (own - own.mean(0)) / max(1, len(own) - 1) ** 0.5
+        rows = torch.nonzero(here)[:, 0]
+        for some_rows in rows.split(1024):  # a draw is a mix of the class's own deviations, as many numbers as images
+            noise = torch.randn(len(some_rows), len(own), generator=generator, dtype=torch.float64)
+            out[some_rows] = own.mean(0) + noise @ spread
     return pca.images(out, data.image_shape), drawn

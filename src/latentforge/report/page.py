@@ -5,7 +5,6 @@ Everything is read from the run directory, so the page can be written at any mom
 
 from __future__ import annotations
 
-import json
 import math
 from functools import partial
 from pathlib import Path
@@ -37,7 +36,7 @@ FEW = 8  # points of a curve that is shown whole
 
 def write_report(run: Run) -> Path:
     """Write RUN/report.html from what the run holds so far; returns its path."""
-    metrics = read_metrics(run)
+    metrics = run.metrics()
     rows, findings = split_findings(run)
     name, images, train = run.config["model"]["name"], run.config.get("images") or {}, run.config["train"]
     known = registry.MODELS.get(name)  # None for a model that is no part of the package
@@ -106,15 +105,6 @@ def template(name: str) -> Any:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     ).get_template(name)  # fmt: skip
-
-
-def read_metrics(run: Run) -> dict[str, Any]:
-    """`metrics.json`; empty where there is none or it cannot be read."""
-    try:
-        found = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------

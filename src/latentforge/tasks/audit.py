@@ -57,14 +57,15 @@ def audit(
     in training; default: 10,000, or as many as there are real ones. examples: images each classifier draws, in steps of
     as many for all; of "real and synthetic", every other one is real. InputError where the data has no classes or images
     are too small, or where the model cannot draw classes."""
-    held = getattr(data, split)
+    held = data.split(split).labelled()
     if data.num_classes < 2 or held.labels is None:
         raise InputError(f"{data.source} has no classes for a classifier to learn; the audit needs two or more.")
     if min(data.image_shape[1:]) < SMALLEST:
         raise InputError(f"the audit's classifier needs images of at least {SMALLEST}x{SMALLEST}.")
     sampler = LabelledSampler(model, data)
-    m = synthetic or max(SYNTHETIC, len(data.train))
-    real = Images(data.train.pixels, data.train.labels)
+    known = data.train.labelled()
+    real = Images(known.pixels, known.labels)
+    m = synthetic or max(SYNTHETIC, len(real))
     found: dict[str, list[Tensor]] = {}
     for repeat in range(repeats):
         s = mix(seed, repeat)

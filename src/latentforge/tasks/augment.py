@@ -25,6 +25,7 @@ from latentforge.game import Game, generator_of
 from latentforge.nets.condition import Label
 from latentforge.report.grid import picture, to_uint8
 from latentforge.saving import plain
+from latentforge.tasks.encode import need_shape
 from latentforge.tasks.output import check_place, write_arrays, writing
 
 CHUNK = 1000  # images drawn at a time
@@ -55,10 +56,11 @@ class LabelledSampler:
         else:
             with torch.random.fork_rng():  # the codes are drawn, and are to be the same every time
                 torch.manual_seed(0)
-                codes, _ = model.codes_of(data.train)
+                known = data.train.labelled()
+                codes, _ = model.codes_of(known)
             none = codes[:0]
             self.how, self.classes = "gaussian mixture of the codes of each class", data.num_classes
-            self.sampler = samplers.fit("gmm", codes, none, data.train.labels, None, classes=self.classes)
+            self.sampler = samplers.fit("gmm", codes, none, known.labels, None, classes=self.classes)
 
     @torch.no_grad()
     def __call__(self, labels: Tensor, seed: int) -> Tensor:
@@ -104,8 +106,13 @@ def augment(
     points = is_points(model.image_shape)
     if points:
         check_place(out, ".npz")
+    if data is not None:
+        need_shape(model, data.image_shape, data.source)
     sampler = LabelledSampler(model, data)
     k = sampler.classes
+    if data is not None and data.num_classes not in (0, k):
+        raise InputError(f"{data.source} has {data.num_classes} classes and {model.name} was told {k}; "
+                         "give the images that the model was trained on.")  # fmt: skip
     labels = asked_labels(n, k, label, None if even else shares_of(model, data), seed)
     names = (data.classes if data is not None else None) or [str(i) for i in range(k)]
     count = torch.bincount(labels, minlength=k).tolist()
@@ -127,8 +134,9 @@ def shares_of(model: Game, data: Dataset | None) -> Tensor:
     if isinstance(model.condition, Label):
         return model.condition.share.cpu()
     assert data is not None
-    assert data.train.labels is not None
-    return torch.bincount(data.train.labels, minlength=data.num_classes).double() / len(data.train)
+    known = data.train.labelled()
+    assert known.labels is not None
+    return torch.bincount(known.labels, minlength=data.num_classes).double() / len(known)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

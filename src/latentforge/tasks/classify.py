@@ -113,8 +113,9 @@ def classify(
     """p(x, y) of images under a model that is told classes; with labelled images `held` out of its training, the
     temperature of p(y | x) is fitted on them."""
     temperature = 1.0
-    if held is not None and held.labels is not None:
-        temperature = fit_temperature(log_joint(model, held, codes=codes, seed=seed), held.labels.cpu())
+    if held is not None and held.labels is not None and len(known := held.labelled()):
+        assert known.labels is not None
+        temperature = fit_temperature(log_joint(model, known, codes=codes, seed=seed), known.labels.cpu())
     return Verdict(log_joint(model, images, codes=codes, seed=seed), temperature)
 
 

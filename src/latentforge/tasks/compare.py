@@ -154,16 +154,17 @@ def reason(text: str | None) -> str:
 def measured(
     run: Run, dataset: Any, split: str, metrics: Sequence[str], features: Sequence[str], repeats: int
 ) -> Rows:  # fmt: skip
-    """The numbers of a run, from its metrics.json where they were taken the same way."""
-    file = run.path / "metrics.json"
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    how = {"metrics": list(metrics), "features": list(features), "repeats": repeats}
-    if (kept.get("evaluated") or {}).get(split) != how:
+    """The numbers of a run, from its metrics.json where they were taken the same way; others that stand there stay."""
+    kept = run.metrics()
+    how = {"metrics": list(metrics), "features": list(features), "repeats": repeats, "latentforge": __version__}
+    past = (kept.get("evaluated") or {}).get(split) or {}
+    if {k: past.get(k) for k in how} != how:
         rows = evaluate(load(run.path), dataset, split, metrics=metrics, features=features, repeats=repeats)
-        kept[split] = {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
-        kept["evaluated"] = (kept.get("evaluated") or {}) | {split: how}
-        write_text(file, json.dumps(kept, indent=2) + "\n")
-    return kept[split]
+        kept[split] = kept.get(split, {}) | {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
+        past = how | {"measures": [r["measure"] for r in rows]}
+        kept["evaluated"] = (kept.get("evaluated") or {}) | {split: past}
+        write_text(run.path / "metrics.json", json.dumps(kept, indent=2) + "\n")
+    return {m: kept[split][m] for m in past["measures"]}
 
 
 def summary(entries: list[Entry], split: str) -> dict[str, Any]:
@@ -180,7 +181,7 @@ def summary(entries: list[Entry], split: str) -> dict[str, Any]:
 
 def training(run: Run) -> dict[str, Any]:
     """What the training of a run took."""
-    return json.loads((run.path / "metrics.json").read_text(encoding="utf-8")).get("training", {})
+    return run.metrics().get("training", {})
 
 
 def across(rows: list[Rows], measure: str) -> dict[str, Any] | None:

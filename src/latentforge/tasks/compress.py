@@ -155,7 +155,7 @@ def smallest_step(packed: Callable[[float], bytes], most: int) -> tuple[float, b
         fine /= 2
         if len(less) <= most:
             coarse, data = fine, less
-    for _ in range(HALVINGS):
+    for _ in range(HALVINGS if fine < coarse else 0):
         middle = math.sqrt(fine * coarse)
         tried = packed(middle)
         if len(tried) <= most:

@@ -80,7 +80,8 @@ def decoded(model: Game, codes: Tensor, y: Tensor | None) -> Tensor:
 # -- which images have an attribute ------------------------------------------------------------------------------------
 def labelled(data: Dataset, attribute: str, against: str | None = None) -> tuple[Images, Images]:
     """The training images that have an attribute and those that lack it. A class, by name or number: its images, and those
-    of the class `against` or of all others. A descriptor, by name: the images above its median, and the rest.
+    of the class `against` or of all others. A descriptor, by name: the images above its median, or at it where that is its
+    largest value, and the rest.
     InputError where there are no labels, or none of that name."""
     labels = data.train.labels
     if labels is None:
@@ -89,12 +90,13 @@ def labelled(data: Dataset, attribute: str, against: str | None = None) -> tuple
         if against is not None:
             raise InputError(f"{data.source} has descriptors, and no class to hold '{attribute}' against.")
         column = labels[:, number_of(attribute, data.descriptors, "descriptor")]
-        has = column > column.median()
+        middle = column.median()
+        has = column > middle if (column > middle).any() else column == middle  # most images may have the largest value
         lacks = ~has
     else:
         names = data.classes or [str(k) for k in range(data.num_classes)]
         has = labels == number_of(attribute, names, "class")
-        lacks = ~has if against is None else labels == number_of(against, names, "class")
+        lacks = ~has & (labels >= 0) if against is None else labels == number_of(against, names, "class")
         if against is not None and bool((has & lacks).any()):
             raise InputError(f"'{attribute}' is held against itself; name another class.")
     return data.train.select(has), data.train.select(lacks)

@@ -159,7 +159,7 @@ def gain(
         few = hide_labels(data, labels, seed)
         for name, found in errors.items():
             net = finetune(model, few.train, pretrained=name == "pretrained", seed=seed, **options)
-            found.append(error_of(net, getattr(data, split)))
+            found.append(error_of(net, data.split(split)))
     gained = [b - a for a, b in zip(errors["pretrained"], errors["random"], strict=True)]
     row: dict[str, Any] = {"labels": labels, "draws": draws, "part": pick_part(model, options.get("part", "auto"))}
     for name, values in (*errors.items(), ("gain", gained)):
