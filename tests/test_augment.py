@@ -17,9 +17,10 @@ from conftest import tiny_data
 from datasets import refused
 from latentforge.cli import main
 from latentforge.data import Dataset, Images
+from latentforge.data.hide import hide_labels
 from latentforge.data.synthetic import blobs
 from latentforge.tasks.audit import Mixed, across, audit, verdict
-from latentforge.tasks.augment import LabelledSampler, asked_labels, folder_names, read_manifest
+from latentforge.tasks.augment import LabelledSampler, asked_labels, folder_names, read_manifest, shares_of
 
 TRAIN = ["--examples", "64", "--batch-size", "16", "--latent-dim", "3", "--quiet"]
 
@@ -98,6 +99,35 @@ def test_a_model_that_is_told_nothing_draws_classes_from_their_codes():
     real = data.train[torch.arange(len(data.train))]
     index = torch.cdist(images.flatten(1), real.image.flatten(1)).argmin(1)
     assert float((real.label[index] == labels).float().mean()) > 0.6
+
+
+def test_unknown_labels_are_no_class():
+    """Their images teach no class its codes, count in no share and train no classifier of an audit."""
+    whole = tiny_data((1, 12, 12), n=120)
+    data = hide_labels(whole, 24)
+    vae = lf.create("vae", image_shape=(1, 12, 12), latent_dim=3, net="mlp", hidden=(8,))
+    known = data.train.labelled()
+    assert shares_of(vae, data).tolist() == pytest.approx((torch.bincount(known.labels) / 24).tolist())
+    told = Dataset("k", "k", known, data.validation, data.test)
+    labels = torch.arange(9) % 3
+    assert torch.equal(LabelledSampler(vae, data)(labels, 0), LabelledSampler(vae, told)(labels, 0))
+    rows = audit(vae, data, repeats=1, synthetic=30, examples=64)
+    assert {r["real"] for r in rows} == {24}
+    refused(lambda: audit(vae, data, split="tset"), "no split")
+
+
+def test_images_that_a_model_was_not_trained_on(tmp_path):
+    model = lf.create("cvae", image_shape=(1, 12, 12), latent_dim=3, net="mlp", hidden=(8,), num_classes=4)
+    refused(lambda: lf.augment(model, tmp_path / "x.npz", 5, data=tiny_data((1, 8, 8))), "--image-size 12x12")
+    refused(lambda: lf.augment(model, tmp_path / "x.npz", 5, data=tiny_data((1, 12, 12))), "has 3 classes")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_says_which_numbers_it_cannot_keep(shop, tmp_path, capsys):
+    for name, says in (("x", True), ("x.npz", False)):
+        capsys.readouterr()
+        assert main(["augment", str(shop / "cvae"), "-n", "9", "--label", "2", "--out", str(tmp_path / name)]) == 0
+        assert ("numbered anew" in capsys.readouterr().err) == says
 
 
 def test_labels_asked_for():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,23 @@ def test_classify_tells_classes_apart_and_refuses_what_is_none(workshop, tmp_pat
     assert [r["rejected"] for r in rows[:4]] == ["1"] * 4
     right = np.mean([r["class"] == "seven" for r in rows[4:]])
     assert right == pytest.approx(summary["accuracy"])
+    shutil.copytree(workshop / "new", tmp_path / "some")
+    shutil.copytree(workshop / "known" / NAMES[0], tmp_path / "some" / "unlabelled")
+    some = [
+        "classify",
+        str(workshop / "cvae"),
+        "--data",
+        str(tmp_path / "some"),
+        "--out",
+        str(tmp_path / "some.csv"),
+        "--json",
+    ]
+    assert main(some) == 0
+    known = json.loads(capsys.readouterr().out)
+    assert known.pop("without_label") == len(list((tmp_path / "some" / "unlabelled").iterdir()))
+    assert {k: known[k] for k in ("accuracy", "of_no_class", "nats")} == {
+        k: summary[k] for k in ("accuracy", "of_no_class", "nats")
+    }
     assert main([*new, "--out", str(tmp_path / "labels.npz")]) == 0
     assert "accuracy" in capsys.readouterr().out
     with np.load(tmp_path / "labels.npz") as saved:

@@ -69,6 +69,23 @@ def test_compare_again_trains_nothing_and_grows(folder, monkeypatch):
     assert len(json.loads((out / "comparison.json").read_text())["entries"]) == 2
 
 
+def test_numbers_that_were_taken_otherwise_are_taken_again(folder):
+    """What `evaluate` wrote since then is not put beside the others, and what else it measured stays."""
+    out, what = folder
+    run = next(r for r in (out / "runs").iterdir() if r.name.startswith("vae"))
+    before = Run.open(run).metrics()
+    flags = ["--features", "pca50", "--repeats", "0", "--seed", "5"]
+    assert main(["evaluate", str(run), "--metrics", "samples,smoothness", *flags]) == 0
+    between = Run.open(run).metrics()["test"]
+    assert "low" not in between["frechet-pca50-500"] or between["frechet-pca50-500"]["low"] is None
+    assert main(["compare", *what, "--out", str(out), *FLAGS]) == 0
+    after = Run.open(run).metrics()["test"]
+    assert {k: after[k] for k in before["test"]} == before["test"]
+    assert set(after) - set(before["test"]) == {k for k in between if k.startswith("unevenness")}
+    (rows,) = json.loads((out / "comparison.json").read_text())["entries"][run.name[:-2]]["test"]
+    assert rows.keys() == before["test"].keys()
+
+
 def test_compare_takes_runs_and_goes_on_with_unfinished_ones(folder, tmp_path, capsys):
     out, what = folder
     run = next(iter(sorted((out / "runs").iterdir())))

@@ -284,7 +284,7 @@ def test_verbs_end_to_end(runs, tmp_path, capsys):
     assert row["bytes"] == file.stat().st_size
     assert row["psnr_db"] == pytest.approx(decibels(row["mse"]))
     assert main(["decompress", str(runs / "cvae"), str(file)]) == 0
-    with np.load(tmp_path / "x.npz") as arrays, np.load(runs / "d.npz") as given:
+    with np.load(tmp_path / "x-decoded.npz") as arrays, np.load(runs / "d.npz") as given:
         images, labels = arrays["images"], arrays["labels"]
         assert len(images) == row["images"]
         assert set(labels) <= set(given["labels"])

@@ -136,6 +136,12 @@ def test_which_images_have_an_attribute():
     assert high.labels[:, 1].min() > low.labels[:, 1].max()
     assert abs(len(high) - len(low)) <= 1
     refused(lambda: labelled(numbers, "y", "x"), "descriptors")
+    flag = (torch.arange(len(y)) % 4 > 0).float()[:, None]  # three in four have it, so that it is the median
+    flags = Dataset("f", "f", Images(data.train.pixels, flag), data.validation, data.test, descriptors=["young"])
+    assert [len(part) for part in labelled(flags, "young")] == [int(flag.sum()), int((1 - flag).sum())]
+    unknown = Images(data.train.pixels, torch.where(torch.arange(len(y)) < 5, -1, y))
+    half = Dataset("h", "h", unknown, data.validation, data.test)
+    assert len(labelled(half, "1")[0]) + len(labelled(half, "1")[1]) == len(y) - 5
     bare = Dataset("b", "b", Images(data.train.pixels), data.validation, data.test)
     refused(lambda: labelled(bare, "1"), "--having")
 

@@ -17,10 +17,12 @@ from torch import nn
 import latentforge as lf
 from conftest import tiny_data
 from latentforge.data import Dataset, Images
+from latentforge.data.hide import hide_labels
 from latentforge.data.modes import Modes, ring
 from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.measures import mean_measures
+from latentforge.metrics import disentanglement
 from latentforge.metrics.subject import gaussian_images
 from latentforge.tasks.evaluate import METRICS, QUICK
 from latentforge.train import Trainer
@@ -146,6 +148,45 @@ def test_known_factors_are_measured():
         f"{m}-40" for m in ("mig", "dci-disentanglement", "dci-completeness", "dci-informativeness", "sap")
     ]
     assert all((0 <= r["value"] <= 1 and r["which"] == "PCA-2") or r["which"] == "PCA-3" for r in rows)
+
+
+def test_the_order_of_images_does_not_matter_to_known_factors():
+    """Codes that are the factors, of images sorted by one of them as grids of factors are."""
+    factors = torch.cartesian_prod(torch.linspace(0, 1, 20), torch.linspace(0, 1, 10))
+    found = disentanglement.scores(factors, factors)
+    assert found["dci-informativeness"] > 0.95
+    assert found["dci-disentanglement"] > 0.95
+
+
+def test_a_factor_that_never_changes_is_left_out(trained):
+    labels = torch.rand(120, 2) * torch.tensor([1.0, 0.0])
+    parts = [Images(torch.rand(40, 1, 8, 8), labels[i::3]) for i in range(3)]
+    rows = lf.evaluate(trained[0], Dataset("made", "made", *parts, descriptors=["a", "b"]), metrics=["disentanglement"])
+    assert rows
+    assert all(math.isfinite(r["value"]) for r in rows)
+
+
+def test_unknown_labels_are_no_class():
+    """A model that is told classes, half of them hidden: classifiers and the baseline know the others alone."""
+    data = hide_labels(tiny_data((1, 12, 12), n=100), 30)
+    model = lf.create("cvae", image_shape=(1, 12, 12), latent_dim=3, net="mlp", hidden=(8,), num_classes=3)
+    Trainer(model, data, examples=64, batch_size=16, quiet=True).fit()
+    rows = lf.evaluate(model, data, metrics=["tstr"], repeats=2)
+    assert [r["measure"] for r in rows] == ["tstr-30"]
+    assert gaussian_images(data, 200, 0)[1].unique().tolist() == [0, 1, 2]
+
+
+def test_large_images_are_compared_in_smaller_numbers(trained, monkeypatch):
+    model, data = trained
+    monkeypatch.setattr("latentforge.metrics.features.NUMBERS", 64 * 25)
+    monkeypatch.setattr("latentforge.metrics.features.FEWEST", 4)
+    rows = lf.evaluate(model, data, metrics=["samples"], features="pca50", repeats=0)
+    assert {r["images"] for r in rows} == {25}
+
+
+def test_a_split_that_is_none_is_named(trained):
+    with pytest.raises(InputError, match="no split 'tset'; choose from train, validation, test"):
+        lf.evaluate(*trained, "tset")
 
 
 def test_a_misspelt_metric_is_named(trained):

@@ -57,7 +57,7 @@ class Extractor:
 
 def within(n: int, shape: tuple[int, int, int]) -> int:
     """n images, or as many of (C, H, W) as `NUMBERS` allows."""
-    return max(FEWEST, min(n, NUMBERS // math.prod(shape)))
+    return min(n, max(FEWEST, NUMBERS // math.prod(shape)))
 
 
 def choose(data: Dataset) -> str | None:

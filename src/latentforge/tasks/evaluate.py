@@ -47,22 +47,23 @@ def evaluate(
     split: str = "test",
     seed: int = 0,
     *,
-    metrics: Sequence[str] = QUICK,
-    features: Sequence[str] = ("auto",),
+    metrics: str | Sequence[str] = QUICK,
+    features: str | Sequence[str] = ("auto",),
     repeats: int = 16,
     binarise: str = "dynamic",
 ) -> list[dict[str, Any]]:
     """Rows of measure, value, low and high (its 95 % interval), better (lower or higher), baseline and `which` it is,
     reference and what it `is`, images, sampler, features. Numbers that a model or its data do not have are left out.
 
-    metrics: names of METRICS, or "all". features: spaces that samples are compared in: digits, labels, self, pca50,
+    metrics: one or more names of METRICS, or "all". features: spaces that samples are compared in: digits, labels, self, pca50,
     inception, or auto, which chooses by the data. repeats: half-samples per interval, 0 for none. binarise: what nll does
     to the pixels under a Bernoulli likelihood: dynamic, static, threshold or grey.
     """
+    metrics, features = ((x,) if isinstance(x, str) else tuple(x) for x in (metrics, features))
     names = chosen(metrics, features)
     if binarise not in BINARISE:
         raise InputError(f"binarise={binarise!r} is not possible: choose {', '.join(BINARISE)}.")
-    subject = Subject(model, data, split, seed, tuple(features), repeats, binarise)
+    subject = Subject(model, data, split, seed, features, repeats, binarise)
     return [
         plain(row)
         for name in names
