@@ -16,6 +16,7 @@ import latentforge as lf
 from conftest import tiny_data
 from datasets import refused
 from latentforge.data import Images
+from latentforge.errors import InputError
 
 QUICK = lf.CodeTransformer("autoencoder", latent_dim=2, model_options={"hidden": (8,)}, examples=64, random_state=0,
                            trainer_options={"batch_size": 16})  # fmt: skip
@@ -59,6 +60,10 @@ def test_images_as_arrays_and_as_rows(shape):
     assert back.max() > 1  # in the units of X
     assert np.allclose(back.reshape(20, 12, 9, -1).transpose(0, 3, 1, 2).reshape(20, -1), as_rows.inverse_transform(codes),
                        atol=1e-2)  # fmt: skip
+    with pytest.raises(InputError, match=r"X has floats in \[0, 1\], and fit saw uint8"):
+        as_rows.transform(flat / 255.0)
+    with pytest.raises(InputError, match=r"X has uint8, and fit saw floats in \[0, 1\]"):
+        clone(as_rows).fit(flat / 255.0).transform(flat)
     pixels = torch.from_numpy(first) / 255
     assert np.allclose(as_images.transform(X), lf.embed(as_images.model_, pixels)[0].numpy(), atol=1e-5)
 
