@@ -72,7 +72,7 @@ def test_compare_again_trains_nothing_and_grows(folder, monkeypatch):
 def test_numbers_that_were_taken_otherwise_are_taken_again(folder):
     """What `evaluate` wrote since then is not put beside the others, and what else it measured stays."""
     out, what = folder
-    run = next(r for r in (out / "runs").iterdir() if r.name.startswith("vae"))
+    (run,) = (out / "runs").glob("vae-*hidden-8*")
     before = Run.open(run).metrics()
     flags = ["--features", "pca50", "--repeats", "0", "--seed", "5"]
     assert main(["evaluate", str(run), "--metrics", "samples,smoothness", *flags]) == 0
