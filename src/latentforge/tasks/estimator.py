@@ -50,9 +50,16 @@ class ImageEstimator(BaseEstimator):
             self._shape, self._scale = self._row_shape(X.shape[1]), self._row_scale(X)
             self._bytes = X.dtype == np.uint8
         low, high = self._scale
-        if self._bytes != (X.dtype == np.uint8) and (X.max() > 1) != self._bytes and np.ndim(high) == 0 and high in (1, 255):
+        if (
+            self._bytes != (X.dtype == np.uint8)
+            and (X.max() > 1) != self._bytes
+            and np.ndim(high) == 0
+            and high in (1, 255)
+        ):
             kinds = "floats in [0, 1]", "uint8"
-            raise InputError(f"X has {kinds[not self._bytes]}, and fit saw {kinds[self._bytes]}; give both in one range.")
+            raise InputError(
+                f"X has {kinds[not self._bytes]}, and fit saw {kinds[self._bytes]}; give both in one range."
+            )
         values = (X - low) / (high - low)
         return Images(torch.from_numpy(np.asarray(values, np.float32)).view(len(X), *self._shape)), y
 
