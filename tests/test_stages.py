@@ -277,14 +277,9 @@ def test_what_follows_from_the_size_of_the_image(shape, rate, penalty, code, bat
     seats = model.seats()
     assert seats["generator"].lr == seats["critic"].lr == pytest.approx(rate, rel=1e-4)
     assert (model.r1, model.r2) == pytest.approx((penalty, penalty), rel=1e-4)
-    assert (model.latent_dim, model.batch_size, model.encode(torch.rand(2, *shape)).mean.shape) == (
-        code,
-        batch,
-        (2, code),
-    )
-    told = {
-        k: model.args[k] for k in ("r1", "r2", "latent_dim")
-    }  # what is saved, so that it loads under other defaults
+    assert (model.latent_dim, model.batch_size) == (code, batch)
+    assert model.encode(torch.rand(2, *shape)).mean.shape == (2, code)
+    told = {k: model.args[k] for k in ("r1", "r2", "latent_dim")}  # is saved, so that it loads under other defaults
     assert told == {"r1": model.r1, "r2": model.r2, "latent_dim": code}
     asked = lf.create("vae-gan", image_shape=shape, r1=0.5, r2=0.0, latent_dim=3, **options)
     assert (asked.r1, asked.r2, asked.latent_dim) == (0.5, 0.0, 3)

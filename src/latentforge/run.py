@@ -133,6 +133,16 @@ class Run:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def keep_measures(self, split: str, rows: list[dict[str, Any]], how: dict[str, Any] | None = None) -> None:
+        """Add rows of `evaluate` on a split to `metrics.json`. `how` they were taken is noted for `compare`, which takes none
+        for its own that came otherwise."""
+        kept = self.metrics()
+        named = {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
+        kept[split] = kept.get(split, {}) | named
+        taken = {k: v for k, v in (kept.get("evaluated") or {}).items() if k != split}
+        kept["evaluated"] = taken if how is None else taken | {split: how | {"measures": list(named)}}
+        write_text(self.path / "metrics.json", json.dumps(kept, indent=2) + "\n")
+
     def tidy(self, round_: int) -> int:
         """Before a run goes on from `round_`: drop the statistics of the rounds it will play again, and what a killed
         process was writing. Returns the last round with validation measures, -1 where there is none."""

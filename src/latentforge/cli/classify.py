@@ -39,7 +39,8 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
     images, temperature, least, classes = given.images, 1.0, None, None
     if data is not None:
         classes, held = data.classes, log_joint(model, data.validation, codes=codes, seed=seed)
-        temperature = fit_temperature(held, data.validation.labels)
+        told = data.validation.labels >= 0  # -1: without a label
+        temperature = fit_temperature(held[told], data.validation.labels[told]) if told.any() else 1.0
         least = float(held.logsumexp(1).quantile(reject))
     else:
         print(f"{run} carries no data: its probabilities are not calibrated, and nothing is rejected", file=sys.stderr)
@@ -60,10 +61,12 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
         "temperature": temperature,
     }
     labels = None if images.labels is None or images.labels.is_floating_point() else images.labels.cpu()
-    if labels is not None and (known := labels >= 0).any():  # -1: without a label
+    if labels is not None:
+        summary["without_label"] = int((labels < 0).sum())
+    if labels is not None and (known := labels >= 0).any():
         truth, joint = by_name(labels[known], given.classes, classes), found.log_joint[known]
         of_class = truth >= 0
-        summary |= {"without_label": int((~known).sum()), "of_no_class": int((~of_class).sum())}
+        summary["of_no_class"] = int((~of_class).sum())
         if of_class.any():
             summary |= measures(Verdict(joint[of_class], temperature), truth[of_class])
         if not of_class.all() and least is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,6 @@ def command(
     import latentforge as lf
     from latentforge.api import data_of
     from latentforge.distributed import sharing_work
-    from latentforge.files import write_text
     from latentforge.run import Run
     from latentforge.samplers import sampler_for
     from latentforge.tasks.evaluate import METRICS, QUICK
@@ -71,10 +69,7 @@ def command(
         print(f"samples are not measured: {model.name} has no prior to draw codes from; train with --sampler gmm, flow or "
               "auto", file=sys.stderr)  # fmt: skip
     if not sampler:
-        kept = opened.metrics()
-        (kept.get("evaluated") or {}).pop(split, None)  # by which `compare` knows numbers that were taken alike
-        kept[split] = kept.get(split, {}) | {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
-        write_text(run / "metrics.json", json.dumps(kept, indent=2) + "\n")
+        opened.keep_measures(split, rows)
     print_table(rows if as_json else [for_people(r) for r in rows], as_json)
     if not as_json:
         for text in dict.fromkeys(r[k] for k in ("features", "note") for r in rows if k in r):

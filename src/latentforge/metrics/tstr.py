@@ -24,7 +24,8 @@ def rows(s: Subject) -> list[Row]:
     if condition is None or not condition.classes or k < 2 or s.held.labels is None:
         return []
     n = min(SAMPLES, len(s.data.train.labelled()))
-    real = s.held[s.held.spread(SAMPLES)]
+    held = s.held.labelled()
+    real = held[held.spread(SAMPLES)]
     assert real.label is not None
     asked = s.model.draw_labels(n, seed=s.seed)
     sets = {"value": Images(s.model.sample(n, label=asked, seed=s.seed).cpu(), asked)}

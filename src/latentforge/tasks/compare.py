@@ -155,16 +155,13 @@ def measured(
     run: Run, dataset: Any, split: str, metrics: Sequence[str], features: Sequence[str], repeats: int
 ) -> Rows:  # fmt: skip
     """The numbers of a run, from its metrics.json where they were taken the same way; others that stand there stay."""
-    kept = run.metrics()
     how = {"metrics": list(metrics), "features": list(features), "repeats": repeats, "latentforge": __version__}
-    past = (kept.get("evaluated") or {}).get(split) or {}
+    past = (run.metrics().get("evaluated") or {}).get(split) or {}
     if {k: past.get(k) for k in how} != how:
         rows = evaluate(load(run.path), dataset, split, metrics=metrics, features=features, repeats=repeats)
-        kept[split] = kept.get(split, {}) | {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
-        past = how | {"measures": [r["measure"] for r in rows]}
-        kept["evaluated"] = (kept.get("evaluated") or {}) | {split: past}
-        write_text(run.path / "metrics.json", json.dumps(kept, indent=2) + "\n")
-    return {m: kept[split][m] for m in past["measures"]}
+        run.keep_measures(split, rows, how)
+    kept = run.metrics()
+    return {m: kept[split][m] for m in kept["evaluated"][split]["measures"]}
 
 
 def summary(entries: list[Entry], split: str) -> dict[str, Any]:

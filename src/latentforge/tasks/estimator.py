@@ -20,6 +20,7 @@ from latentforge.errors import InputError
 from latentforge.game import Game
 
 EXAMPLES = 100_000  # images drawn in training, where no budget is given
+BYTES, UNIT = "uint8", "floats in [0, 1]"
 SMALLEST = 8  # pixels: images with a shorter side get dense networks
 
 
@@ -48,18 +49,10 @@ class ImageEstimator(BaseEstimator):
             X, y = validate_data(self, X, y, reset=reset, dtype="numeric", ensure_min_samples=2)
         if reset:
             self._shape, self._scale = self._row_shape(X.shape[1]), self._row_scale(X)
-            self._bytes = X.dtype == np.uint8
+            self._range = range_of(X)
+        elif {self._range, range_of(X)} == {BYTES, UNIT} and X.max() > 0:
+            raise InputError(f"X has {range_of(X)}, and fit saw {self._range}; give both in one range.")
         low, high = self._scale
-        if (
-            self._bytes != (X.dtype == np.uint8)
-            and (X.max() > 1) != self._bytes
-            and np.ndim(high) == 0
-            and high in (1, 255)
-        ):
-            kinds = "floats in [0, 1]", "uint8"
-            raise InputError(
-                f"X has {kinds[not self._bytes]}, and fit saw {kinds[self._bytes]}; give both in one range."
-            )
         values = (X - low) / (high - low)
         return Images(torch.from_numpy(np.asarray(values, np.float32)).view(len(X), *self._shape)), y
 
@@ -82,10 +75,8 @@ class ImageEstimator(BaseEstimator):
         return shape[0], shape[1], shape[2]
 
     def _row_scale(self, X: np.ndarray) -> tuple[Any, Any]:
-        if X.dtype == np.uint8:
-            return 0.0, 255.0
-        if X.min() >= 0 and X.max() <= 1:
-            return 0.0, 1.0
+        if known := range_of(X):
+            return (0.0, 255.0) if known == BYTES else (0.0, 1.0)
         low, high = (X.min(), X.max()) if self.image_shape is not None else (X.min(0), X.max(0))
         return low, np.where(high > low, high, low + 1)
 
@@ -112,6 +103,13 @@ class ImageEstimator(BaseEstimator):
 
     def _start(self) -> None:
         self._seed = int(check_random_state(self.random_state).randint(2**31))
+
+
+def range_of(X: np.ndarray) -> str | None:
+    """In which of the ranges that images come in rows are; None for any other."""
+    if X.dtype == np.uint8:
+        return BYTES
+    return UNIT if X.min() >= 0 and X.max() <= 1 else None
 
 
 def hold_out(images: Images, seed: int, share: float = 0.1) -> tuple[Images, Images]:
