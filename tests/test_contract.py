@@ -72,6 +72,7 @@ VARIANTS = {
     ],
     "vae-gan": [
         {"width": 4, "critic_width": 4},
+        {"width": 4, "critic_width": 4, "game": "dcgan", "share": 0.0},
         {"net": "mlp", "hidden": (24,), "critic_width": 4, "share": 0.0},
         {"net": "mlp", "critic_net": "mlp", "hidden": (24,), "share": 0.0, "loss": "hinge", "critic_steps": 2,
          "generator_steps": 2, "augment": "cutout", "minibatch": 2},

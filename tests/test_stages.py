@@ -25,11 +25,13 @@ from latentforge.train import Trainer
 
 SHAPE, B, Z = (1, 8, 8), 6, 3
 SMALL = {"net": "mlp", "critic_net": "mlp", "hidden": (12,), "latent_dim": Z}
+NORMED = SMALL | {"game": "dcgan", "net": "conv", "critic_net": "conv", "width": 4, "critic_width": 4}
+NORMED |= {"image_shape": (1, 16, 16)}  # large enough for batch norm in the critic
 
 
 def build(seed: int = 0, **options):
     torch.manual_seed(seed)
-    return lf.create("vae-gan", image_shape=SHAPE, **{**SMALL, **options})
+    return lf.create("vae-gan", **{"image_shape": SHAPE, **SMALL, **options})
 
 
 def trainer(model, data=None, **options) -> Trainer:
@@ -207,6 +209,37 @@ def test_one_pass_back_gives_each_player_its_own_gradient(loss, options):
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_dcgans_game_is_played_in_turn():
+    """Gradients of each move, the generator's against the critic that has just stepped, written out in float64. Images of
+    a batch are normed together."""
+    model, t = second_stage(0.5, pixel=0.3, **NORMED)
+    x = torch.rand(B, *model.image_shape, generator=torch.Generator().manual_seed(1))
+    again, parts = copy.deepcopy(t), own_parameters(model)
+    moves = model.play(iter([Batch(x, None, torch.arange(B))]), t)
+    move = next(moves)
+    assert list(move) == ["critic"]
+    gradients = torch.autograd.grad(move["critic"], parts["critic"])
+    twin = copy.deepcopy(model).double()
+    z, own = (v.double() if isinstance(v, Tensor) else v for v in model.codes(x, again))
+    real, p = x.double(), torch.sigmoid(twin.decoder(z))
+    fake = (1.06 * p - 0.03).clamp(0, 1)
+    loss = -(torch.sigmoid(twin.critic(real)).log() + (1 - torch.sigmoid(twin.critic(fake))).log()).mean()
+    expected = [torch.autograd.grad(loss, own_parameters(twin)["critic"], retain_graph=True)]
+    with torch.no_grad():
+        for m in (model, twin):
+            for weight in own_parameters(m)["critic"]:
+                weight *= 1.1
+    move = next(moves)
+    assert list(move) == ["generator"]
+    found = [gradients, torch.autograd.grad(move["generator"], parts["generator"])]
+    loss = -torch.sigmoid(twin.critic(fake)).log().mean()
+    loss = loss - 0.3 * (real * p.log() + (1 - real) * (1 - p).log())[own].sum() / B
+    expected.append(torch.autograd.grad(loss, own_parameters(twin)["generator"]))
+    for got, right in zip([*found[0], *found[1]], [*expected[0], *expected[1]], strict=True):
+        torch.testing.assert_close(got.double(), right, rtol=1e-3, atol=1e-5)
+    assert next(moves, None) is None
+
+
 class Sure(torch.nn.Module):
     """D(x) = 1000 mean(x) - 700: about -200 at what an untrained decoder makes, 300 at white."""
 
@@ -262,27 +295,41 @@ def test_the_stretch_stays_out_of_the_likelihood():
 
 # -- what follows from the images --------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("shape", "rate", "penalty", "code", "batch"),
+    ("shape", "game", "rate", "penalty", "code", "batch"),
     [
-        ((1, 8, 8), 4e-3, 0.003, 16, 64),
-        ((1, 28, 28), 4e-3, 0.003, 16, 64),
-        ((1, 56, 56), 2e-3, 0.024, 64, 32),
-        ((3, 64, 64), 1.0104e-3, 0.18615, 64, 32),
+        ((1, 8, 8), "r3gan", 4e-3, 0.003, 16, 64),
+        ((1, 28, 28), "r3gan", 4e-3, 0.003, 16, 64),
+        ((1, 28, 55), "r3gan", 2.854e-3, 0.00826, 32, 64),
+        ((1, 28, 56), "dcgan", 2e-4, 0.0, 32, 64),
+        ((3, 64, 64), "dcgan", 2e-4, 0.0, 64, 64),
     ],
 )
-def test_what_follows_from_the_size_of_the_image(shape, rate, penalty, code, batch):
-    """Four times as many numbers: half the rate, eight times the penalties, more code. What is asked for stays."""
+def test_what_follows_from_the_size_of_the_image(shape, game, rate, penalty, code, batch):
+    """Small images play R3GAN's game, larger ones DCGAN's. What is asked for stays."""
     options = {k: v for k, v in SMALL.items() if k != "latent_dim"}
     model = lf.create("vae-gan", image_shape=shape, **options)
     seats = model.seats()
-    assert seats["generator"].lr == seats["critic"].lr == pytest.approx(rate, rel=1e-4)
-    assert (model.r1, model.r2) == pytest.approx((penalty, penalty), rel=1e-4)
-    assert (model.latent_dim, model.batch_size) == (code, batch)
+    assert seats["generator"].lr == seats["critic"].lr == pytest.approx(rate, rel=1e-3)
+    assert (model.r1, model.r2) == pytest.approx((penalty, penalty), rel=1e-3)
+    assert (model.game, model.latent_dim, model.batch_size) == (game, code, batch)
     assert model.encode(torch.rand(2, *shape)).mean.shape == (2, code)
-    told = {k: model.args[k] for k in ("r1", "r2", "latent_dim")}  # is saved, so that it loads under other defaults
-    assert told == {"r1": model.r1, "r2": model.r2, "latent_dim": code}
-    asked = lf.create("vae-gan", image_shape=shape, r1=0.5, r2=0.0, latent_dim=3, **options)
-    assert (asked.r1, asked.r2, asked.latent_dim) == (0.5, 0.0, 3)
+    decided = ("game", "loss", "r1", "r2", "latent_dim", "width", "wide", "critic_width", "share", "pixel")
+    assert {k: model.args[k] for k in decided} == {k: getattr(model, k) for k in decided}  # loads under other defaults
+    asked = lf.create("vae-gan", image_shape=shape, r1=0.5, r2=0.0, latent_dim=3, loss="hinge", share=0.0, **options)
+    assert (asked.r1, asked.r2, asked.latent_dim, asked.loss, asked.share) == (0.5, 0.0, 3, "hinge", 0.0)
+
+
+def test_the_game_that_is_asked_for():
+    """Four times the numbers of R3GAN's game: half the rate, eight times the penalties; DCGAN's on a small image."""
+    large = lf.create("vae-gan", image_shape=(1, 56, 56), game="r3gan", **SMALL)
+    assert (large.lr, large.r1, large.loss, large.batch_size) == (2e-3, pytest.approx(0.024), "relativistic", 32)
+    small = build(**NORMED)
+    assert (small.lr, small.r1, small.loss, small.batch_size) == (2e-4, 0.0, "nonsaturating", 64)
+    assert small.batch_coupled
+    assert not large.batch_coupled
+    assert not build(game="dcgan").batch_coupled  # dense networks have no batch norm
+    for net in (small.decoder, small.critic):
+        assert any(isinstance(m, torch.nn.BatchNorm2d) for m in net.modules())
 
 
 @pytest.mark.parametrize(

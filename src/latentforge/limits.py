@@ -19,7 +19,7 @@ COUNTS = {"image_shape", "latent_dim", "hidden", "critic_hidden", "width", "kern
 POSITIVE = {"sigma", "clip", "tau", "unroll_rate", "descriptor_stddev"}
 SHARES = {"smoothing", "label_noise", "generator_dropout", "drop", "tolerance", "first_share"}  # below 1
 SIGNED = {"seed", "prior_mean", "prior_scale", "descriptor_mean"}
-OPTIONAL = {"descriptor_mean", "descriptor_stddev"}  # lists that may be empty
+OPTIONAL = {"descriptor_mean", "descriptor_stddev", "wide"}  # lists that may be empty
 BUDGET = {"epochs", "examples", "minutes"}  # `schedules.budget` has its own words
 
 

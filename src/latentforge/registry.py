@@ -106,7 +106,7 @@ MODELS = {
     "vae-gan": Entry(
         "vae_gan", "VAEGAN", "hybrid",
         "A VAE whose decoder then plays against a critic, on codes of the sampler and of images.",
-        "after Larsen et al. 2016, arXiv:1512.09300, and Huang et al. 2024, arXiv:2501.05441",
+        "after Larsen et al. 2016, arXiv:1512.09300; games of arXiv:2501.05441 and arXiv:1511.06434",
     ),
     "larsen-vae-gan": Entry(
         "larsen_vae_gan", "LarsenVAEGAN", "hybrid",

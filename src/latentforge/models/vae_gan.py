@@ -2,11 +2,17 @@
 
 Stage 0 is the VAE of Kingma & Welling 2014. Stage 1 begins from the averaged weights: the encoder rests, the sampler is
 fitted to its codes (Ghosh et al. 2020, arXiv:1903.12436, section 4), and in every round the critic D compares images x
-with G(z), where a share `mix` of the codes z is that of images, z ~ q(z|x), and the rest is drawn from the sampler. It
-judges pairs and is held by two gradient penalties (Huang et al. 2024, arXiv:2501.05441, equation 2, as in `r3gan`):
+with G(z), where a share `mix` of the codes z is that of images, z ~ q(z|x), and the rest is drawn from the sampler. The
+game is one of two. That of R3GAN (Huang et al. 2024, arXiv:2501.05441, equation 2), for small grey images:
 
     critic     softplus(D(G(z)) - D(x)) + r1/2 ||grad D(x)||^2 + r2/2 ||grad D(G(z))||^2
     generator  softplus(D(x) - D(G(z))) - pixel log p(x|z)      the second term for z ~ q(z|x) alone
+
+where both step at once; or that of DCGAN (Radford et al. 2016, arXiv:1511.06434), with batch norm in decoder and critic
+instead of penalties, where they step in turn:
+
+    critic     -log D(x) - log(1 - D(G(z)))
+    generator  -log D(G(z)) - pixel log p(x|z)
 
 Departures: those from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`. The losses
 are descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them;
@@ -18,7 +24,7 @@ sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +39,25 @@ from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
 from latentforge.registry import register
 
 POOL = 50_000  # codes drawn from the sampler for stage 1
+LARGE = 1_568  # numbers per image from which the game is DCGAN's: two images of 28 x 28
+
+
+class Rules(NamedTuple):
+    """A game of stage 1: what its options are where they are not given."""
+
+    loss: Loss
+    norm: bool  # batch norm between the convolutions of decoder and critic
+    betas: tuple[float, float]  # Adam's
+    width: int
+    wide: tuple[int, ...]
+    share: float
+    pixel: float
+
+
+GAMES = {
+    "r3gan": Rules("relativistic", False, (0.0, 0.99), 32, (512,), 0.25, 0.02),
+    "dcgan": Rules("nonsaturating", True, (0.5, 0.999), 64, (), 0.1, 0.1),
+}
 
 
 @register("vae-gan")
@@ -42,18 +67,21 @@ class VAEGAN(Duel):
     Args:
         image_shape: (C, H, W) of the images
         latent_dim: size of the code; 16 up to 28 x 28 grey, then more, in step with numbers, up to 64
+        game: stage 1: r3gan (relativistic, penalties), or, from 1,568 numbers per image on, dcgan (batch norm)
         net: encoder and decoder: mlp (dense) or conv (any size)
         critic_net: critic: mlp or conv
         hidden: widths of the dense networks
-        width: channels of the first convolution of encoder and decoder, doubled at every halving
-        wide: widths of the dense layers before the decoder's convolutions
-        critic_width: the same of the critic
+        width: channels of the first convolution of encoder and decoder, doubled at every halving; r3gan 32, dcgan 64
+        wide: widths of the dense layers before the decoder's convolutions; r3gan 512, dcgan none
+        critic_width: the same as width of the critic
         beta: weight of the KL term
-        share: share of the budget that the VAE has for itself; 1 for a plain VAE
+        share: share of the budget that the VAE has for itself, 1 for a plain VAE; r3gan .25, dcgan .1
         mix: share of the codes in stage 1 that are those of images; the others are the sampler's
-        pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict
+        pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict; r3gan .02, dcgan .1
         stretch: how far images are stretched over black and white before they are cut there; none for a plain VAE
-        r1: weight of half the critic's squared gradient at real images; .003 up to 28 x 28 grey, then as numbers to the 1.5
+        loss: what critic and generator descend in stage 1; r3gan relativistic, dcgan nonsaturating
+        r1: weight of half the critic's squared gradient at real images; dcgan 0, r3gan .003 up to 28 x 28 grey, then as
+            numbers to the 1.5
         r2: the same at generated images
     """
 
@@ -63,25 +91,35 @@ class VAEGAN(Duel):
     shared: ClassVar = {"decoder."}  # stepped as `decoder` in stage 0 and as `generator` in stage 1, by two optimisers
 
     def __init__(
-        self, image_shape: tuple[int, int, int], latent_dim: int | None = None, net: Literal["mlp", "conv"] = "conv",
-        critic_net: Literal["mlp", "conv"] = "conv", hidden: tuple[int, ...] = (512,), width: int = 32,
-        wide: tuple[int, ...] = (512,), critic_width: int = 32, beta: float = 1.0, share: float = 0.25, mix: float = 0.3,
-        pixel: float = 0.02, stretch: float = 0.03, *, loss: Loss = "relativistic", r1: float | None = None,
-        r2: float | None = None, penalty_every: int = 8, augment: Augment = "auto", **rules,
+        self, image_shape: tuple[int, int, int], latent_dim: int | None = None,
+        game: Literal["r3gan", "dcgan"] | None = None, net: Literal["mlp", "conv"] = "conv",
+        critic_net: Literal["mlp", "conv"] = "conv", hidden: tuple[int, ...] = (512,), width: int | None = None,
+        wide: tuple[int, ...] | None = None, critic_width: int | None = None, beta: float = 1.0, share: float | None = None,
+        mix: float = 0.3, pixel: float | None = None, stretch: float = 0.03, *, loss: Loss | None = None,
+        r1: float | None = None, r2: float | None = None, penalty_every: int = 8, augment: Augment = "auto", **rules,
     ):  # fmt: skip
-        size = max(1.0, math.prod(image_shape) / 784)  # tried on 28 x 28 grey, 32 x 32 and 64 x 64 colour
-        r1, r2 = (0.003 * size**1.5 if weight is None else weight for weight in (r1, r2))
-        super().__init__(loss=loss, r1=r1, r2=r2, penalty_every=penalty_every, augment=augment, **rules)
-        latent_dim = 16 * min(4, round(size)) if latent_dim is None else latent_dim
-        self.lr, self.batch_size = 4e-3 / size**0.5, 64 if size < 2 else 32
-        if not (0 <= share <= 1 and 0 <= mix <= 1 and stretch >= 0):
+        numbers = math.prod(image_shape)
+        size = max(1.0, numbers / 784)  # tried on 28 x 28 grey, 32 x 32 and 64 x 64 colour
+        self.game = game or ("r3gan" if numbers < LARGE else "dcgan")
+        own = GAMES[self.game]
+        self.betas, by_size = own.betas, 0.0 if own.norm else 0.003 * size**1.5
+        r1, r2 = (by_size if weight is None else weight for weight in (r1, r2))
+        super().__init__(loss=loss or own.loss, r1=r1, r2=r2, penalty_every=penalty_every, augment=augment, **rules)
+        self.latent_dim = latent_dim = 16 * min(4, round(size)) if latent_dim is None else latent_dim
+        self.width, self.critic_width = (own.width if w is None else w for w in (width, critic_width))
+        self.wide = own.wide if wide is None else wide
+        self.share, self.pixel = own.share if share is None else share, own.pixel if pixel is None else pixel
+        self.lr = 2e-4 if own.norm else 4e-3 / size**0.5
+        self.batch_size = 64 if own.norm or numbers < LARGE else 32
+        if not (0 <= self.share <= 1 and 0 <= mix <= 1 and stretch >= 0):
             raise ValueError("share and mix are shares, in [0, 1], and stretch is not negative")
-        self.image_shape, self.latent_dim = image_shape, latent_dim
-        self.beta, self.mix, self.pixel, self.share = beta, mix, pixel, share
-        self.begins, self.stretch = ((share,), stretch) if share < 1 else ((), 0.0)
-        self.encoder = nets.he_(nets.encoder(net, image_shape, 2 * latent_dim, hidden, width, 4))
-        self.decoder = self.loosened(nets.he_(nets.decoder(net, latent_dim, image_shape, hidden, width, 4, wide)))
-        self.critic = self.armed(nets.critic(critic_net, image_shape, hidden, critic_width, False))
+        self.image_shape, self.beta, self.mix = image_shape, beta, mix
+        self.begins, self.stretch = ((self.share,), stretch) if self.share < 1 else ((), 0.0)
+        self.batch_coupled = own.norm and "conv" in (net, critic_net)
+        self.encoder = nets.he_(nets.encoder(net, image_shape, 2 * latent_dim, hidden, self.width, 4))
+        body = nets.decoder(net, latent_dim, image_shape, hidden, self.width, 4, self.wide, own.norm)
+        self.decoder = self.loosened(nets.initialised(body, net, own.norm))
+        self.critic = self.armed(nets.critic(critic_net, image_shape, hidden, self.critic_width, own.norm))
         self.pool: tuple[object, Tensor] | None = None  # a sampler, and codes drawn from it
 
     def players(self):
@@ -90,7 +128,7 @@ class VAEGAN(Duel):
         }  # fmt: skip
 
     def seats(self):
-        player = Seat(lr=self.lr, betas=(0.0, 0.99), ema=50_000, span=(self.share, 1.0))
+        player = Seat(lr=self.lr, betas=self.betas, ema=50_000, span=(self.share, 1.0))
         return {
             "encoder": Seat(span=(0.0, self.share)), "decoder": Seat(ema=50_000, span=(0.0, self.share)),
             "generator": player, "critic": player,
@@ -106,10 +144,15 @@ class VAEGAN(Duel):
                 fake = self.generate(self.codes(x, t)[0])
             yield {"critic": self.critic_cost((x,), (fake,), t)}
             x = next(data).image
+        if self.game == "dcgan":
+            fake, likeness = self.drawing(x, t)
+            yield {"critic": self.critic_cost((x,), (fake.detach(),), t)}
+            yield {"generator": self.generator_cost((x,), (fake,), t) + likeness}
         for _ in range(self.generator_steps - 1):
             fake, likeness = self.drawing(x, t)
             yield {"generator": self.generator_cost((x,), (fake,), t) + likeness}
-        yield self.duel(x, t)
+        if self.game == "r3gan":
+            yield self.duel(x, t)
 
     def vae(self, x: Tensor, t) -> dict[str, Tensor]:
         """Stage 0: the two halves of the VAE."""
@@ -122,7 +165,7 @@ class VAEGAN(Duel):
         return {"encoder": loss, "decoder": loss}
 
     def duel(self, x: Tensor, t) -> dict[str, Tensor]:
-        """Stage 1: critic and generator in one move, each on its own loss."""
+        """R3GAN's game: critic and generator in one move, each on its own loss."""
         self.clamp()
         fake, likeness = self.drawing(x, t)
         seen, forged = self.disguise((x, fake), t)
@@ -187,5 +230,7 @@ class VAEGAN(Duel):
         critic = self.critic_terms("x", "G(z)")
         fool = [Term("generator", GENERATOR[self.loss].format(real="x", fake="G(z)"))]
         fool += [Term("generator", f"{likeness}, z ~ q(z|x)", self.pixel * self.mix)]
-        second = [critic] * (self.critic_steps - 1) + [fool] * (self.generator_steps - 1) + [fool + critic]
+        at_once = self.game == "r3gan"  # the last step of each
+        second = [critic] * (self.critic_steps - at_once) + [fool] * (self.generator_steps - at_once)
+        second += [fool + critic] * at_once
         return [vae] * bool(self.share) + second * bool(self.begins)

@@ -26,14 +26,15 @@ def encoder(net: str, image_shape, out_dim: int, hidden: tuple[int, ...], width:
 
 
 def decoder(
-    net: str, in_dim: int, image_shape, hidden: tuple[int, ...], width: int, kernel: int, wide: tuple[int, ...] = ()
-) -> nn.Module:
-    """(B, in_dim) -> (B, C, H, W), no activation at the end; `hidden` is given in the encoder's order, and `wide` are the
-    hidden dense layers before convolutions."""
+    net: str, in_dim: int, image_shape, hidden: tuple[int, ...], width: int, kernel: int, wide: tuple[int, ...] = (),
+    norm: bool = False,
+) -> nn.Module:  # fmt: skip
+    """(B, in_dim) -> (B, C, H, W), no activation at the end; `hidden` is given in the encoder's order, `wide` are the
+    hidden dense layers before convolutions, and `norm` is batch norm between these."""
     if net == "article-004":
         return published.article_004_decoder(in_dim, image_shape)
     if net in ("conv", "resnet"):
-        return ConvDecoder(in_dim, image_shape, width, kernel, wide=wide, blocks=BLOCKS[net])
+        return ConvDecoder(in_dim, image_shape, width, kernel, norm, wide, BLOCKS[net])
     return MLPDecoder(in_dim, image_shape, hidden[::-1])
 
 
