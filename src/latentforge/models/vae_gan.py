@@ -39,25 +39,28 @@ from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
 from latentforge.registry import register
 
 POOL = 50_000  # codes drawn from the sampler for stage 1
-LARGE = 1_568  # numbers per image from which the game is DCGAN's: two images of 28 x 28
 
 
 class Rules(NamedTuple):
-    """A game of stage 1: what its options are where they are not given."""
+    """A game of stage 1: what options are where they are not given, for images of `size` times 28 x 28 numbers."""
 
     loss: Loss
     norm: bool  # batch norm between the convolutions of decoder and critic
     betas: tuple[float, float]  # Adam's
+    lr: float
+    penalty: float
+    large: float  # size from which batches are of 32, not 64
     width: int
     wide: tuple[int, ...]
     share: float
     pixel: float
 
 
-GAMES = {
-    "r3gan": Rules("relativistic", False, (0.0, 0.99), 32, (512,), 0.25, 0.02),
-    "dcgan": Rules("nonsaturating", True, (0.5, 0.999), 64, (), 0.1, 0.1),
-}
+def rules(game: str, size: float, side: int) -> Rules:
+    if game == "r3gan":
+        return Rules("relativistic", False, (0.0, 0.99), 4e-3 / size**0.5, 0.003 * size**1.5, 2, 32, (512,), 0.25, 0.02)
+    width = max(16, 64 >> max(0, round(math.log2(side / 32))))  # halved where the side is doubled
+    return Rules("nonsaturating", True, (0.5, 0.999), 2e-4, 0.0, 8, width, (), 0.1, 0.2 / size**0.5)
 
 
 @register("vae-gan")
@@ -72,12 +75,14 @@ class VAEGAN(Duel):
         critic_net: critic: mlp or conv
         hidden: widths of the dense networks
         width: channels of the first convolution of encoder and decoder, doubled at every halving; r3gan 32, dcgan 64
+            up to 45 pixels a side, 32 up to 90, then 16
         wide: widths of the dense layers before the decoder's convolutions; r3gan 512, dcgan none
         critic_width: the same as width of the critic
         beta: weight of the KL term
         share: share of the budget that the VAE has for itself, 1 for a plain VAE; r3gan .25, dcgan .1
         mix: share of the codes in stage 1 that are those of images; the others are the sampler's
-        pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict; r3gan .02, dcgan .1
+        pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict; r3gan .02, dcgan .2 over
+            the root of numbers / 784
         stretch: how far images are stretched over black and white before they are cut there; none for a plain VAE
         loss: what critic and generator descend in stage 1; r3gan relativistic, dcgan nonsaturating
         r1: weight of half the critic's squared gradient at real images; dcgan 0, r3gan .003 up to 28 x 28 grey, then as
@@ -96,21 +101,18 @@ class VAEGAN(Duel):
         critic_net: Literal["mlp", "conv"] = "conv", hidden: tuple[int, ...] = (512,), width: int | None = None,
         wide: tuple[int, ...] | None = None, critic_width: int | None = None, beta: float = 1.0, share: float | None = None,
         mix: float = 0.3, pixel: float | None = None, stretch: float = 0.03, *, loss: Loss | None = None,
-        r1: float | None = None, r2: float | None = None, penalty_every: int = 8, augment: Augment = "auto", **rules,
+        r1: float | None = None, r2: float | None = None, penalty_every: int = 8, augment: Augment = "auto", **rest,
     ):  # fmt: skip
-        numbers = math.prod(image_shape)
-        size = max(1.0, numbers / 784)  # tried on 28 x 28 grey, 32 x 32 and 64 x 64 colour
-        self.game = game or ("r3gan" if numbers < LARGE else "dcgan")
-        own = GAMES[self.game]
-        self.betas, by_size = own.betas, 0.0 if own.norm else 0.003 * size**1.5
-        r1, r2 = (by_size if weight is None else weight for weight in (r1, r2))
-        super().__init__(loss=loss or own.loss, r1=r1, r2=r2, penalty_every=penalty_every, augment=augment, **rules)
+        size = max(1.0, math.prod(image_shape) / 784)  # tried on 28 x 28 grey, 32 x 32 and 64 x 64 colour
+        self.game = game or ("r3gan" if size < 2 else "dcgan")
+        own = rules(self.game, size, min(image_shape[1:]))
+        r1, r2 = (own.penalty if weight is None else weight for weight in (r1, r2))
+        super().__init__(loss=loss or own.loss, r1=r1, r2=r2, penalty_every=penalty_every, augment=augment, **rest)
         self.latent_dim = latent_dim = 16 * min(4, round(size)) if latent_dim is None else latent_dim
         self.width, self.critic_width = (own.width if w is None else w for w in (width, critic_width))
         self.wide = own.wide if wide is None else wide
         self.share, self.pixel = own.share if share is None else share, own.pixel if pixel is None else pixel
-        self.lr = 2e-4 if own.norm else 4e-3 / size**0.5
-        self.batch_size = 64 if own.norm or numbers < LARGE else 32
+        self.lr, self.betas, self.batch_size = own.lr, own.betas, 64 if size < own.large else 32
         if not (0 <= self.share <= 1 and 0 <= mix <= 1 and stretch >= 0):
             raise ValueError("share and mix are shares, in [0, 1], and stretch is not negative")
         self.image_shape, self.beta, self.mix = image_shape, beta, mix
