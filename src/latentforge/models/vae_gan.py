@@ -24,7 +24,7 @@ sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -36,31 +36,10 @@ from latentforge.parts.adversarial import Loss, generator_loss, turn
 from latentforge.parts.augment import Augment
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
+from latentforge.parts.rules import GAMES
 from latentforge.registry import register
 
 POOL = 50_000  # codes drawn from the sampler for stage 1
-
-
-class Rules(NamedTuple):
-    """A game of stage 1: what options are where they are not given, for images of `size` times 28 x 28 numbers."""
-
-    loss: Loss
-    norm: bool  # batch norm between the convolutions of decoder and critic
-    betas: tuple[float, float]  # Adam's
-    lr: float
-    penalty: float
-    large: float  # size from which batches are of 32, not 64
-    width: int
-    wide: tuple[int, ...]
-    share: float
-    pixel: float
-
-
-def rules(game: str, size: float, side: int) -> Rules:
-    if game == "r3gan":
-        return Rules("relativistic", False, (0.0, 0.99), 4e-3 / size**0.5, 0.003 * size**1.5, 2, 32, (512,), 0.25, 0.02)
-    width = max(16, 64 >> max(0, round(math.log2(side / 32))))  # halved where the side is doubled
-    return Rules("nonsaturating", True, (0.5, 0.999), 2e-4, 0.0, 8, width, (), 0.1, 0.2 / size**0.5)
 
 
 @register("vae-gan")
@@ -105,14 +84,14 @@ class VAEGAN(Duel):
     ):  # fmt: skip
         size = max(1.0, math.prod(image_shape) / 784)  # tried on 28 x 28 grey, 32 x 32 and 64 x 64 colour
         self.game = game or ("r3gan" if size < 2 else "dcgan")
-        own = rules(self.game, size, min(image_shape[1:]))
+        own = GAMES[self.game](size, min(image_shape[1:]))
         r1, r2 = (own.penalty if weight is None else weight for weight in (r1, r2))
         super().__init__(loss=loss or own.loss, r1=r1, r2=r2, penalty_every=penalty_every, augment=augment, **rest)
         self.latent_dim = latent_dim = 16 * min(4, round(size)) if latent_dim is None else latent_dim
         self.width, self.critic_width = (own.width if w is None else w for w in (width, critic_width))
         self.wide = own.wide if wide is None else wide
         self.share, self.pixel = own.share if share is None else share, own.pixel if pixel is None else pixel
-        self.lr, self.betas, self.batch_size = own.lr, own.betas, 64 if size < own.large else 32
+        self.lr, self.betas, self.batch_size = own.lr, own.betas, own.batch_size
         if not (0 <= self.share <= 1 and 0 <= mix <= 1 and stretch >= 0):
             raise ValueError("share and mix are shares, in [0, 1], and stretch is not negative")
         self.image_shape, self.beta, self.mix = image_shape, beta, mix
