@@ -1,9 +1,11 @@
 """A user's own autoencoder trained on pixels alone, and with a trained critic in its loss (`lf.losses.CriticFeatures`).
 
     python benchmarks/critic_loss.py [CELL ...] [--seeds 0 1 2] [--data-dir DIR]   # what is missing; finished cells are skipped
+        [--critic DIR]
     python benchmarks/critic_loss.py --table                                       # Markdown
 
-The critic is that of a dcgan trained on MNIST for five minutes, one for all cells; the network is that of
+The critic is that of a dcgan trained on MNIST for five minutes, one for all cells, kept at --critic, so that the cells can
+be measured in several sittings; the network is that of
 examples/critic_as_loss.py (a code of 16 numbers), 4,000 steps of 64 images. On all test images: squared error per pixel;
 sharpness, the mean steepness between neighbouring pixels over that of the originals; the Frechet distance between features of
 digits of the reconstructions and of the originals; the share of reconstructions in which the digit classifier sees another
@@ -29,6 +31,7 @@ import latentforge as lf
 from latentforge.data import Dataset
 from latentforge.metrics.distance import frechet_distance
 from latentforge.metrics.features import of_digits
+from latentforge.tasks.compress import fingerprint
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 from critic_as_loss import Squeeze, train
@@ -68,7 +71,8 @@ def measure(
     assert judge.classify is not None
     result = {
         "cell": cell, "seed": seed, "command": f"python benchmarks/critic_loss.py '{cell}' --seeds {seed}", "critic": CRITIC,
-        "weight": weight, "steps": steps, "seconds": round(seconds, 1), "images": len(x),
+        "fingerprint": fingerprint(model).hex(), "weight": weight, "steps": steps, "seconds": round(seconds, 1),
+        "images": len(x),
         "mse": float((out - x).square().mean()), "sharpness": steepness(out) / steepness(x),
         "frechet": frechet_distance(judge(out), judge(x)),
         "changed": float((judge.classify(out).argmax(1) != judge.classify(x).argmax(1)).double().mean()),
@@ -78,6 +82,20 @@ def measure(
     (results / f"{cell.replace(' ', '-')}-seed{seed}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(cell, seed, f"{seconds:.0f} s", {k: round(result[k], 4) for k in MEASURES}, flush=True)
     return result
+
+
+def critic_at(run: Path, data_dir: str | None, results: Path = RESULTS) -> lf.Game:
+    """The critic's model: trained where it is missing. Ends the program where finished cells had another one."""
+    if not run.exists():
+        where = ["--data-dir", data_dir] if data_dir else []
+        run_outside(["train", *CRITIC.split(), "--data", "mnist", "--quiet", "--out", str(run), *where])
+    model = lf.load(run)
+    others = {json.loads(f.read_text())["fingerprint"] for f in results.glob("*.json")} - {fingerprint(model).hex()}
+    if others:
+        sys.exit(
+            f"finished cells in {results} were measured with another critic than that of {run}; give theirs with --critic"
+        )
+    return model
 
 
 def table(results: Path = RESULTS) -> str:
@@ -103,6 +121,7 @@ if __name__ == "__main__":
     parser.add_argument("cells", nargs="*")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
     parser.add_argument("--data-dir")
+    parser.add_argument("--critic", type=Path, help="run of the critic; trained if it is not there")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if options.table:
@@ -115,10 +134,8 @@ if __name__ == "__main__":
             if not (RESULTS / f"{cell.replace(' ', '-')}-seed{seed}.json").exists()
         ]
         if missing:
-            where = ["--data-dir", options.data_dir] if options.data_dir else []
             with tempfile.TemporaryDirectory() as folder:
-                run = str(Path(folder) / "critic")
-                run_outside(["train", *CRITIC.split(), "--data", "mnist", "--quiet", "--out", run, *where])
-                judge, digits = lf.load(run), lf.open_data("mnist", data_dir=options.data_dir)
+                judge = critic_at(options.critic or Path(folder) / "critic", options.data_dir)
+                digits = lf.open_data("mnist", data_dir=options.data_dir)
             for cell, seed in missing:
                 measure(cell, seed, digits, judge)

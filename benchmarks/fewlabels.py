@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import machine
+from machine import machine, where
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -130,7 +130,7 @@ def table() -> str:
         for name, title in BASELINES.items() if draws else ():
             errors = [r["baselines"][name] for r in draws.values()]
             lines.append(f"| {labels} | {title} | {len(errors)} | {shown(errors)} | | |")
-    return "\n".join(lines)
+    return "\n".join(lines) + where({f"`{c}`": [r["machine"] for r in results] for c, results in found.items()})
 
 
 def main() -> None:

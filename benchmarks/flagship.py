@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from machine import machine
+from machine import machine, where
 from zoo import run_outside
 
 import latentforge as lf
@@ -28,8 +28,9 @@ RESULTS = Path(__file__).parent / "results" / "flagship"
 PARENTS = {"vae-gan": "vae-gan", "vae": "vae", "vae-gmm": "vae --sampler gmm", "dcgan": "dcgan"}
 RIVALS = {"larsen-vae-gan": "larsen-vae-gan", "wgan-gp": "wgan-gp", "r3gan": "r3gan", "aae": "aae", "gan": "gan"}
 TWIN = {"twin": "vae-gan --share 1"}  # the same encoder, decoder and code size, a plain VAE to the end
-# what the recipe is made of: each row takes one ingredient away
+# what the recipe is made of: each row takes one ingredient away from the whole, trained once more on the same machine
 ABLATION = {
+    "whole": "vae-gan",
     "no-likelihood": "vae-gan --pixel 0", "no-sampler": "vae-gan --mix 1",
     "sampler-alone": "vae-gan --mix 0", "prior": "vae-gan --sampler prior", "no-penalty": "vae-gan --r1 0 --r2 0",
     "nonsaturating": "vae-gan --loss nonsaturating", "no-first-stage": "vae-gan --share 0.02", "no-average": "vae-gan --ema 0",
@@ -74,14 +75,14 @@ def measure(name: str, cell: str, seed: int, data_dir: str | None, runs: str | N
     """Train one cell, evaluate it on the test set, keep the numbers, and the run itself in the folder `runs`. The prior's
     VAE is measured with a mixture as well, which is `vae-gmm` but for the seconds of its fit."""
     t = TABLES[name]
-    where = ["--data-dir", data_dir] if data_dir else []
+    found_at = ["--data-dir", data_dir] if data_dir else []
     with tempfile.TemporaryDirectory() as folder:
         run = str(Path(runs or folder) / f"{name}-{cell}-{seed}")
         source = str(Path(data_dir or "") / t.data) if t.data == "emoji" else t.data
         budget = ["--minutes", f"{t.minutes:g}", "--seed", str(seed)]
         command = ["train", *t.cells[cell].split(), "--data", source, *budget]
         began = time.monotonic()
-        run_outside([*command, "--quiet", "--out", run, *(where if t.data != "emoji" else [])])
+        run_outside([*command, "--quiet", "--out", run, *(found_at if t.data != "emoji" else [])])
         seconds = time.monotonic() - began
         judge = ["evaluate", run, "--metrics", "own,samples,memorisation", "--features", t.features, "--repeats", "0"]
         run_outside(judge)
@@ -114,12 +115,8 @@ def kept(name: str) -> dict[str, list[dict[str, Any]]]:
     """The finished runs of each cell, by seed."""
     t = TABLES[name]
     found = {c: [file(name, c, s) for s in range(t.seeds.get(c, 1))] for c in t.cells}
-    begun = any(f.exists() for files in found.values() for f in files)
-    whole = {"vae-gan": [file("mnist-5", "vae-gan", 0)]} if name == "ablation" and begun else {}
     return {
-        c: [json.loads(f.read_text()) for f in files if f.exists()]
-        for c, files in (whole | found).items()
-        if files[0].exists()
+        c: [json.loads(f.read_text()) for f in files if f.exists()] for c, files in found.items() if files[0].exists()
     }
 
 
@@ -150,7 +147,8 @@ def table(name: str, only: tuple[str, ...] = (), measures: tuple[str, ...] = SHO
             None if k == "reconstruction_mse" and key == "reference" else e for k, e in zip(names, ends, strict=True)
         ]
         lines.append(f"| {row} | | | " + " | ".join("" if e is None else f"{e:.4g}" for e in ends) + " |")
-    return "\n".join(lines)
+    places = {f"`{TABLES[name].cells.get(c, c)}`": [r["machine"] for r in runs] for c, runs in cells.items()}
+    return "\n".join(lines) + where(places)
 
 
 def spread(values: list[float]) -> str:

@@ -14,20 +14,47 @@ from latentforge.saving import computes_in_bf16
 
 
 def machine() -> dict[str, Any]:
-    """Processor and what it computes with, cores, versions and date."""
-    model = platform.processor() or platform.machine()
+    """Processor, its family and model, and what it computes with, cores, versions and date."""
+    rows: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as f:
-            model = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), model)
+            pairs = (line.partition(":")[::2] for line in f)
+            rows = {k.strip(): v.strip() for k, v in reversed(list(pairs))}  # of the first core
     except OSError:
         pass
     packages = {p: version(p) for p in ("latentforge", "torch", "numpy", "scikit-learn")}
     return {
-        "processor": model, "instructions": torch.backends.cpu.get_cpu_capability(),
+        "processor": rows.get("model name") or platform.processor() or platform.machine(),
+        "family": " ".join(rows[k] for k in ("cpu family", "model") if k in rows),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "bf16": computes_in_bf16(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
         "python": platform.python_version(), **packages,
         "date": datetime.date.today().isoformat(),
     }  # fmt: skip
+
+
+def where(rows: dict[str, list[dict[str, Any]]]) -> str:
+    """Which rows of a table were measured on which machine: a line for below the table; nothing where all have the same.
+    `rows` holds the `machine()` of each of a row's results."""
+    kinds: dict[str, list[str]] = {}
+    for name, results in rows.items():
+        for kind in dict.fromkeys(map(kind_of, results)):
+            kinds.setdefault(kind, []).append(name)
+    if len(kinds) < 2:
+        return ""
+    return (
+        "\n\nNot all on one machine: "
+        + "; ".join(f"{', '.join(names)} on {kind}" for kind, names in kinds.items())
+        + "."
+    )
+
+
+def kind_of(kept: dict[str, Any]) -> str:
+    """A machine in words; what was not noted then is left out."""
+    words = [" ".join(str(kept["processor"]).split()), f"({kept['family']})" if kept.get("family") else ""]
+    words += [kept.get("instructions", ""), "bf16" if kept.get("bf16") else ""]
+    words += [f"{kept['threads']} threads" if kept.get("threads", 1) > 1 else ""]
+    return " ".join(filter(None, words))
 
 
 def other(kept: dict[str, Any]) -> bool:

@@ -10,11 +10,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
+import critic_loss
+import machine
 import torch
 import zoo
 
 import latentforge as lf
 from latentforge.registry import MODELS
+from latentforge.tasks.compress import fingerprint
 
 
 @pytest.mark.parametrize("cell", list(zoo.CELLS))
@@ -92,3 +95,26 @@ def test_uses_are_shown_beside_the_best_baseline(tmp_path, monkeypatch):
         ["21.0 dB", "17.0 dB (best linear) |"], ["98.0%", "95.0% (Gaussian per class) |"],
         ["10.0%", "15.0% (random weights) |"],
     ]  # fmt: skip
+
+
+def test_a_table_says_which_rows_are_of_another_machine():
+    a = {"processor": "A", "instructions": "AVX2", "bf16": False, "threads": 1}
+    b = {"processor": "B", "bf16": True, "threads": 2}
+    assert machine.where({"x": [a, a], "y": [a]}) == ""
+    assert (
+        machine.where({"x": [a], "y": [b, a], "z": []})
+        == "\n\nNot all on one machine: x, y on A AVX2; y on B bf16 2 threads."
+    )
+    assert machine.machine()["processor"]
+
+
+def test_cells_of_one_table_share_their_critic(tmp_path, monkeypatch):
+    model = lf.create("dcgan", image_shape=(1, 16, 16), width=4)
+    model.save_pretrained(str(tmp_path / "critic"))
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "pixels-seed0.json").write_text(json.dumps({"fingerprint": fingerprint(model).hex()}))
+    assert critic_loss.critic_at(tmp_path / "critic", None, results).name == "dcgan"
+    (results / "pixels-seed1.json").write_text(json.dumps({"fingerprint": "00"}))
+    with pytest.raises(SystemExit, match="another critic"):
+        critic_loss.critic_at(tmp_path / "critic", None, results)
