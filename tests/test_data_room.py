@@ -140,3 +140,18 @@ def test_batches_go_where_they_are_asked_for():
     assert data.to("cpu")[torch.arange(3)].image.device.type == "cpu"
     meta = data.to("meta")
     assert meta.device.type == "meta"
+
+
+def test_what_a_control_group_holds_is_not_free(tmp_path, monkeypatch):
+    """Its files in memory are: the system forgets them when asked for room."""
+    monkeypatch.setattr(room, "GROUP", tmp_path)
+    free = room.available_memory()
+    for name, text in (
+        ("memory.max", "1000000"),
+        ("memory.current", "700000"),
+        ("memory.stat", "anon 1\ninactive_file 200000\nactive_file 50000\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    assert room.available_memory() == 550_000
+    (tmp_path / "memory.max").write_text("max")
+    assert room.available_memory() > min(free, 2**30) // 2

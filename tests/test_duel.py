@@ -409,3 +409,34 @@ def test_dropout_is_on_in_the_round():
         losses.append([next(iter(m.values())).item() for m in model.play(feed(images()), clock())])
     assert all(a != b for a, b in zip(*losses, strict=True))
     assert len(losses[0]) == 2
+
+
+@pytest.mark.parametrize("name", ["dcgan", "aae", "bigan"])
+def test_a_critic_that_compares_is_asked_in_batches_of_the_size_it_was_trained_on(name):
+    data = tiny_data((1, 16, 16))
+    model = lf.create(name, image_shape=(1, 16, 16), minibatch=4, latent_dim=3)
+    t = Trainer(model, data, examples=64, batch_size=16, accumulate=2, quiet=True)
+    assert t.model.batch_size == 8
+    sizes, verdict = [], model.verdict
+    model.verdict = lambda *what, y=None: (sizes.append(len(what[0])), verdict(*what, y=y))[1]
+    with torch.no_grad():
+        model.evaluate(data.train[torch.arange(20)])
+    assert sizes == [8, 8, 4] * 2
+
+
+@pytest.mark.parametrize(("name", "options"), [("r3gan", {}), ("wgan-gp", {}), ("unrolled-gan", {"unroll": 1})])
+def test_gradients_of_gradients_pass_no_compiled_critic(name, options):
+    model = lf.create(name, image_shape=(1, 16, 16), **options)
+    t = Trainer(model, tiny_data((1, 16, 16)), examples=64, batch_size=16, quiet=True)
+    called, forward = [], model.critic.forward
+
+    def compiled(*args):
+        if torch.is_grad_enabled() and args[0].requires_grad and args[0].is_leaf:
+            raise RuntimeError("a compiled network has no gradient of its gradient")
+        called.append(1)
+        return forward(*args)
+
+    model.critic._compiled_call_impl = compiled
+    t.round()
+    assert called
+    assert model.critic._compiled_call_impl is compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import latentforge as lf
 from conftest import tiny_data
+from datasets import refused
 from latentforge.cli import main
 from latentforge.clock import Clock
 from latentforge.data import Images, open_data
@@ -21,6 +23,8 @@ from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.matching import critic_cost, matched
 from latentforge.parts.smooth import virtual_adversarial
 from latentforge.report.grid import picture, to_uint8
+from latentforge.tasks.edit import told
+from latentforge.tasks.scores import no_encoder
 from playing import clock
 
 SMALL = {
@@ -329,3 +333,38 @@ def test_images_without_labels_are_left_out_of_labelled():
     assert images.labelled().labelled() is not images
     whole = Images(torch.rand(2, 1, 2, 2), torch.tensor([0, 1]))
     assert whole.labelled() is whole
+
+
+@pytest.mark.parametrize("form", ["m2", "m1+m2"])
+def test_codes_of_ssl_vae_are_decoded_under_the_class_it_sees(form):
+    """Nobody tells it a class: edits, walks and restorations decode under its own guess."""
+    torch.manual_seed(0)
+    model = lf.create("ssl-vae", image_shape=(1, 8, 8), num_classes=3, form=form, **SMALL["ssl-vae"]).eval()
+    x = torch.rand(5, 1, 8, 8)
+    guess = model.classify(x).argmax(1)
+    assert torch.equal(told(model, Images(x)), guess)
+    still = lf.edit(model, x, torch.zeros(3), torch.zeros(1))[:, 0]
+    torch.testing.assert_close(still, model.reconstruct(x))
+    found = lf.restore(model, x, "none", steps=0, prior=0)
+    error, mean = (found - x).square().mean(), (model.decode(model.encode(x).mean) - x).square().mean()
+    assert error <= (model.reconstruct(x) - x).square().mean() + 1e-6  # the encoder's code is among the starts
+    assert not torch.allclose(error, mean)
+    assert no_encoder(model) == ""  # images are encoded without being told
+    y = torch.tensor([-1, 2, 0, -1, 1])
+    z = torch.randn(5, 3)
+    mixed = model.decode(z, y)
+    assert torch.allclose(mixed[0], model.decode(z)[0], atol=1e-6)
+    assert torch.allclose(mixed[1], model.decode(z, torch.full((5,), 2))[1], atol=1e-6)
+
+
+def test_labelled_images_are_not_copied():
+    data = tiny_data()
+    model = lf.create("ssl-gan", image_shape=(1, 28, 28), num_classes=3, **SMALL["ssl-gan"])
+    model.meet(data.train)
+    assert model.known is data.train
+    assert copy.deepcopy(model).known is data.train
+
+
+def test_one_example_is_too_few_for_batch_norm():
+    model = lf.create("ssl-gan", image_shape=(1, 28, 28), num_classes=3, **SMALL["ssl-gan"])
+    refused(lambda: lf.fit(model, tiny_data(), examples=8, batch_size=2, quiet=True), "--batch-size", "batch norm")

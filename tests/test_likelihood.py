@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Bernoulli, Normal
+from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 
 import latentforge as lf
 from datasets import FULL, needs_full
@@ -157,3 +157,31 @@ def test_encoder_and_likelihood_see_the_same_draw(name):
     kl = q.kl_per_dimension().sum(1) if name == "vae" else q.log_prob(z) - model.log_prior(z)
     expected = -Bernoulli(logits=model.decoder(z)).log_prob(x).flatten(1).sum(1) + kl
     torch.testing.assert_close(move["vae"], expected.mean(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_triangle_of_ones_is_not_the_standard_prior():
+    torch.manual_seed(0)
+    model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=2, prior_scale=(1.0, 1.0, 1.0))
+    q = model.encode(torch.rand(5, 1, 8, 8))
+    assert not model.standard
+    prior = MultivariateNormal(torch.zeros(2), scale_tril=torch.tensor([[1.0, 0], [1, 1]]))
+    expected = kl_divergence(MultivariateNormal(q.mean, scale_tril=q.stddev.diag_embed()), prior)
+    torch.testing.assert_close(model.kl(q), expected)
+    assert lf.create("vae", image_shape=(1, 8, 8), latent_dim=2, prior_scale=(1.0, 1.0)).standard
+
+
+def test_where_codes_have_no_density_images_have_none():
+    assert not lf.create("joint-vae-gan", image_shape=(1, 8, 8)).has_likelihood
+    assert lf.create("larsen-vae-gan", image_shape=(1, 8, 8)).has_likelihood
+
+
+def test_a_model_of_black_and_white_rebuilds_grey_like_any_other():
+    torch.manual_seed(0)
+    plain = lf.create("vae", image_shape=(1, 8, 8)).eval()
+    drawn = lf.create("vae", image_shape=(1, 8, 8), binarise=True).eval()
+    drawn.load_state_dict(plain.state_dict())
+    x = torch.rand(6, 1, 8, 8)
+    batch = Batch(x, None, torch.arange(6))
+    found = [m.evaluate(batch)["reconstruction_mse"] for m in (plain, drawn)]
+    assert torch.equal(*found)
+    assert torch.equal(found[0], (plain.reconstruct(x) - x).square().flatten(1).mean(1))

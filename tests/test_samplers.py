@@ -491,3 +491,14 @@ def test_nothing_to_fit_or_compare():
     with pytest.raises(InputError, match="vine"):
         samplers.fit("vine", codes, codes)
     assert samplers.fit("gmm", codes, codes[:0]).scores == {}
+
+
+@pytest.mark.parametrize("kind", ["flow", "gmm", "auto"])
+def test_codes_of_no_class_are_left_out_of_none(kind):
+    """Labels of -1, as of images of which nothing is told."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(600) % 3 - 1
+    codes = torch.randn(600, 2, generator=generator) + 4 * labels[:, None]
+    found = samplers.fit(kind, codes, codes[:60], labels, labels[:60], None, None, 2)
+    drawn = found.draw(200, generator, torch.ones(200, dtype=torch.long))
+    assert drawn.mean() > 2.5

@@ -133,6 +133,8 @@ def test_a_run_cut_short_in_any_stage_ends_alike(drawn, sampler, tmp_path):
     half.checkpoint()
     again = trainer(build(seed=9, share=0.45), run=run, **options)
     again.restore(*run.load_checkpoint()[:2])
+    begun = again.average.sampler is not None
+    assert again.average.sampler_scores.keys() == ({"gmm", "prior"} if begun else set())
     end = weights(again.fit())
     assert end.keys() == whole.keys()
     assert all(torch.equal(v, whole[k]) for k, v in end.items())
@@ -358,3 +360,17 @@ def test_a_run_keeps_what_auto_came_to(tmp_path, capsys):
     run = Run.open(tmp_path / "run")
     assert run.config["model"]["augment"] == "translation-cutout"
     assert "critic sees images under translation-cutout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("drawn", [48, 112])
+def test_an_unfinished_run_can_be_used_in_any_stage(drawn, tmp_path):
+    half = trainer(build(share=0.45))
+    settings = {"name": "vae-gan", **{k: list(v) if isinstance(v, tuple) else v for k, v in half.model.args.items()}}
+    half.run = Run.create(tmp_path / "run", {"model": settings, "data": {"source": "memory"}, "train": {}})
+    half.started = half.base_seconds = 0.0
+    while half.streams[0].drawn < drawn:
+        half.round()
+    half.checkpoint()
+    model = lf.load(tmp_path / "run")
+    assert (model.sampler is not None) == (drawn == 112)
+    assert torch.equal(model.sample(3, seed=0), half.average.sample(3, seed=0))

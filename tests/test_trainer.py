@@ -17,12 +17,14 @@ from torch import nn
 
 import latentforge as lf
 from conftest import tiny_data
+from datasets import refused
 from latentforge.averages import Averages
 from latentforge.checkpoint import state_of
 from latentforge.clock import Clock
+from latentforge.data.batch import Images, at_once
 from latentforge.data.stream import Stream
 from latentforge.data.synthetic import blobs
-from latentforge.errors import InputError, RunError
+from latentforge.errors import Collapsed, InputError, RunError
 from latentforge.game import Game, Seat, own_parameters
 from latentforge.optim import laid_out_like, make_optimizer, pack, unpack
 from latentforge.run import Run
@@ -699,3 +701,38 @@ def test_tidy_removes_what_a_killed_process_was_writing(tmp_path):
     run.tidy(0)
     assert sorted(p for p in run.path.rglob("*") if p.is_file()) == sorted([*whole, run.path / "stats.jsonl"])
     assert not any(run.path.rglob(".*"))
+
+
+def test_a_collapse_seen_elsewhere_is_a_collapse_here(monkeypatch):
+    """Under several processes one alone looks at samples; all are to start again."""
+    t = Trainer(lf.create("gan", image_shape=(1, 8, 8)), tiny_data((1, 8, 8)), examples=64, quiet=True)
+    t.started = t.base_seconds = 0.0
+    monkeypatch.setattr("latentforge.distributed.agree", lambda votes, world: [True, True])
+    with pytest.raises(Collapsed):
+        t.heed()
+    monkeypatch.setattr("latentforge.distributed.agree", lambda votes, world: [True, False])
+    with pytest.raises(RunError, match="finding"):
+        t.heed()
+
+
+def test_few_large_images_at_once():
+    assert at_once((1, 28, 28), 500) == 500
+    assert at_once((3, 512, 512), 500) == 42
+    assert at_once((3, 8192, 8192), 500) == 1
+    sizes = [len(b) for b in Images(torch.zeros(5, 3, 2048, 2048, dtype=torch.uint8)).batches()]
+    assert sizes == [2, 2, 1]
+
+
+def test_a_run_goes_on_elsewhere(tmp_path):
+    lf.fit(
+        "vae", "mnist-5k", out=tmp_path / "run", examples=256, quiet=True, model_options={"net": "mlp", "hidden": (8,)}
+    )
+    file = tmp_path / "run" / "config.yaml"
+    file.write_text(file.read_text().replace("device: cpu", "device: cuda:7"))
+    refused(lambda: lf.resume(tmp_path / "run", examples=512, quiet=True), "cuda:7")
+    lf.resume(tmp_path / "run", examples=512, device="cpu", quiet=True)
+
+
+def test_a_rate_below_zero_is_told_as_a_number():
+    model = lf.create("vae", image_shape=(1, 8, 8))
+    refused(lambda: lf.fit(model, tiny_data((1, 8, 8)), examples=64, lr=-0.1, quiet=True), "0 or more")

@@ -185,7 +185,7 @@ def config_of(
             f"{type(model).__name__} has no name in latentforge.registry.MODELS, so its run could not be opened again; "
             "add it there, or leave out the run directory."
         )
-    resolved = trainer_options() | options | {"device": trainer.device.type, "precision": trainer.precision}
+    resolved = trainer_options() | options | {"device": kept_device(trainer, options), "precision": trainer.precision}
     resolved |= {"batch_size": trainer.batch_size, "schedule": trainer.schedule}
     resolved |= {"examples": trainer.examples, "minutes": trainer.minutes, "epochs": None}
     if isinstance(source, str) and source in named.SETS:  # a folder of that name here changes nothing
@@ -229,8 +229,17 @@ def data_of(run: Run, data: Any = None, read: Callable[..., Dataset] = open_data
     return dataset
 
 
-def resume(path: str | Path, data: Any = None, *, quiet: bool = False, **budget: Any) -> Game:
-    """Continue a run from its latest checkpoint to its budget; `epochs`, `examples` or `minutes` set a new total."""
+def kept_device(trainer: Trainer, options: dict[str, Any]) -> str:
+    """What `resume` is to use: a device that was named by number, else the kind of the one in use."""
+    asked = str(options.get("device", ""))
+    return asked if ":" in asked else trainer.device.type
+
+
+def resume(
+    path: str | Path, data: Any = None, *, quiet: bool = False, device: str | None = None, **budget: Any
+) -> Game:  # fmt: skip
+    """Continue a run from its latest checkpoint to its budget; `epochs`, `examples` or `minutes` set a new total, `device`
+    one that the run was not begun on."""
     run = Run.open(path)
     file = run.path / "config.yaml"
     for name in budget:
@@ -240,6 +249,7 @@ def resume(path: str | Path, data: Any = None, *, quiet: bool = False, **budget:
     options = trainer_options() | run.config["train"]
     if any(v is not None for v in budget.values()):
         options |= dict.fromkeys(BUDGET) | budget
+    options |= {"device": device} if device else {}
     check(Trainer, options, f"{file}, train: ")
     dataset = data_of(run, data, open_together)
     model = create_for(run.config["model"]["name"], dataset, options["seed"], settings)

@@ -39,9 +39,10 @@ def take_up(trainer: Trainer, tensors: dict[str, Tensor], state: dict[str, Any])
             module.load_state_dict(part)
     unpack(trainer.optimizers, tensors, state["optimizers"])
     if state.get("sampler"):  # older checkpoints have neither sampler nor stage
-        sampler = build(state["sampler"]).to(trainer.device)
+        sampler: Any = build(state["sampler"]).to(trainer.device)
         sampler.load_state_dict({k.removeprefix("sampler/"): v for k, v in tensors.items() if k.startswith("sampler/")})
         trainer.model.sampler = trainer.average.sampler = sampler
+        trainer.model.sampler_scores = trainer.average.sampler_scores = dict(sampler.scores)
     trainer.seconds, trainer.bad_steps = state["seconds"], state["bad_steps"]
     trainer.bad_in_a_row = state["bad_in_a_row"]
     for c, s in zip(trainer.clocks, trainer.streams, strict=True):

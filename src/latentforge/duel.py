@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latentforge.data.batch import Batch
-from latentforge.game import Game, Term
+from latentforge.game import Game, Term, uncompiled
 from latentforge.nets.condition import ConditionalCritic, last_linear
 from latentforge.nets.dropout import Dropout
 from latentforge.parts.adversarial import PROBABILISTIC, Loss, critic_loss, generator_loss, turning
@@ -252,13 +252,14 @@ class Duel(Game):
         def critic(*what: Tensor) -> Tensor:
             return self.verdict(*what, y=y)
 
-        if self.r1:
-            total = total + 0.5 * self.r1 * squared_gradient(critic, *real).mean()
-        if self.r2:
-            total = total + 0.5 * self.r2 * squared_gradient(critic, *fake).mean()
-        if self.gradient_penalty:
-            share = t.rand(len(real[0]), 1)
-            total = total + self.gradient_penalty * unit_gradient(critic, real, fake, share).mean()
+        with uncompiled(self.critic):
+            if self.r1:
+                total = total + 0.5 * self.r1 * squared_gradient(critic, *real).mean()
+            if self.r2:
+                total = total + 0.5 * self.r2 * squared_gradient(critic, *fake).mean()
+            if self.gradient_penalty:
+                share = t.rand(len(real[0]), 1)
+                total = total + self.gradient_penalty * unit_gradient(critic, real, fake, share).mean()
         t.log("penalty", total)
         return total * self.penalty_every
 
@@ -283,14 +284,16 @@ class Duel(Game):
         z = self.draw_prior(len(batch), torch.default_generator).to(batch.image.device)
         y = self.labels_of(batch)
         real, fake = self.to_network(batch.image), self.generate(z, y)
-        # a critic that compares the examples of a batch is asked about batches of the size it knows
-        size = self.batch_size if self.minibatch else len(batch)
-        ys = [None] * -(-len(batch) // size) if y is None else y.split(size)
-        verdicts = [
-            torch.cat([self.verdict(x, y=k) for x, k in zip(images.split(size), ys, strict=True)])
-            for images in (real, fake)
-        ]
-        return {"critic_real_logit": verdicts[0], "critic_fake_logit": verdicts[1]}
+        return {"critic_real_logit": self.judged(real, y=y), "critic_fake_logit": self.judged(fake, y=y)}
+
+    def judged(self, *what: Tensor, y: Tensor | None = None) -> Tensor:
+        """Verdicts (B,) outside of training. A critic that compares the examples of a batch is asked about batches of the size
+        it knows."""
+        size = self.batch_size if self.minibatch else len(what[0])
+        ys = [None] * -(-len(what[0]) // size) if y is None else y.split(size)
+        return torch.cat(
+            [self.verdict(*part, y=k) for *part, k in zip(*[x.split(size) for x in what], ys, strict=True)]
+        )
 
     def objective(self) -> list[list[Term]]:
         real, fake = ("x", "G(z)") if self.condition is None else ("x|y", "G(z,y)|y")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from latentforge.clock import Clock, mix
-from latentforge.data.batch import Batch, Images
+from latentforge.data.batch import Batch, Images, at_once
 from latentforge.errors import InputError, RunError
 from latentforge.nets.condition import Condition, Plane
 from latentforge.schedules import Schedule
@@ -79,6 +79,16 @@ def own_parameters(model: Game) -> dict[str, list[nn.Parameter]]:
     if lost:
         raise RunError(f"no player owns {', '.join(lost[:3])}")
     return out
+
+
+@contextmanager
+def uncompiled(module: nn.Module) -> Iterator[None]:
+    """Inside the block the module runs as written: gradients of gradients do not pass a compiled one."""
+    compiled, module._compiled_call_impl = module._compiled_call_impl, None
+    try:
+        yield
+    finally:
+        module._compiled_call_impl = compiled
 
 
 def compile_networks(model: Game) -> None:
@@ -184,7 +194,8 @@ class Game(nn.Module):
 
             codes, labels = self.codes_of(data)
             rest, rest_labels = self.codes_of(held)
-            prior = self.log_prior if self.has_prior and self.has_prior_density else None
+            known = self.has_prior and self.has_prior_density
+            prior = (lambda z: self.log_prior(z.to(self.device))) if known else None
             classes = 0 if labels is None or self.condition is None else self.condition.size
             sampler = samplers.fit(
                 self.sampler_kind, codes, rest, labels, rest_labels, prior, self.sampler_scores, classes
@@ -285,6 +296,11 @@ class Game(nn.Module):
         self.condition.check(y)
         return y
 
+    def told_with(self, batch: Batch) -> Tensor | None:
+        """What the decoder has to be told beside the codes of a batch: its labels, or what the model makes of the images
+        itself; None for models that are told nothing."""
+        return self.labels_of(batch)
+
     def show(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Images (B, C, H, W) with what is known of them as one more channel, where the model is conditional."""
         return x if self.condition is None else self.plane(x, self.condition(y, len(x)))
@@ -295,7 +311,8 @@ class Game(nn.Module):
 
     @property
     def has_likelihood(self) -> bool:
-        return type(self).reconstruction_nll is not Game.reconstruction_nll
+        """Whether log p(x) can be bounded: images have a density given a code, and codes have one."""
+        return type(self).reconstruction_nll is not Game.reconstruction_nll and self.has_prior_density
 
     @property
     def has_decoder(self) -> bool:
@@ -320,8 +337,10 @@ class Game(nn.Module):
         return image.float() if (low, high) == (0.0, 1.0) else (image.float() - low) / (high - low)
 
     @torch.no_grad()
-    def decode(self, z: Tensor, y: Tensor | None = None, batch: int = 256) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] from codes (B, Z), in eval mode and bounded memory."""
+    def decode(self, z: Tensor, y: Tensor | None = None, batch: int | None = None) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] from codes (B, Z), in eval mode, `batch` at once: by default at most 256, fewer
+        where images are large."""
+        batch = batch or at_once(self.image_shape, 256)
         with evaluating(self):
             ys = [None] * math.ceil(len(z) / batch) if y is None else y.to(self.device).split(batch)
             parts = [self.to_unit(self.generate(c.to(self.device), k)) for c, k in zip(z.split(batch), ys, strict=True)]
@@ -330,9 +349,10 @@ class Game(nn.Module):
     @torch.no_grad()
     def reconstruct(self, image: Tensor, y: Tensor | None = None) -> Tensor:
         """Decode the posterior mean: images (B, C, H, W) in [0, 1] to the same."""
+        size = at_once(self.image_shape, 256)
         with evaluating(self):
-            ys = [None] * math.ceil(len(image) / 256) if y is None else y.to(self.device).split(256)
-            pairs = zip(image.split(256), ys, strict=True)
+            ys = [None] * math.ceil(len(image) / size) if y is None else y.to(self.device).split(size)
+            pairs = zip(image.split(size), ys, strict=True)
             return self.decode(torch.cat([self.encode(x.to(self.device), k).mean for x, k in pairs]), y)
 
     def draw_labels(self, n: int, label: Any = None, seed: int | None = None) -> Tensor | None:

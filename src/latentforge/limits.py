@@ -42,7 +42,7 @@ def fault(name: str, annotation: Any, value: Any) -> str:
     if value is None:
         return "" if type(None) in kinds else "a value is needed"
     found = [one_fault(name, kind, value) for kind in kinds if kind is not type(None)]
-    return "" if "" in found else found[0]
+    return "" if "" in found else found[-1]
 
 
 def one_fault(name: str, kind: Any, value: Any) -> str:

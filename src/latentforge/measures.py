@@ -7,7 +7,7 @@ from torch import Tensor
 
 from latentforge import distributed
 from latentforge.clock import mix
-from latentforge.data.batch import Batch, Images
+from latentforge.data.batch import Batch, Images, at_once
 from latentforge.game import Game, evaluating
 
 
@@ -25,8 +25,8 @@ def measures(model: Game, images: Images, seed: int = 0, limit: int | None = Non
         b = images[index]
         label = None if b.label is None else b.label.to(model.device)
         found = model.evaluate(Batch(b.image.to(model.device), label, b.index))
-        return {name: value.double().cpu() for name, value in found.items()}
+        return {name: value.cpu().double() for name, value in found.items()}
 
     with evaluating(model), torch.random.fork_rng(devices=[]):
-        parts = distributed.each(images.spread(limit or len(images)).split(500), of)
+        parts = distributed.each(images.spread(limit or len(images)).split(at_once(images.shape, 500)), of)
     return {k: torch.cat([part[k] for part in parts]) for k in parts[0]}

@@ -171,6 +171,7 @@ def load(path: str | Path) -> Game:
     tensors, state, _ = found
     prefix = "ema/" if any(k.startswith("ema/") for k in tensors) else "model/"
     weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    weights |= {k.replace("/", ".", 1): v for k, v in tensors.items() if k.startswith("sampler/")}
     settings = dict(run.config["model"])
     return rebuild(settings.pop("name"), settings, state.get("sampler"), weights, str(path))
 

@@ -69,7 +69,7 @@ class SemiSupervised(Game):
         self.known_classes.copy_(torch.bincount(data.labels[index].cpu(), minlength=self.num_classes) / len(index))
         if self.condition is not None:
             self.condition.learn(data.labels[index])
-        self.known = Images(data.pixels[index.to(data.pixels.device)], data.labels[index])
+        self.known = data.labelled()
 
     def draw_known(self, n: int, t: Any) -> tuple[Tensor, Tensor]:
         """n labelled images (n, C, H, W) in [0, 1] and their classes (n,), drawn anew with each round."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from importlib import import_module
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from latentforge.checkpoint import state_of, take_up
 from latentforge.clock import Clock, mix
 from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
-from latentforge.errors import Interrupted, RunError
+from latentforge.errors import Collapsed, InputError, Interrupted, RunError
 from latentforge.game import Game, Move, compile_networks, own_parameters
 from latentforge.gradients import add, gradients_of
 from latentforge.journal import Journal
@@ -107,6 +108,7 @@ class Trainer:
         self.data, self.checkpoint_every, self.strict, self.on_collapse = data, checkpoint_every, strict, on_collapse
         self.examples, self.minutes = budget(len(data.train), epochs, examples, minutes)
         parts = distributed.parts_of(batch_size, accumulate, self.world)
+        model.batch_size = max(1, batch_size // parts)  # what a critic that compares examples is used to
         model.sampler_kind = sampler_for(model, sampler)
         model.sampler, model.trained_on = None, data.source
         model.meet(data.train)
@@ -171,7 +173,7 @@ class Trainer:
         for part, play in enumerate(self.plays):
             # autocast is open for this stretch of `play` only: a cast kept across a step would keep the old weights
             with self.autocast():
-                move: Move | None = next(play, None)
+                move: Move | None = self.next_of(play)
             names = None if move is None else list(move)
             if part and names != (None if total is None else list(total)):
                 raise RunError(f"{self.model.name}: the parts of one batch made different moves.")
@@ -182,6 +184,16 @@ class Trainer:
         if self.world > 1:
             total = distributed.average_gradients(total, self.parameters, self.world)
         return total
+
+    def next_of(self, play: Iterator[Move]) -> Move | None:
+        try:
+            return next(play, None)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InputError(
+                f"batch norm of {self.model.name} needs two examples; give a larger --batch-size, or less --accumulate."
+            ) from None
 
     def autocast(self):
         return nullcontext() if self.precision == "fp32" else torch.autocast(self.device.type, torch.bfloat16)
@@ -320,9 +332,12 @@ class Trainer:
     def heed(self) -> None:
         """End the run, after a checkpoint, where a finding is to end it."""
         alarm = self.journal.alarm(self.strict, self.on_collapse)
-        if any(distributed.agree([alarm is not None], self.world)):
+        ends, collapsed = distributed.agree([alarm is not None, isinstance(alarm, Collapsed)], self.world)
+        if ends:  # the signs are looked at on one process
             self.checkpoint()
-            raise alarm or RunError("ended by a finding")
+            raise alarm or (
+                Collapsed("mode collapse: seen on another process") if collapsed else RunError("ended by a finding")
+            )
 
     def where(self) -> dict[str, Any]:
         """How far the run is; reads the clock of a `--minutes` budget."""

@@ -12,8 +12,11 @@ import click
 @click.option("--epochs", type=float, help="new total budget in epochs")
 @click.option("--examples", type=int, help="new total budget in images drawn")
 @click.option("--minutes", type=float, help="new total budget in minutes")
+@click.option("--device", help="auto, cpu, cuda or mps  [the one it was begun on]")
 @click.option("--quiet", is_flag=True, help="no progress")
-def command(run: Path, epochs: float | None, examples: int | None, minutes: float | None, quiet: bool) -> None:
+def command(
+    run: Path, epochs: float | None, examples: int | None, minutes: float | None, device: str | None, quiet: bool
+) -> None:  # fmt: skip
     """Continue a run from its last checkpoint to its budget, or to a new total."""
     from latentforge.api import resume
     from latentforge.distributed import rank
@@ -24,7 +27,7 @@ def command(run: Path, epochs: float | None, examples: int | None, minutes: floa
     if Run.open(run).finished and not budget:
         print(f"{run} is finished; give a larger total with --epochs, --examples or --minutes to train on.")
         return
-    resume(run, quiet=quiet, **budget)
+    resume(run, quiet=quiet, device=device, **budget)
     if rank() > 0:
         return
     print(f"model     {run / 'model'}\nreport    {write_report(Run.open(run))}")

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+NUMBERS = 2**25  # of the images that are looked at at once where nothing is learned
+
+
+def at_once(shape: tuple[int, int, int], most: int) -> int:
+    """How many images of a shape (C, H, W) to look at at once: `most`, or fewer where they are large, so that what a network
+    makes of them does not outgrow memory."""
+    return max(1, min(most, NUMBERS // math.prod(shape)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,9 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def __deepcopy__(self, memo: dict) -> Images:
+        return self  # nothing writes to it, and it may be most of the memory there is
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -70,7 +82,8 @@ class Images:
         n = len(self)
         return torch.arange(n) if k >= n else torch.linspace(0, n - 1, k).long()
 
-    def batches(self, size: int = 512) -> Iterator[Batch]:
-        """Every example once, in order; the last batch may be short."""
-        for index in torch.arange(len(self)).split(size):
+    def batches(self, size: int | None = None) -> Iterator[Batch]:
+        """Every example once, in order, `size` at once: by default at most 512, fewer where images are large. The last batch
+        may be short."""
+        for index in torch.arange(len(self)).split(size or at_once(self.shape, 512)):
             yield self[index]

@@ -18,6 +18,7 @@ from latentforge.files import cache
 
 COPIED = 2**22  # bytes at a time
 SPARE = 2**30  # bytes of disk that are left alone
+GROUP = Path("/sys/fs/cgroup")  # of this process, in a container
 
 
 def room(
@@ -72,6 +73,16 @@ def check_memory(needed: int, where: object, what: str) -> None:
         )
 
 
+def used(group: Path) -> int:
+    """Bytes that a control group holds, files that the system would forget left out."""
+    rows = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return (
+        int((group / "memory.current").read_text())
+        - int(rows.get("inactive_file", 0))
+        - int(rows.get("active_file", 0))
+    )
+
+
 def available_memory() -> int:
     """Bytes this process may still take."""
     try:  # sysconf's free pages leave out the page cache, which reading a large folder has just filled
@@ -83,7 +94,7 @@ def available_memory() -> int:
         except (AttributeError, ValueError, OSError):  # Windows: unknown, so nothing is refused
             return 2**62
     with contextlib.suppress(OSError, ValueError):  # no control group, or "max"
-        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+        free = min(free, int((GROUP / "memory.max").read_text()) - used(GROUP))
     with contextlib.suppress(ImportError, OSError, StopIteration):  # not Linux
         from resource import RLIM_INFINITY, RLIMIT_DATA, getrlimit
 

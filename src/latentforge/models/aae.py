@@ -107,8 +107,8 @@ class AAE(Duel):
         error = (self.generate(codes) - x).square().flatten(1).mean(1)
         return {
             "reconstruction_mse": error,
-            "critic_real_logit": self.critic(z),
-            "critic_fake_logit": self.critic(codes),
+            "critic_real_logit": self.judged(z),
+            "critic_fake_logit": self.judged(codes),
         }
 
     def objective(self):

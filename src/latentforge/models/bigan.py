@@ -106,7 +106,7 @@ class BiGAN(Duel):
         codes = self.posterior_of(x).mean
         z = self.draw_prior(len(x), torch.default_generator).to(x)
         error = (self.to_unit(self.generate(codes)) - batch.image).square().flatten(1).mean(1)
-        verdicts = {"critic_real_logit": self.critic(x, codes), "critic_fake_logit": self.critic(self.generate(z), z)}
+        verdicts = {"critic_real_logit": self.judged(x, codes), "critic_fake_logit": self.judged(self.generate(z), z)}
         return {"reconstruction_mse": error, **verdicts}
 
     def objective(self):

@@ -14,6 +14,7 @@ the sum is clipped. The critic is small, trained along with the network, and tak
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from latentforge import nets
 from latentforge.clock import Clock
+from latentforge.data.batch import Images
 from latentforge.duel import GENERATOR, Duel
 from latentforge.errors import InputError
 from latentforge.game import Seat, Term, evaluating
@@ -115,9 +117,13 @@ class Restorer(Duel):
         super().meet(data)
         if self.linear is None:
             return
-        images = data[data.spread(IMAGES)].image.to(self.device)
-        seen = self.operator.naive(spoil(images, self.operator), tuple(images.shape[2:]))
-        self.linear.solve(zip(seen.split(32), images.split(32), strict=True), torch.Generator().manual_seed(0))
+        self.linear.solve(self.pairs(data), torch.Generator().manual_seed(0))
+
+    def pairs(self, data: Images) -> Iterator[tuple[Tensor, Tensor]]:
+        """Training images spoilt and naively restored, and as they were, (32, C, H, W) each."""
+        for number, index in enumerate(data.spread(IMAGES).split(32)):
+            x = data[index].image.to(self.device)
+            yield self.operator.naive(spoil(x, self.operator, number), (x.shape[2], x.shape[3])), x
 
     def players(self):
         return {"restorer": [self.net]} | ({"critic": [self.critic]} if self.similarity != "pixel" else {})

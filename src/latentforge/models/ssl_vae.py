@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentforge.data.batch import at_once
 from latentforge.game import Seat, Term, evaluating
 from latentforge.nets import MLPDecoder, MLPEncoder
 from latentforge.nets.classifier import ClassedEncoder, Classifier
@@ -72,6 +73,7 @@ class SSLVAE(SemiSupervised):
         self.image_shape, self.latent_dim, self.form, self.generative = image_shape, latent_dim, form, generative
         k, size = self.num_classes, math.prod(image_shape)
         self.condition = Label(k)
+        self.condition.drop = 1.0  # nothing is told: the class is inferred
         self.first, self.first_dim = form == "m1+m2", first_dim
         if self.first:
             self.begins = (first_share,)
@@ -158,18 +160,22 @@ class SSLVAE(SemiSupervised):
         return Diagonal(*self.encoder(self.seen(image), y).chunk(2, -1))
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Without y, the mean image over the classes as frequent as in training."""
-        if y is None:
+        """Without y, or where it is -1, the mean image over the classes as frequent as in training."""
+        if y is None or bool((y < 0).any()):
             every = [self.generate(z, torch.full((len(z),), k, device=z.device)) for k in range(self.num_classes)]
-            return torch.einsum("k,kbchw->bchw", self.known_classes, torch.stack(every))
+            mean = torch.einsum("k,kbchw->bchw", self.known_classes, torch.stack(every))
+            return (
+                mean if y is None else torch.where((y < 0)[:, None, None, None], mean, self.generate(z, y.clamp(min=0)))
+            )
         out = self.decoder(self.tell(z, y))
         return torch.sigmoid(self.first_decoder(out[:, : self.first_dim, 0, 0]) if self.first else out).float()
 
     def reconstruct(self, image: Tensor, y: Tensor | None = None) -> Tensor:
         """Decode the posterior mean under the class that is told, or the likeliest."""
         with torch.no_grad(), evaluating(self):
-            parts = image.split(256)
-            told = [None] * len(parts) if y is None else y.to(self.device).split(256)
+            size = at_once(self.image_shape, 256)
+            parts = image.split(size)
+            told = [None] * len(parts) if y is None else y.to(self.device).split(size)
             y = torch.cat([self.class_of(x.to(self.device), k) for x, k in zip(parts, told, strict=True)])
         return super().reconstruct(image, y)
 
@@ -181,6 +187,9 @@ class SSLVAE(SemiSupervised):
     def labels_of(self, batch, t=None):
         """Nothing: an image's class is inferred, its label is for measuring."""
         return None
+
+    def told_with(self, batch):
+        return self.classify(batch.image).argmax(1)
 
     def evaluate(self, batch):
         x = batch.image

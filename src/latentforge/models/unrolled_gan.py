@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from latentforge.game import Term
+from latentforge.game import Term, uncompiled
 from latentforge.models.gan import GAN
 from latentforge.parts.adversarial import critic_loss, generator_loss
 from latentforge.registry import register
@@ -39,12 +39,15 @@ class UnrolledGAN(GAN):
             return super().generator_cost(real, fake, t, y)
         real, fake = self.disguise(real, t), self.disguise(fake, t)
         weights = dict(self.critic.named_parameters())
-        for _ in range(self.unroll):
+        with uncompiled(self.critic):
+            for _ in range(self.unroll):
+                a, b = (functional_call(self.critic, weights, shown) for shown in (real, fake))
+                costs = critic_loss(a, b, self.loss, self.smoothing)
+                steps = torch.autograd.grad(
+                    costs[0].mean() + costs[1].mean(), list(weights.values()), create_graph=True
+                )
+                weights = {k: w - self.unroll_rate * g for (k, w), g in zip(weights.items(), steps, strict=True)}
             a, b = (functional_call(self.critic, weights, shown) for shown in (real, fake))
-            costs = critic_loss(a, b, self.loss, self.smoothing)
-            steps = torch.autograd.grad(costs[0].mean() + costs[1].mean(), list(weights.values()), create_graph=True)
-            weights = {k: w - self.unroll_rate * g for (k, w), g in zip(weights.items(), steps, strict=True)}
-        a, b = (functional_call(self.critic, weights, shown) for shown in (real, fake))
         cost = generator_loss(b, self.loss, a).mean()
         t.log("generator", cost)
         return cost

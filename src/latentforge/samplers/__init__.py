@@ -32,7 +32,8 @@ def fit(
     compared: dict[str, float] | None = None,
     classes: int = 0,
 ) -> nn.Module | None:
-    """The sampler `kind` fitted to codes (N, Z); with labels (N,) in 0..K-1, one density per class. `auto` fits both
+    """The sampler `kind` fitted to codes (N, Z); with labels (N,) in 0..K-1, one density per class, to which codes of no
+    known class (-1) add nothing. `auto` fits both
     kinds and returns the one, or None for `prior`, under which the mean log density of the validation codes `held`
     (M, Z) is highest; a kind of its own is returned whatever its score. `prior` maps codes (M, Z) to log density (M,).
 
@@ -47,8 +48,6 @@ def fit(
         raise RunError("the encoder's codes are not finite, so no sampler can be fitted; lower --lr or set --clip 1.")
     if not len(codes):
         raise RunError("there are no codes to fit a sampler on; use --sampler prior.")
-    if kind == "auto" and not len(held):
-        raise InputError("--sampler auto compares on validation images, and there are none; name gmm, flow or prior.")
     if labels is None:
         classes = 0
     else:
@@ -57,6 +56,9 @@ def fit(
         labels = labels.cpu()
         held_labels = labels[:0] if held_labels is None else held_labels.cpu()
         classes = max(classes, 1 + int(torch.cat([labels, held_labels]).max()))
+        held, held_labels = held[held_labels.to(held.device) >= 0], held_labels[held_labels >= 0]
+    if kind == "auto" and not len(held):
+        raise InputError("--sampler auto compares on validation images, and there are none; name gmm, flow or prior.")
     candidates = {k: fit_one(k, codes, labels, classes) for k in (("gmm", "flow") if kind == "auto" else (kind,))}
     scores: dict[str, float] = {}
     if len(held):

@@ -69,7 +69,7 @@ class Flow(nn.Module):
             axes = torch.linalg.eigh(covariance.where(covariance.abs() > 0.05, 0)).eigenvectors
             out.mean.copy_(mean)
             out.scale.copy_(deviation[:, None] * (axes @ torch.linalg.cholesky(axes.T @ covariance @ axes)))
-            counts = torch.bincount(labels, minlength=classes)[:classes]
+            counts = torch.bincount(labels[labels >= 0], minlength=classes)[:classes]
             counts = counts * (counts >= 2)
             out.share.copy_(counts / counts.sum().clamp_min(1))
             if classes or codes.shape[1] > 1:
