@@ -293,3 +293,16 @@ def test_the_benchmark_trains_on_what_is_called_real(tmp_path, monkeypatch):
     assert bench.verdict(0.1, 0.05) == "helped"
     assert bench.verdict(-0.1, 0.05) == "hurt"
     assert bench.verdict(0.1, 0.2) == "no difference shown"
+
+
+def test_samples_need_no_data_where_the_model_is_told_classes(shop, tmp_path, capsys):
+    """A run whose images have gone still draws; an audit needs them."""
+    data = np.load(shop / "blobs.npz")
+    np.savez(tmp_path / "own.npz", **data)
+    where = ["--data", str(tmp_path / "own.npz"), "--out", str(tmp_path / "run")]
+    assert main(["train", "cvae", *where, *TRAIN, "--net", "mlp", "--hidden", "8"]) == 0
+    (tmp_path / "own.npz").unlink()
+    assert main(["augment", str(tmp_path / "run"), "-n", "6", "--out", str(tmp_path / "x.npz")]) == 0
+    assert "own.npz" in capsys.readouterr().err
+    assert len(np.load(tmp_path / "x.npz")["images"]) == 6
+    assert main(["augment", str(tmp_path / "run"), "--audit"]) == 2

@@ -17,6 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import latentforge as lf
 from conftest import tiny_data
 from latentforge.cli import main
+from latentforge.cli.classify import by_name
 from latentforge.data import Images
 from latentforge.errors import InputError
 from latentforge.tasks.bayes import hold_out_by_class
@@ -263,3 +264,16 @@ def test_a_tenth_of_each_class_is_held_out():
     assert torch.bincount(rest.labels).tolist() == [36, 18, 1]
     both = set(rest.pixels.flatten().tolist()) & set(held.pixels.flatten().tolist())
     assert both == {60.0}
+
+
+@pytest.mark.parametrize("name", ["ssl-vae-gan", "gan", "autoencoder", "cgan", "ssl-vae"])
+def test_a_model_without_a_density_of_each_class_is_refused_before_it_is_trained(name):
+    X, y = digits()
+    with pytest.raises(InputError, match="train cvae"):
+        lf.BayesClassifier(name, examples=10**9).fit(X, y)
+
+
+def test_numbers_of_classes_are_compared_where_there_are_no_names():
+    ours = ["shirt", "shoe", "bag"]
+    assert by_name(torch.tensor([0, 2, 5]), None, ours).tolist() == [0, 2, -1]
+    assert by_name(torch.tensor([0, 1]), ["bag", "hat"], ours).tolist() == [2, -1]

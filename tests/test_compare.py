@@ -114,6 +114,9 @@ def test_compare_takes_runs_and_goes_on_with_unfinished_ones(folder, tmp_path, c
         (["vae --betta 2"], "--betta"),
         (['vae "'], "quotation"),
         (["vae", "--metrics", "sample"], "Did you mean 'samples'"),
+        (["vae --epochs 3"], "--epochs in common"),
+        (["vae --seed=7"], "--seeds"),
+        ([" "], "empty name"),
     ],
 )
 def test_bad_input_is_one_line(words, says, tmp_path, capsys, monkeypatch):
@@ -251,3 +254,9 @@ def test_what_cannot_sample_cannot_be_searched():
     model = lf.create("autoencoder", image_shape=(1, 8, 8), latent_dim=2, net="mlp", hidden=(4,))
     with pytest.raises(InputError, match="nothing to draw codes from"):
         lf.invert(model, torch.rand(2, 1, 8, 8))
+
+
+def test_descriptors_are_labels_too():
+    entries = entries_of(a={}, b={})
+    entries[1].runs = [Run(Path("none"), {"model": {"name": "cvae", "descriptor_mean": [0.0, 1.0]}})]
+    assert sentences(entries) == "Told labels in training: b; the others saw none."

@@ -21,6 +21,7 @@ from latentforge.data import Dataset, Images
 from latentforge.data.fitting import open_fitting
 from latentforge.data.synthetic import blobs
 from latentforge.game import Game
+from latentforge.report.labelled import caption
 from latentforge.tasks.directions import Directions, principal_directions, single_dimensions
 from latentforge.tasks.edit import apart, labelled
 
@@ -389,3 +390,12 @@ def test_edits_are_judged_at_the_strength_chosen_on_validation(bench):
     summed = bench.summary([found])
     assert summed["changed"] == 1
     assert summed["images"] == 3
+
+
+def test_no_dimension_is_one_line():
+    refused(lambda: single_dimensions(torch.zeros(4, 3), ()), "0 to 2")
+
+
+def test_an_unknown_class_has_no_name():
+    assert caption(torch.tensor(-1), ["a", "b"], None) == "no label"
+    assert caption(torch.tensor(1), ["a", "b"], None) == "b"

@@ -72,8 +72,13 @@ def images_of(run: Path, needed: bool, data: str | None, **source: Any) -> Any:
     if data is not None:
         return open_data(data, **source)
     if (run / "config.yaml").is_file():
-        opened = Run.open(run)
-        return data_of(opened) if needed or opened.config["data"]["source"] != "memory" else None
+        try:
+            return data_of(Run.open(run))
+        except InputError as error:
+            if needed:
+                raise
+            print(f"class names are those of the model: {error}", file=sys.stderr)
+            return None
     if needed:
         raise InputError(f"{run} is an exported model and carries no data; name its images with --data.")
     return None

@@ -79,9 +79,11 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
 
 
 def by_name(labels: Any, theirs: list[str] | None, ours: list[str]) -> Any:
-    """Labels (N,), all known, of other images as the model's classes of the same names; -1 where it has none of that
-    name."""
+    """Labels (N,), all known, of other images as the model's classes of the same names, or numbers where they have no
+    names; -1 where it has none of that name."""
     import torch
 
-    names = theirs or [str(k) for k in range(int(labels.max()) + 1)]
+    if theirs is None:  # numbers alone
+        return torch.where(labels < len(ours), labels, -1)
+    names = theirs
     return torch.tensor([ours.index(name) if name in ours else -1 for name in names])[labels]

@@ -53,7 +53,12 @@ def reference(run: Path, model: Any, normal: str | None, source: dict[str, Any])
 
     if normal is not None:
         size = {k: source[k] for k in ("data_dir", "image_size", "channels")}
-        return hold_out(whole(model, normal, **size).images, 0)
+        images = whole(model, normal, **size).images
+        if len(images) < 4:
+            raise InputError(
+                f"{normal}: {len(images)} normal images are too few to know what is normal; give at least 4."
+            )
+        return hold_out(images, 0)
     data = data_of(run)
     if data is None:
         raise InputError(f"{run} is an exported model and carries no data; name normal images with --normal.")

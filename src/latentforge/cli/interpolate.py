@@ -34,7 +34,7 @@ def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path 
     if model.has_encoder:
         images = open_images(run, model, **source)  # type: ignore[arg-type]
         ends = images[torch.randint(len(images), (2 * number,), generator=torch.Generator().manual_seed(seed))]
-        codes, y = lf.embed(model, Images(ends.image, ends.label))[0], model.labels_of(ends)
+        codes, y = lf.embed(model, Images(ends.image, ends.label))[0], model.told_with(ends)
     else:
         y = model.draw_labels(2 * number, seed=seed)
         codes = model.draw_codes(2 * number, seed, y)

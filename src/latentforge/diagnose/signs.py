@@ -53,7 +53,7 @@ def signs(model: Game, data: Dataset, seed: int) -> dict[str, float]:
 def draw(model: Game, held: Batch, seed: int) -> Tensor | None:
     """As many samples as held-out images, with their labels. Until a sampler is fitted, after training or by a later
     stage, codes come from one Gaussian on those of held-out images; None where there are no codes to draw."""
-    n, y = len(held), model.labels_of(held)
+    n, y = len(held), model.told_with(held)
     if model.sampler is None and model.has_encoder and (model.sampler_kind != "prior" or not model.has_prior):
         codes = model.encode(held.image.to(model.device), y).sample().cpu().double()
         noise = torch.randn(n, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

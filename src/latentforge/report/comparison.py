@@ -206,7 +206,7 @@ def reconstructions(name: str, model: Game, batch: Any) -> dict[str, Any]:
     if model.has_encoder:
         again = model.reconstruct(batch.image, model.labels_of(batch)).cpu()
     elif model.can_sample:
-        y = model.labels_of(batch)
+        y = model.told_with(batch)
         again = model.decode(invert(model, batch.image, y, SEARCH), y).cpu()
     else:
         return out | {"why": "no encoder"}

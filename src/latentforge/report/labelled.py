@@ -36,8 +36,10 @@ def labelled_grid(
 
 
 def caption(label: Tensor, classes: list[str] | None, descriptors: list[str] | None) -> str:
-    """The name of a class (), or descriptors (D,) two to a line."""
+    """The name of a class (), which -1 is not, or descriptors (D,) two to a line."""
     if label.ndim == 0:
+        if label < 0:
+            return "no label"
         return classes[int(label)] if classes else str(int(label))
     names = descriptors or [f"d{i}" for i in range(len(label))]
     told = [f"{name} {float(value):.3g}" for name, value in zip(names[:4], label, strict=False)]

@@ -30,7 +30,7 @@ def maps(model: Game, s: Subject) -> dict[str, Any]:
     if s.n < 8:
         return {"why": "too few images"}
     batch = s.held[s.held.spread(min(POINTS, s.n))]
-    y = model.labels_of(batch)
+    y = model.told_with(batch)
     codes = means(model, batch.image, y)
     label = batch.label if s.data.num_classes > 1 else None
     names = s.data.classes or [str(k) for k in range(s.data.num_classes)]

@@ -162,7 +162,8 @@ def speed(facts: dict[str, dict[str, Any]]) -> list[str]:
 
 def supervision(entries: list[Entry], rows: dict[str, dict[str, Row]]) -> list[str]:
     out = []
-    told = [e.name for e in entries if e.run.config["model"].get("num_classes")]
+    labels = ("num_classes", "descriptor_mean")  # how a model is told them
+    told = [e.name for e in entries if any(e.run.config["model"].get(k) for k in labels)]
     if told:
         out.append(f"Told labels in training: {', '.join(told)}; the others saw none.")
     elif len(entries) > 1:

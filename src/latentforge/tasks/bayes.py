@@ -63,16 +63,18 @@ class BayesClassifier(ClassifierMixin, ImageEstimator):
         train, held = hold_out_by_class(whole, self._seed)
         assert train.labels is not None
         self._prior = torch.bincount(train.labels, minlength=len(self.classes_)) / len(train)
-        if "num_classes" in registry.arguments(registry.model_class(self.model)):
-            self.models_ = [self._train(self.model, train, held, {"num_classes": len(self.classes_)})]
+        self._told = "num_classes" in registry.arguments(registry.model_class(self.model))  # one model for all
+        if self._told:
+            self.models_ = [
+                self._train(self.model, train, held, {"num_classes": len(self.classes_)}, None, classify.need_classes)
+            ]
         else:
             share = 1 / len(self.classes_)
             budget = {"minutes": self.minutes * share} if self.minutes else {
                 "examples": max(1, int((self.examples or EXAMPLES) * share))}  # fmt: skip
-            self.models_ = [
-                self._train(self.model, rows(train, own(train, k)), rows(held, own(held, k)), {}, budget)
-                for k in range(len(self.classes_))
-            ]
+            parts = [(rows(train, own(train, k)), rows(held, own(held, k))) for k in range(len(self.classes_))]
+            check = classify.need_likelihood
+            self.models_ = [self._train(self.model, *part, {}, budget, check) for part in parts]
         joint = self._log_joint(held)
         assert held.labels is not None
         self.temperature_ = classify.fit_temperature(joint, held.labels)
@@ -80,7 +82,7 @@ class BayesClassifier(ClassifierMixin, ImageEstimator):
         return self
 
     def _log_joint(self, images: Images) -> Tensor:
-        models = self.models_[0] if self.models_[0].condition is not None else self.models_
+        models = self.models_[0] if self._told else self.models_
         return classify.log_joint(models, images, self._prior, self.codes, self._seed)
 
     def _verdict(self, X: Any) -> classify.Verdict:

@@ -55,10 +55,17 @@ class Verdict:
         return self.log_joint.logsumexp(1)
 
 
+def need_likelihood(model: Game) -> None:
+    """InputError where a model gives no density of an image."""
+    if not model.has_likelihood:
+        raise InputError(
+            f"{model.name} has no likelihood for Bayes' rule to turn round; train cvae, or vae on each class."
+        )
+
+
 def need_classes(model: Game) -> None:
     """InputError where a model gives no density of an image for each class."""
-    if not model.has_likelihood:
-        raise InputError(f"{model.name} has no likelihood for Bayes' rule to turn round; train cvae for that.")
+    need_likelihood(model)
     if model.condition is None or not model.condition.classes:
         raise InputError(f"{model.name} was not told classes, so it has no density of each; train cvae for that.")
 
@@ -81,8 +88,7 @@ def log_joint(
     else:
         k, share, asked = len(models), torch.full((len(models),), 1 / len(models)), [(m, None) for m in models]
         for m in models:
-            if not m.has_likelihood:
-                raise InputError(f"{m.name} has no likelihood for Bayes' rule to turn round; use vae.")
+            need_likelihood(m)
     need_shape(asked[0][0], images.shape, "images")
     out = torch.empty(len(images), k)
     for column, (model, y) in enumerate(asked):

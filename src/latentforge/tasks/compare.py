@@ -27,6 +27,8 @@ from latentforge.run import Run
 from latentforge.saving import load
 from latentforge.tasks.evaluate import QUICK, chosen, evaluate
 
+SHARED = {"--seed", "--out", "--minutes", "--examples", "--epochs"}  # flags of `train` that no model has for itself
+
 Rows = dict[str, dict[str, Any]]  # measure -> row
 
 
@@ -102,6 +104,10 @@ def entry(words: str, out: Path, train: tuple[str, ...], seeds: int) -> Entry:
     if name not in registry.MODELS and ("/" in name or Path(name).exists()):
         raise InputError(f"{name} is neither a run nor a model; give the directory that 'latentforge train' printed.")
     registry.entry(name)  # InputError with a suggestion
+    for flag in (word.split("=")[0] for word in flags):
+        if flag in SHARED or (flag.startswith("--") and flag in train):
+            how = "--seeds" if flag == "--seed" else flag
+            raise InputError(f"'{words}': what is compared has {flag} in common; give {how} to compare itself.")
     label = re.sub(r"[^\w.]+", "-", " ".join([name, *flags])).strip("-")
     command = shlex.join(["latentforge", "train", name, *flags, *train])
     return Entry(label, command, [Run(out / "runs" / f"{label}-{seed}", {}) for seed in range(seeds)])

@@ -40,6 +40,8 @@ def principal_directions(codes: Tensor, k: int) -> Directions:
 def single_dimensions(codes: Tensor, which: tuple[int, ...]) -> Directions:
     """Single numbers of the code, as directions."""
     z = codes.shape[1]
+    if not which:
+        raise InputError(f"no dimension is named; the code has 0 to {z - 1}.")
     for j in which:
         if not 0 <= j < z:
             raise InputError(f"there is no dimension {j}; the code has 0 to {z - 1}.")

@@ -14,7 +14,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from latentforge.data.batch import Batch, Images
+from latentforge.data.batch import Images
 from latentforge.data.dataset import Dataset
 from latentforge.data.modes import is_points
 from latentforge.errors import InputError, suggest
@@ -66,8 +66,11 @@ def edit(model: Game, images: Images | Tensor, vector: Tensor, strengths: Tensor
 
 
 def told(model: Game, images: Images) -> Tensor | None:
-    """What a conditional model is told of all these images; None for other models."""
-    return model.labels_of(Batch(images.pixels[:0], images.labels, torch.arange(0)))
+    """What a conditional model is told beside the codes of all these images; None for other models."""
+    if model.condition is None:
+        return None
+    found = [model.told_with(batch) for batch in images.batches()]
+    return None if any(y is None for y in found) else torch.cat([y for y in found if y is not None])
 
 
 def decoded(model: Game, codes: Tensor, y: Tensor | None) -> Tensor:

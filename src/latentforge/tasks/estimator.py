@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -81,9 +82,11 @@ class ImageEstimator(BaseEstimator):
         return low, np.where(high > low, high, low + 1)
 
     def _train(
-        self, name: str, images: Images, held: Images, told: dict[str, Any] | None = None, budget: Any = None
+        self, name: str, images: Images, held: Images, told: dict[str, Any] | None = None, budget: Any = None,
+        check: Callable[[Game], None] | None = None,
     ) -> Game:  # fmt: skip
-        """The model `name` with the arguments `told`, trained on `images`; the budget is the estimator's or `budget`."""
+        """The model `name` with the arguments `told`, trained on `images`; the budget is the estimator's or `budget`. `check`
+        raises InputError where the model, not trained yet, will not do."""
         if self.minutes is not None and self.examples is not None:
             raise InputError("give one budget, minutes or examples.")
         own = {"minutes": self.minutes} if self.minutes is not None else {"examples": self.examples or EXAMPLES}
@@ -96,6 +99,8 @@ class ImageEstimator(BaseEstimator):
             options["likelihood"] = "learned-gaussian"
         options |= (told or {}) | (self.model_options or {})
         model = create_for(name, data, self._seed, options)
+        if check is not None:
+            check(model)
         settings: dict[str, Any] = (
             {"seed": self._seed, "device": self.device} | (budget or own) | (self.trainer_options or {})
         )

@@ -33,10 +33,10 @@ def invert(
     ||A x(z) - y||^2 / (2 sigma^2) - log p(z), where the model has such a density: the most probable code.
     InputError for models that can draw no codes to start from."""
     need_codes(model)
-    operator = operator or Operator()
+    guessed, operator = operator is not None and model.has_encoder, operator or Operator()
     seen = images.to(model.device)
     starts = model.draw_codes(STARTS, seed).to(model.device)[:, None].expand(-1, len(seen), -1)
-    if model.has_encoder and type(operator) is not Operator:
+    if guessed:
         size = model.image_shape[1:]
         with torch.no_grad(), evaluating(model):
             guess = model.encode(operator.naive(seen, (size[0], size[1])).clamp(0, 1), y).mean

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from latentforge.data.batch import Batch
 from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.parts.operators import TASKS, Operator, operator_of, parse
@@ -71,10 +72,10 @@ def restore(
             f"spoilt images of {tuple(seen.shape[2:])} (H, W) do not fit: under {operator} the model's "
             f"{(h, w)} are seen as {small}; give --image-size {small[0]}x{small[1]}."
         )
-    if model.condition is not None:
-        model.condition.check_drop(True)
     out = []
     for y in seen.split(BATCH):
-        codes = invert(model, y, None, steps, lr, seed, operator, prior)
-        out.append(operator.keep(model.decode(codes), y.to(model.device)).cpu())
+        guess = operator.naive(y, (h, w)).clamp(0, 1).to(model.device)
+        told = model.told_with(Batch(guess, None, torch.arange(len(y))))
+        codes = invert(model, y, told, steps, lr, seed, operator, prior)
+        out.append(operator.keep(model.decode(codes, told), y.to(model.device)).cpu())
     return torch.cat(out)
