@@ -14,7 +14,7 @@ from conftest import tiny_data
 from latentforge.cli import main
 from latentforge.data import Dataset, Images
 from latentforge.diagnose.doctor import Doctor
-from latentforge.diagnose.rules import RULES
+from latentforge.diagnose.rules import RULES, fits
 from latentforge.diagnose.signs import of_samples, ranks_above, signs
 from latentforge.errors import InputError, RunError
 from latentforge.registry import MODELS, arguments, model_class
@@ -179,7 +179,7 @@ def test_remedies_name_flags_that_exist():
     for name in MODELS:
         known |= set(arguments(model_class(name)))
     for name, rule in RULES.items():
-        for flag in re.findall(r"--([a-z0-9-]+)", rule.remedy):
+        for flag in re.findall(r"--([a-z0-9-]+)", rule.remedy()):
             assert flag.replace("-", "_") in known, f"{name}: --{flag}"
 
 
@@ -272,3 +272,39 @@ def test_a_wrong_choice_is_one_line(tmp_path, capsys):
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     with pytest.raises(InputError):
         lf.fit("gan", tiny_data((1, 8, 8)), on_collapse="pray", examples=64)
+
+
+def test_remedies_fit_the_model():
+    def told(rule, name, **options):
+        model = lf.create(name, image_shape=(1, 16, 16), **options)
+        return RULES[rule].remedy(lambda remedy: fits(remedy, model))
+
+    assert "--r1" in told("critic too strong", "gan")
+    assert "--r1" not in told("critic too strong", "dcgan")  # batch norm
+    assert "--spectral-norm" not in told("critic too strong", "vae-gan", game="dcgan")
+    assert "critic=1e-4" in told("critic too strong", "gan")
+    assert "critic=1e-4" not in told("critic too strong", "vae")  # no such player
+    assert "--minibatch" not in told("mode collapse", "vae")
+    assert "--smoothing" not in told("critic loss falls fast", "r3gan")
+    assert "--kl-warmup" in told("posterior collapse", "vae")
+    assert "--free-bits" not in told("posterior collapse", "vae-gan")
+    for name in MODELS:
+        needs = {"num_classes": 3} if "num_classes" in arguments(model_class(name)) else {}
+        needs |= {"task": "denoise"} if name == "restorer" else {}
+        judged = hasattr(lf.create(name, image_shape=(1, 16, 16), **needs), "critic")
+        rules = [r for r in RULES if judged or "critic" not in r]
+        assert all(told(rule, name, **needs) for rule in rules), name
+
+
+def test_a_critic_of_codes_gives_no_signs():
+    data = tiny_data((1, 12, 12), n=120)
+    assert "critic_tells" not in signs(lf.create("aae", image_shape=(1, 12, 12), latent_dim=2, net="mlp"), data, 0)
+    assert "critic_tells" in signs(lf.create("gan", image_shape=(1, 12, 12), latent_dim=2), data, 0)
+
+
+def test_an_even_game_of_pairs_costs_half():
+    rows = list(stream(critic_real=0.0, critic_fake=0.0))
+    for loss, even in (("nonsaturating", "1.39"), ("relativistic", "0.69")):
+        doctor = Doctor(loss)
+        told = [str(f) for row in rows for f in doctor.see(row) if f.rule == "critic loss falls fast"]
+        assert even in told[0]

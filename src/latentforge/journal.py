@@ -50,7 +50,7 @@ class Journal:
 
     def open(self, run: Run | None, tensorboard: bool, model: Game) -> None:
         """Begin writing to `run` what training this model logs."""
-        self.run, self.doctor = run, Doctor(getattr(model, "loss", None), model.unworried)
+        self.run, self.doctor = run, Doctor(getattr(model, "loss", None), model.unworried, model)
         if run is not None:
             self.doctor.recall(run.stats())
         if tensorboard and run is not None:

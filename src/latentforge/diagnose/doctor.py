@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentforge.diagnose.history import History
-from latentforge.diagnose.rules import RULES
+from latentforge.diagnose.rules import RULES, fits
+from latentforge.game import Game
 
 COLLAPSE = "mode collapse"
 
@@ -29,10 +30,10 @@ class Finding:
 
 
 class Doctor:
-    """Rules over the stream of a run, but those named in `unworried`."""
+    """Rules over the stream of a run, but those that do not worry the model. Remedies are those that fit it."""
 
-    def __init__(self, loss: str | None = None, unworried: Iterable[str] = ()) -> None:
-        self.history = History(loss)
+    def __init__(self, loss: str | None = None, unworried: Iterable[str] = (), model: Game | None = None) -> None:
+        self.history, self.model = History(loss), model
         self.known = set(unworried)
 
     def recall(self, rows: list[dict[str, Any]]) -> None:
@@ -43,6 +44,9 @@ class Doctor:
             else:
                 self.history.see(row)
 
+    def fits(self, remedy: str) -> bool:
+        return self.model is None or fits(remedy, self.model)
+
     def see(self, row: dict[str, Any]) -> list[Finding]:
         """Findings that this row brings."""
         self.history.see(row)
@@ -50,5 +54,5 @@ class Doctor:
         for name, rule in RULES.items():
             if row["round"] >= rule.young and name not in self.known and (evidence := rule.see(self.history)):
                 self.known.add(name)
-                out.append(Finding(name, rule.what, evidence, rule.remedy))
+                out.append(Finding(name, rule.what, evidence, rule.remedy(self.fits)))
         return out

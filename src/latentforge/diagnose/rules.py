@@ -3,20 +3,26 @@ were set on part `tune` of benchmarks/doctor.py and then frozen; docs/doctor.md 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from torch import nn
 
 from latentforge.diagnose.history import History
+from latentforge.game import Game
 
 SETTLED = 0.15  # share of the budget before which samples and codes are not judged
 RISING = 1.15  # a sign that grows by more over three previews is on its way up
-EVEN = 1.386  # nats: what a critic of two kinds pays in an even game, 2 ln 2
+EVEN = 1.386  # nats: what a critic of two kinds pays in an even game, 2 ln 2; half of it where kinds are told apart in pairs
 SWING = 1.5  # of the generator's loss, over its size
 COSTS = ("critic_real", "critic_fake")
 CROSS_ENTROPIES = ("nonsaturating", "minimax", "relativistic")
 FLOORED = ("nonsaturating", "relativistic")  # what the generator descends ends at 0 where it wins
 GENERATORS = ("generator", "fool")  # names under which a generator's cost is logged
 MOVED = ("gradient/generator", "gradient/decoder")
+TRAINERS = {"lr", "clip", "ema", "precision"}  # flags that every model has
+NO_NORM = {"r1", "r2", "spectral_norm"}  # do not combine with batch norm in the critic (docs/duel.md)
 
 
 class Rule(NamedTuple):
@@ -24,8 +30,25 @@ class Rule(NamedTuple):
 
     see: Callable[[History], str | None]
     what: str
-    remedy: str
+    remedies: tuple[str, ...]  # each stands alone
     young: int = 100
+
+    def remedy(self, fits: Callable[[str], bool] = lambda remedy: True) -> str:
+        """What to do, of that what fits the model."""
+        return "; ".join(filter(fits, self.remedies))
+
+
+def fits(remedy: str, model: Game) -> bool:
+    """Whether a remedy is one for this model: it has the flags and the players, and they go together."""
+    flags = {flag.replace("-", "_") for flag in re.findall(r"--([a-z0-9-]+)", remedy)}
+    players = set(re.findall(r"(\w+)=", remedy))
+    critic: Any = getattr(model, "critic", None)
+    normed = critic is not None and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in critic.modules())
+    if not flags <= TRAINERS | set(getattr(model, "args", {})) or not players <= set(model.players()):
+        return False
+    return not (normed and flags & NO_NORM) and not (
+        "smoothing" in flags and getattr(model, "loss", "") == "relativistic"
+    )
 
 
 def stuck(values: list[float] | None, low: float) -> bool:
@@ -68,7 +91,9 @@ def critic_too_strong(h: History) -> str | None:
     if h.progress < SETTLED or tells is None or not nats(h):
         return None
     if min(tells) > 0.995 and cost is not None and cost < 0.05 * EVEN and stuck(coverage, 0.5):
-        return f"the critic ranks {tells[-1]:.1%} of real images above a sample and pays {cost:.3f} nats of {EVEN:.2f}"
+        return (
+            f"the critic ranks {tells[-1]:.1%} of real images above a sample and pays {cost:.3f} nats of {even(h):.2f}"
+        )
     return None
 
 
@@ -87,7 +112,7 @@ def critic_loss_falls(h: History) -> str | None:
     now = h.recent(*COSTS)
     if h.loss not in FLOORED or h.progress > 0.3 or now is None or now > 0.01 * EVEN:
         return None
-    return f"its costs fell to {now:.4f} nats within {h.progress:.0%} of the budget (an even game: {EVEN:.2f})"
+    return f"its costs fell to {now:.4f} nats within {h.progress:.0%} of the budget (an even game: {even(h):.2f})"
 
 
 def generator_loss_falls(h: History) -> str | None:
@@ -156,33 +181,40 @@ def nats(h: History) -> bool:
     return h.loss in CROSS_ENTROPIES and bool(h.series(*COSTS))
 
 
+def even(h: History) -> float:
+    return EVEN / 2 if h.loss == "relativistic" else EVEN
+
+
 def logged(h: History, names: tuple[str, ...]) -> str | None:
     return next((n for n in names if h.series(n)), None)
 
 
 RULES = {
     "mode collapse": Rule(mode_collapse, "the generator draws a narrow part of the data",
-        "add --minibatch 16, --loss relativistic --r1 .1 --r2 .1, or a hybrid (vae-gan); slow the generator with --lr", 300),
+        ("add --minibatch 16", "add --loss relativistic --r1 .1 --r2 .1", "train a hybrid (vae-gan)",
+         "slow the generator with --lr"), 300),
     "posterior collapse": Rule(posterior_collapse, "codes tell nothing of the image",
-        "add --kl-warmup 100000, --free-bits .1, or a smaller --beta", 300),
+        ("add --kl-warmup 100000", "add --free-bits .1", "give a smaller --beta", "lower --lr"), 300),
     "dead decoder": Rule(dead_decoder, "the decoder gives the same image for every code",
-        "lower --lr, or add --clip 1; check that the images are not all alike", 300),
+        ("lower --lr", "add --clip 1", "check that the images are not all alike"), 300),
     "critic too strong": Rule(critic_too_strong, "the critic tells every sample, and the generator learns nothing from it",
-        "add --r1 1, --spectral-norm or --instance-noise .1; lower the critic's rate: --lr critic=1e-4,generator=2e-4"),
+        ("add --r1 1", "add --spectral-norm", "add --instance-noise .1",
+         "lower the critic's rate: --lr critic=1e-4")),
     "critic too weak": Rule(critic_too_weak, "the critic cannot tell samples that are not like the data",
-        "raise its rate or steps: --critic-steps 2; lower penalties", 400),
+        ("raise its rate", "give it more steps: --critic-steps 2", "lower penalties"), 400),
     "critic loss falls fast": Rule(critic_loss_falls, "the critic wins before the generator has begun",
-        "lower the critic's rate, or add --r1 1 or --smoothing .1", 30),
+        ("lower the critic's rate", "add --r1 1", "add --smoothing .1"), 30),
     "generator loss falls fast": Rule(generator_loss_falls, "the generator has found a weakness of the critic",
-        "lower the generator's rate, or raise --critic-steps", 30),
+        ("lower the generator's rate", "raise --critic-steps"), 30),
     "vanishing generator gradient": Rule(vanishing_gradient, "the generator no longer moves",
-        "use --loss nonsaturating, relativistic or wasserstein, and --r1 1"),
+        ("use --loss nonsaturating, relativistic or wasserstein", "add --r1 1", "lower the critic's rate")),
     "oscillation": Rule(oscillation, "the players chase each other",
-        "lower --lr, add --r1 1, or sample from longer averages: --ema 50000"),
+        ("lower --lr", "add --r1 1", "sample from longer averages: --ema 200000")),
     "memorisation": Rule(memorisation, "samples copy training images",
-        "train on more images, a smaller model (--width, --hidden) or for less long"),
+        ("train on more images", "give a smaller model (--width)", "give a smaller model (--hidden)", "train for less long")),
     "too few data": Rule(too_few_data, "the model has learned the training images by heart",
-        "add images, --augment all (models with a critic), or make the model smaller (--width, --hidden, --latent-dim)"),
+        ("add images", "add --augment all", "give a smaller model (--width)", "give a smaller model (--hidden)",
+         "give a smaller code (--latent-dim)")),
     "not finite": Rule(not_finite, "gradients were not finite",
-        "lower --lr, set --clip 1, or use --precision fp32", 0),
+        ("lower --lr", "set --clip 1", "use --precision fp32"), 0),
 }  # fmt: skip

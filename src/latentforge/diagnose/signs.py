@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from latentforge.clock import mix
-from latentforge.data.batch import Batch, Images
+from latentforge.data.batch import Batch, Images, at_once
 from latentforge.data.dataset import Dataset
+from latentforge.errors import InputError
 from latentforge.game import Game, evaluating
 from latentforge.metrics.codes import active_units
 from latentforge.metrics.coverage import neighbourhoods
@@ -35,7 +36,8 @@ NEAR = 0.25
 @torch.no_grad()
 def signs(model: Game, data: Dataset, seed: int) -> dict[str, float]:
     """The signs a model can give, on the images of a data set; repeatable under the seed."""
-    held, known = (part[part.spread(LOOKED_AT)] for part in (data.validation, data.train))
+    n = at_once(data.image_shape, LOOKED_AT)
+    held, known = (part[part.spread(n)] for part in (data.validation, data.train))
     if len(held) < 8:
         return {}
     out: dict[str, float] = {}
@@ -69,7 +71,7 @@ def of_samples(fake: Tensor, real: Tensor, train: Images) -> dict[str, float]:
     between_fakes, between_reals = torch.cdist(a, a), torch.cdist(b, b)
     far = torch.full((len(a),), torch.inf, dtype=torch.float64).diag()
     usual = (between_reals + far[: len(b), : len(b)]).amin(1).median()
-    known, held = Images(train.pixels[train.spread(KNOWN)]), Images(real)
+    known, held = Images(train.pixels[train.spread(4 * at_once(train.shape, KNOWN // 4))]), Images(real)
     familiar = train[train.spread(len(real))].image.cpu()
 
     def nearness(unseen: Tensor, to: Images) -> float:
@@ -102,7 +104,11 @@ def of_codes(model: Game, held: Batch, known: Batch) -> dict[str, float]:
 
 
 def of_critic(model: Game, held: Batch, known: Batch) -> dict[str, float]:
-    """Signs of the critic's verdicts; none of models without one."""
+    """Signs of the critic's verdicts; none of models without one, or whose critic judges codes."""
+    try:
+        model.critic_eyes()
+    except InputError:
+        return {}
     on = [Batch(b.image.to(model.device), None if b.label is None else b.label.to(model.device), b.index)
           for b in (held, known)]  # fmt: skip
     found, remembered = (model.evaluate(b) for b in on)
