@@ -14,7 +14,7 @@ import latentforge as lf
 from latentforge.cli import main
 from latentforge.errors import InputError
 from latentforge.report import verdict
-from latentforge.report.comparison import leaders
+from latentforge.report.comparison import comparable, each, ends_of, leaders
 from latentforge.run import Run
 from latentforge.tasks.compare import Entry, across
 
@@ -260,3 +260,33 @@ def test_descriptors_are_labels_too():
     entries = entries_of(a={}, b={})
     entries[1].runs = [Run(Path("none"), {"model": {"name": "cvae", "descriptor_mean": [0.0, 1.0]}})]
     assert sentences(entries) == "Told labels in training: b; the others saw none."
+
+
+def test_what_means_different_things_has_no_leader():
+    def entries(*models):
+        found = entries_of(
+            **{f"m{i}": {"loss_nats": row(1.0), "memorisation-2k": row(1.0)} for i in range(len(models))}
+        )
+        for e, model in zip(found, models, strict=True):
+            e.runs = [Run(Path("none"), {"model": model})]
+        return found
+
+    vae, told = {"name": "vae"}, {"name": "cvae", "num_classes": 3}
+    assert comparable(entries(vae, vae), "loss_nats")
+    assert not comparable(entries(vae, told), "loss_nats")
+    assert not comparable(entries(vae, {"name": "vae", "likelihood": "gaussian"}), "loss_nats")
+    assert not comparable(entries(vae, {"name": "autoencoder"}), "loss_nats")
+    assert comparable(entries(vae, told), "frechet-digits-10k")
+    assert not comparable(entries(vae, vae), "memorisation-2k")
+
+
+def test_baselines_that_differ_are_all_shown():
+    rows = [row(1.0, baseline=0.5, which="PCA-20"), row(1.0, baseline=0.25, which="PCA-64"), row(1.0)]
+    assert ends_of(rows, "baseline", "which") == {"value": "0.5; 0.25", "name": "PCA-20; PCA-64"}
+    assert each({"a": "5 minutes", "b": "5 minutes"}) == "5 minutes"
+    assert each({"a": "5 minutes", "b": "20 minutes"}) == "a: 5 minutes; b: 20 minutes"
+    told = sentences(entries_of(
+        a={"reconstruction_mse": row(0.6, baseline=0.5, which="PCA-20", better="lower")},
+        b={"reconstruction_mse": row(0.3, baseline=0.25, which="PCA-64", better="lower")},
+    ))  # fmt: skip
+    assert "than a (PCA-20: 0.5), b (PCA-64: 0.25)." in told

@@ -16,7 +16,10 @@ from PIL import Image
 
 import latentforge as lf
 from latentforge.data.synthetic import blobs
+from latentforge.metrics.subject import Subject
+from latentforge.report.latent import maps
 from latentforge.report.page import ceiling, show, table, words, write_report
+from latentforge.report.settings import commands, model_settings, train_settings
 from latentforge.report.words import origin
 from latentforge.run import Run
 
@@ -337,3 +340,33 @@ def test_writing_again_replaces_the_page(run):
     assert write_report(Run.open(run)).read_text(encoding="utf-8") == first
     (run / "metrics.json").write_text('{"test": {"a": 1}}')
     assert write_report(Run.open(run)).read_text(encoding="utf-8") != first
+
+
+def test_what_follows_from_the_images_is_no_change(tmp_path):
+    """A default run of the flagship: sizes, rates and game are written down as what they came to."""
+    lf.fit("vae-gan", blobs_of((3, 32, 32)), out=tmp_path / "r", examples=64, batch_size=None, quiet=True)
+    run = Run.open(tmp_path / "r")
+    assert not [s["name"] for s in model_settings(run.config["model"]) if s["changed"]]
+    assert [s["name"] for s in train_settings(run.config["train"], "vae-gan") if s["changed"]] == ["examples"]
+
+
+def blobs_of(shape):
+    pixels, labels = blobs(80, shape)
+    return pixels.transpose(0, 2, 3, 1), labels
+
+
+def test_a_page_offers_what_the_run_can_do(tmp_path):
+    options = {"net": "mlp", "hidden": (8,), "latent_dim": 2}
+    for sampler in ("prior", "gmm"):
+        run = tmp_path / sampler
+        lf.fit("autoencoder", "mnist-5k", out=run, examples=64, quiet=True, sampler=sampler, model_options=options)
+        told = " ".join(c for _, c in commands(Run.open(run)))
+        assert ("sample" in told) == (sampler == "gmm")
+        assert "resume" in told
+
+
+def test_a_code_of_one_number_has_no_map_of_neighbours(monkeypatch):
+    data = lf.open_data(blobs_of((1, 12, 12)))
+    model = lf.create("vae", image_shape=(1, 12, 12), latent_dim=1, net="mlp", hidden=(8,)).eval()
+    found = maps(model, Subject(model, data, features=("pca50",)))
+    assert [m["title"] for m in found["maps"]] == ["two principal directions of the codes"]

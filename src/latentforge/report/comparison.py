@@ -24,7 +24,7 @@ from latentforge.report.pictures import latent_space
 from latentforge.report.plots import Look, inline, legend, plain_axes, plot
 from latentforge.report.points import SHOWN as SHOWN_POINTS
 from latentforge.report.points import draw_samples, is_points
-from latentforge.report.settings import machine
+from latentforge.report.settings import commands, machine
 from latentforge.report.verdict import verdict
 from latentforge.report.words import origin, show, words
 from latentforge.saving import load
@@ -56,8 +56,8 @@ def write_comparison(
         shape="×".join(map(str, data.image_shape)),
         split=split,
         seeds=max(len(e.runs) for e in entries),
-        budget=budget(config["train"]),
-        machine=", ".join(f"{k} {v}" for k, v in machine(entries[0].run).items() if v is not None),
+        budget=each({e.name: budget(e.run.config["train"]) for e in entries}) + " for each",
+        machine=each({e.name: where(e.run) for e in entries}),
         verdict=verdict(entries, facts, rebuilt),
         measures=measures,
         notes=notes(entries),
@@ -84,7 +84,19 @@ def described(e: Entry) -> dict[str, Any]:
     return {
         "name": e.name, "command": e.command, "summary": known.summary if known else "",
         "paper": known.paper if known else "", "page": str(e.run.path),
+        "use": next(c for _, c in commands(e.run) if c.startswith("latentforge") and " resume " not in c),
     }  # fmt: skip
+
+
+def each(told: dict[str, str]) -> str:
+    """What is the same for all models, or what each of them had."""
+    if len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return "; ".join(f"{name}: {text}" for name, text in told.items())
+
+
+def where(run: Any) -> str:
+    return ", ".join(f"{k} {v}" for k, v in machine(run).items() if v is not None)
 
 
 def budget(train: dict[str, Any]) -> str:
@@ -104,7 +116,7 @@ def table(entries: list[Entry]) -> list[dict[str, Any]]:
         rows = [r for r in found if r]
         if not rows:
             continue
-        best = leaders(found)
+        best = leaders(found) if comparable(entries, measure) else set()
         out.append({
             "name": measure,
             "better": rows[0].get("better") or "",
@@ -113,8 +125,8 @@ def table(entries: list[Entry]) -> list[dict[str, Any]]:
                  "sampler": (r or {}).get("sampler", "")}
                 for i, r in enumerate(found)
             ],
-            "baseline": end(rows[0], "baseline", "which"),
-            "reference": end(rows[0], "reference", "is"),
+            "baseline": ends_of(rows, "baseline", "which"),
+            "reference": ends_of(rows, "reference", "is"),
         })  # fmt: skip
     return out
 
@@ -123,8 +135,26 @@ def interval(row: dict[str, Any] | None) -> str:
     return f"{show(row['low'])} to {show(row['high'])}" if row and row.get("low") is not None else ""
 
 
-def end(row: dict[str, Any], value: str, name: str) -> dict[str, str]:
-    return {"value": show(row[value]) if row.get(value) is not None else "", "name": row.get(name, "")}
+def ends_of(rows: list[dict[str, Any]], value: str, name: str) -> dict[str, str]:
+    """The trivial baseline, or what real images score: several where models are held against different ones."""
+    found = dict.fromkeys((show(r[value]), r.get(name, "")) for r in rows if r.get(value) is not None)
+    return {"value": "; ".join(v for v, _ in found), "name": "; ".join(dict.fromkeys(n for _, n in found))}
+
+
+def comparable(entries: list[Entry], measure: str) -> bool:
+    """Whether a measure means the same of all models: nats under one likelihood, with labels told to all or to none. What has
+    its best at 1, and not at an end, has no leader."""
+    if measure.startswith("memorisation"):
+        return False
+    if not any(word in measure for word in ("nats", "nll", "bits-per-dim")):
+        return True
+    kinds = set()
+    for e in (e for e in entries if any(measure in rows for rows in e.rows)):
+        model = e.run.config["model"]
+        told = bool(model.get("num_classes") or model.get("descriptor_mean"))
+        code = registry.MODELS[model["name"]].kind if model["name"] in registry.MODELS else ""
+        kinds.add((model.get("likelihood", "bernoulli"), told, code == "autoencoder", bool(model.get("binarise"))))
+    return len(kinds) < 2
 
 
 def leaders(found: list[dict[str, Any] | None]) -> set[int]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentforge.data.batch import Images
 from latentforge.game import Game
 from latentforge.metrics.codes import means
 from latentforge.metrics.pca import PCA
@@ -37,7 +38,7 @@ def maps(model: Game, s: Subject) -> dict[str, Any]:
     centre, axes, scale = principal_axes(codes)
     flat = (codes - centre) @ axes.T
     drawn = [{"title": "two principal directions of the codes", **plot(partial(scatter, flat, label, names), 4.4, 3.8)}]
-    for title, place in neighbour_maps(codes):
+    for title, place in neighbour_maps(codes) if codes.shape[1] > 1 else []:
         drawn.append({"title": title, **plot(partial(scatter, place, label, names), 4.4, 3.8)})
     out: dict[str, Any] = {
         "maps": drawn,
@@ -46,7 +47,8 @@ def maps(model: Game, s: Subject) -> dict[str, Any]:
     }
     if model.can_sample:
         sampled = model.draw_codes(len(codes), s.seed, None if y is None else y.cpu()).cpu().double()
-        out["histograms"] = plot(partial(histograms, codes, sampled), 7.4, 3.4)
+        drawn_of_images = model.codes_of(Images(batch.image, batch.label))[0].double()  # as samplers see them
+        out["histograms"] = plot(partial(histograms, drawn_of_images, sampled), 7.4, 3.4)
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import Any
 
@@ -18,7 +19,10 @@ def model_settings(model: dict[str, Any]) -> list[dict[str, Any]]:
         return against_defaults(values, {}, {})
     cls = registry.model_class(model["name"])
     defaults = {k: p.default for k, p in registry.arguments(cls).items() if p.default is not p.empty}
-    return against_defaults(values, defaults, registry.argument_help(cls))
+    free = {
+        k for k, v in defaults.items() if v in (None, "auto")
+    }  # follow from the data, and what they came to is kept
+    return against_defaults(values, {k: v for k, v in defaults.items() if k not in free}, registry.argument_help(cls))
 
 
 def train_settings(options: dict[str, Any], model: str) -> list[dict[str, Any]]:
@@ -28,7 +32,9 @@ def train_settings(options: dict[str, Any], model: str) -> list[dict[str, Any]]:
 
     cls = registry.model_class(model) if model in registry.MODELS else Game
     own = {"batch_size": cls.batch_size, "schedule": cls.schedule}
-    defaults = {k: v for k, v in (trainer_options() | own).items() if k not in RESOLVED}
+    if cls is not Game and any(p.default is None for p in registry.arguments(cls).values()):
+        del own["batch_size"]  # such families follow the size of the images
+    defaults = {k: v for k, v in (trainer_options() | own).items() if k in own or k not in {*RESOLVED, "batch_size"}}
     return against_defaults(options, defaults, registry.argument_help(Trainer))
 
 
@@ -67,9 +73,24 @@ def commands(run: Run) -> list[tuple[str, str]]:
             (why, resume),
             ("Use it in Python", f"import latentforge as lf; images = lf.restore(lf.load({quoted}), SPOILT)"),
         ]
+    if not draws(run):
+        return [
+            (why, resume),
+            *([] if memory else [("Measure it on the test images", f"latentforge evaluate {path}")]),
+            ("Use it in Python", f"import latentforge as lf; images = lf.load({quoted}).reconstruct(IMAGES)"),
+        ]
     return [
         ("Draw 64 new images", f"latentforge sample {path} -n 64 --out samples.png"),
         (why, resume),
         *([] if memory else [("Measure it on the test images", f"latentforge evaluate {path}")]),
         ("Use it in Python", f"import latentforge as lf; images = lf.load({quoted}).sample(64)"),
     ]
+
+
+def draws(run: Run) -> bool:
+    """Whether samples can be drawn of it: from a prior, or a sampler that is fitted by now."""
+    name = run.config["model"]["name"]
+    if name not in registry.MODELS or registry.model_class(name).has_prior:
+        return True
+    file = run.path / "model" / "config.json"
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("sampler") is not None

@@ -96,9 +96,8 @@ def reconstruction(rows: dict[str, dict[str, Row]], rebuilt: list[dict[str, Any]
         out.append(lead("squared error", found, "rebuilds images most truly"))
     worse = [n for n, r in found.items() if r.get("baseline") is not None and r["value"] >= r["baseline"]]
     if worse:
-        base = next(iter(found.values()))
-        out.append(f"As many principal components do as well or better ({base['which']}, {show(base['baseline'])}) than "
-                   f"{', '.join(worse)}.")  # fmt: skip
+        told = ", ".join(f"{n} ({found[n]['which']}: {show(found[n]['baseline'])})" for n in worse)
+        out.append(f"As many principal components do as well or better than {told}.")
     out += [
         f"{r['name']} has no encoder: the code of an image is searched for, {r['cost']} each, and leaves a squared error "
         f"of {show(r['error'])}."
