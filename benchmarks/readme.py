@@ -51,7 +51,7 @@ def models_table() -> str:
 
 def rules_table() -> str:
     lines = ["| finding | what it means | what to try |", "| --- | --- | --- |"]
-    return "\n".join(lines + [f"| {name} | {rule.what} | {rule.remedy} |" for name, rule in RULES.items()])
+    return "\n".join(lines + [f"| {name} | {rule.what} | {rule.remedy()} |" for name, rule in RULES.items()])
 
 
 FIRST_SCREEN = ("frechet", "coverage", "reconstruction_mse")
