@@ -109,7 +109,7 @@ def test_rows_of_samples_by_hand(trained):
         assert row["images"] == n == 40
         assert row["which"] == "Gaussian per class in PCA-50"
         assert row["sampler"] == "prior"
-        assert row["note"].startswith("40 images are few")
+        assert row.get("note", "").startswith("40 images are few") == (measure == "frechet")
         assert row["features"].startswith("50 principal components")
 
 
@@ -296,3 +296,17 @@ def test_points_near_no_mode_stay_valid_json():
 def test_images_have_no_modes(trained):
     model, data = trained
     assert "modes" not in {r["measure"] for r in lf.evaluate(model, data)}
+
+
+def test_coordinates_are_no_shades_of_grey():
+    """No likelihood of points drawn black or white, nor of their bits."""
+    data = lf.open_data("ring")
+    for likelihood, names in (("bernoulli", []), ("gaussian", ["nll-grey-500-100"])):
+        model = lf.create(
+            "vae", image_shape=data.image_shape, net="mlp", hidden=(8,), likelihood=likelihood, latent_dim=2
+        )
+        small = Dataset(
+            "ring", "ring", data.train, data.validation, data.test.select(torch.arange(100)), modes=data.modes
+        )
+        rows = lf.evaluate(model.eval(), small, metrics=("nll",), repeats=0)
+        assert [r["measure"] for r in rows] == names

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentforge.data.batch import Images
+from latentforge.data.batch import Images, at_once
 from latentforge.metrics.distance import frechet_distance
 from latentforge.metrics.intervals import around, around_mean
 from latentforge.metrics.pca import PCA
@@ -85,7 +85,7 @@ def matching(s: Subject) -> list[Row]:
 @torch.no_grad()
 def information(s: Subject) -> list[Row]:
     """What a posterior with a spread tells of its image; nothing for encoders without one."""
-    batch = s.held[s.held.spread(min(PAIRS, s.n))]
+    batch = s.held[s.held.spread(min(PAIRS, s.n, at_once(s.held.shape, PAIRS)))]
     s.model.eval()
     q = s.model.encode(batch.image.to(s.model.device), s.model.labels_of(batch))
     base = q.base if isinstance(q, Squashed) else q
@@ -129,8 +129,9 @@ def probes(s: Subject) -> list[Row]:
 def means(model, image: Tensor, y: Tensor | None = None) -> Tensor:
     """(N, Z) float64 posterior means on the CPU, in eval mode; `y` is what a conditional model is told."""
     model.eval()
-    ys = [None] * -(-len(image) // 500) if y is None else y.split(500)
-    pairs = zip(image.split(500), ys, strict=True)
+    size = at_once(model.image_shape, 500)
+    ys = [None] * -(-len(image) // size) if y is None else y.split(size)
+    pairs = zip(image.split(size), ys, strict=True)
     return torch.cat([model.encode(x.to(model.device), k).mean.cpu().double() for x, k in pairs])
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from latentforge import distributed
 from latentforge.data.batch import Batch
+from latentforge.data.modes import is_points
 from latentforge.game import generator_of
 from latentforge.metrics.intervals import around_mean
 from latentforge.metrics.subject import Row, Subject, short
@@ -57,7 +58,10 @@ def rows(s: Subject) -> list[Row]:
     if not s.model.has_likelihood:
         return []
     bernoulli = getattr(s.model, "likelihood", "bernoulli") == "bernoulli"
-    how = s.binarise if bernoulli else "dequantised"
+    if bernoulli and is_points(s.data.image_shape):
+        return []  # coordinates are no shades of grey
+    whole = s.held.pixels.dtype == torch.uint8  # of 256 values: the density of anything else is taken where it is
+    how = s.binarise if bernoulli else "dequantised" if whole else "grey"
     batch = s.held[s.held.spread(min(IMAGES, s.n))]
     x = prepare(batch.image, how, s.seed)
     nats = importance_nll(s.model, Batch(x, batch.label, batch.index), seed=s.seed)
@@ -73,7 +77,7 @@ def rows(s: Subject) -> list[Row]:
     name = f"{how}-{CODES}-{short(n)}"
     out = [{"measure": f"nll-{name}", "value": value, "low": low, "high": high, "better": "lower", **trivial,
             "images": n}]  # fmt: skip
-    if how != "grey":
+    if how != "grey":  # bits of what has finitely many values
         scale, shift = 1 / (x[0].numel() * math.log(2)), 8.0 if how == "dequantised" else 0.0
         bits = {k: scale * v + shift for k, v in {"value": value, "low": low, "high": high, **trivial}.items()
                 if isinstance(v, float)}  # fmt: skip

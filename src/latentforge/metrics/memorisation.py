@@ -9,18 +9,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentforge.data.batch import Images
+from latentforge.data.batch import Images, at_once
 from latentforge.metrics.intervals import around
 from latentforge.metrics.subject import Row, Subject, short
 
 QUERIES = 2000
 
 
-def nearest_distance(images: Tensor, train: Images, chunk: int = 4000) -> Tensor:
+def nearest_distance(images: Tensor, train: Images, chunk: int | None = None) -> Tensor:
     """(N,) root mean square difference per pixel of images (N, C, H, W) to the nearest training image."""
     flat = images.flatten(1)
     best = torch.full((len(flat),), torch.inf)
-    for batch in train.batches(chunk):
+    for batch in train.batches(chunk or at_once(train.shape, 4000)):
         best = torch.minimum(best, torch.cdist(flat, batch.image.flatten(1).cpu()).amin(1))
     return best / flat.shape[1] ** 0.5
 

@@ -35,7 +35,7 @@ def rows(s: Subject) -> list[Row]:
                 {"measure": f"{m}-{e.name}-{short(s.n)}", "value": found[m], "low": low.get(m), "high": high.get(m),
                  "better": BETTER[m], "baseline": trivial[m], "which": s.which, "reference": floor[m],
                  "is": "training images", "images": s.n, "sampler": s.sampler, "features": e.about,
-                 **({"note": f"{s.n} images are few: distances are biased upwards"} if s.n < FEW else {})}
+                 **({"note": f"{s.n} images are few: {m} is biased upwards"} if s.n < FEW and m == "frechet" else {})}
                 for m in found
             ]  # fmt: skip
     return out
