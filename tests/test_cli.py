@@ -599,3 +599,59 @@ def test_a_flag_that_is_on_by_default_can_be_turned_off(typed, value):
     warm = option("warm", bool, True, "", "Model")
     click.Command("it", params=[warm], callback=told.update).main(typed, standalone_mode=False)
     assert told == {"warm": value}
+
+
+def test_a_folder_is_embedded_whole_and_in_its_order(shop, here):
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 12, 9, 3), np.uint8)
+    (here / "own").mkdir()
+    for i, array in enumerate(pixels):
+        Image.fromarray(array).save(here / "own" / f"picture {i}.png")
+    run = shop / "vae"
+    shape = lf.load(run).image_shape
+    size = ["--image-size", f"{shape[1]}x{shape[2]}", "--channels", str(shape[0])]
+    assert main(["embed", str(run), "--data", str(here / "own"), *size, "--out", str(here / "codes.npz")]) == 0
+    with np.load(here / "codes.npz") as f:
+        assert [Path(n).name for n in f["names"]] == [f"picture {i}.png" for i in range(5)]
+        codes = f["mean"]
+    assert (
+        main(["embed", str(run), "--data", str(here / "own"), *size, "--split", "all", "--out", str(here / "b.npz")])
+        == 0
+    )
+    with np.load(here / "b.npz") as f:
+        assert np.array_equal(f["mean"], codes)
+    assert main(["reconstruct", str(run), "--data", str(here / "own"), *size, "--split", "all", "--out", "r.npz"]) == 0
+    with np.load(here / "r.npz") as f:
+        assert len(f["images"]) == 5
+
+
+def test_numbers_are_told_where_they_cannot_be_kept(shop, monkeypatch, capsys):
+    def full(self, split, rows):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Run, "keep_measures", full)
+    assert main(["evaluate", str(shop / "vae"), "--metrics", "own", "--repeats", "0"]) == 1
+    told = capsys.readouterr()
+    assert "loss_nats" in told.out
+    assert "No space left" in told.err
+
+
+def test_what_cannot_begin_leaves_no_directory(here, capsys):
+    assert main(["train", "vae", "--data", "nowhere/at/all"]) == 2
+    assert not list((here / "runs").glob("*"))
+    (here / "taken").mkdir()
+    (here / "taken" / "file").write_text("mine")
+    assert main(["train", "vae", "--data", "nowhere/at/all", "--out", "taken"]) == 2
+    assert "already exists" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_whose_images_have_moved_says_which(here, capsys):
+    images = np.random.default_rng(0).integers(0, 255, (40, 12, 12), np.uint8)
+    np.save(here / "own.npy", images)
+    assert main(["train", "vae", "--data", "own.npy", "--examples", "32", "--net", "mlp", "--quiet", "--out", "r"]) == 0
+    (here / "own.npy").rename(here / "moved.npy")
+    capsys.readouterr()
+    for words in (["evaluate", "r"], ["detect", "r", "--data", "moved.npy"]):
+        assert main(words) == 2
+        line = capsys.readouterr().err
+        assert "own.npy" in line
+        assert ("--normal" in line) == (words[0] == "detect")

@@ -425,3 +425,14 @@ def test_pneumoniamnist():
 def test_measured_states_are_not_images():
     path = FULL / "pendulum" / "single.npz"
     refused(lambda: open_data(path), path, "state")
+
+
+def test_rows_of_a_parquet_file_may_have_no_class(tmp_path):
+    """-1 beside names, as in files of Hugging Face whose labels are held back."""
+    arrays = noise(40, 8, 8)
+    labels = [0, 1, -1, -1] * 10
+    path = parquet(tmp_path / "a.parquet", [png(a) for a in arrays], ["x", "y"], label=labels)
+    data = open_data(str(path))
+    assert data.classes == ["x", "y"]
+    assert int((data.train.labels < 0).sum()) == 20
+    assert any("20" in note for note in data.notes)

@@ -74,10 +74,7 @@ def test_own_arrays_mark_unlabelled_images_with_minus_one():
 
 
 def test_a_folder_named_unlabelled(tmp_path):
-    for name, count in (("cat", 20), ("dog", 20), ("unlabelled", 30)):
-        (tmp_path / name).mkdir()
-        for i, array in enumerate(to_uint8(torch.rand(count, 1, 8, 8))):
-            picture(array).save(tmp_path / name / f"{i}.png")
+    write_folders(tmp_path, {"cat": 20, "dog": 20, "unlabelled": 30})
     data = open_data(tmp_path)
     assert data.classes == ["cat", "dog"]
     assert int((data.train.labels == -1).sum()) == 30
@@ -368,3 +365,24 @@ def test_labelled_images_are_not_copied():
 def test_one_example_is_too_few_for_batch_norm():
     model = lf.create("ssl-gan", image_shape=(1, 28, 28), num_classes=3, **SMALL["ssl-gan"])
     refused(lambda: lf.fit(model, tiny_data(), examples=8, batch_size=2, quiet=True), "--batch-size", "batch norm")
+
+
+@pytest.mark.parametrize("known", [{"cat": 1, "dog": 1}, {"cat": 1}])
+def test_too_few_labelled_images_to_hold_any_out(known, tmp_path):
+    write_folders(tmp_path, known | {"unlabelled": 20})
+    refused(lambda: open_data(tmp_path), "label more", str(sum(known.values())))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_class_of_one_labelled_image_is_trained_on(seed, tmp_path):
+    write_folders(tmp_path, {"cat": 1, "dog": 3, "unlabelled": 20})
+    data = open_data(tmp_path, seed=seed)
+    assert set(data.train.labels.tolist()) == {-1, 0, 1}
+    assert len(data.validation) == len(data.test) == 1
+
+
+def write_folders(place, counts):
+    for name, count in counts.items():
+        (place / name).mkdir()
+        for i, array in enumerate(to_uint8(torch.rand(count, 1, 8, 8))):
+            picture(array).save(place / name / f"{i}.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -118,3 +119,18 @@ def test_bad_input():
         gain(model, bare, 6)
     with pytest.raises(InputError, match="part='decoder'"):
         finetune(model, data.train, part="decoder")
+
+
+def test_counts_of_labels_that_are_not_there(tmp_path, capsys):
+    """By default as many as there are, asked for one line before anything is trained."""
+    run = tmp_path / "run"
+    lf.fit("vae", "mnist-5k", out=run, examples=64, quiet=True, model_options={"net": "mlp", "hidden": (8,)})
+    few = tmp_path / "few.npz"
+    data = lf.open_data("mnist-5k")
+    rows = torch.cat([(data.train.labels == k).nonzero()[:8, 0] for k in range(10)])
+    np.savez(few, images=data.train.pixels[rows, 0].numpy(), labels=data.train.labels[rows].numpy())
+    short = ["finetune", str(run), "--data", str(few), "--draws", "2", "--steps", "1", "--json"]
+    assert main([*short, "--labels", "20,1000"]) == 2
+    assert "64 labelled training images" in capsys.readouterr().err
+    assert main(short) == 0
+    assert [r["labels"] for r in json.loads(capsys.readouterr().out)] == [64]

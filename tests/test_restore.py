@@ -498,3 +498,12 @@ def test_the_table_has_a_row_for_each_finished_cell(tmp_path, monkeypatch):
     head, _, *rows = benchmark.table().splitlines()
     assert len(rows) == 2
     assert {r.count("|") for r in rows} == {head.count("|")}
+
+
+def test_a_single_image_may_be_resized(runs, tmp_path):
+    large = tmp_path / "large.png"
+    Image.new("L", (40, 30), 128).save(large)
+    out = tmp_path / "out.npz"
+    assert main(["restore", str(runs / "noise"), "--in", str(large), "--image-size", "12", "--out", str(out)]) == 0
+    with np.load(out) as f:
+        assert f["images"].shape == (1, 12, 12, 1)

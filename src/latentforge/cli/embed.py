@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
-from latentforge.cli.inputs import image_source, open_images, training_data
+from latentforge.cli.given import open_given
+from latentforge.cli.inputs import image_source, training_data
 from latentforge.errors import InputError
 
 
@@ -18,9 +20,10 @@ from latentforge.errors import InputError
 @click.option("--out", type=click.Path(path_type=Path), help="codes.npz; with --neighbours also sheet.png")
 @image_source
 def command(run: Path, neighbours: int | None, number: int, out: Path | None, **source: Any) -> None:
-    """Write the codes of images: `mean` and `stddev` (N, Z) float32, and `labels` where there are any. With --neighbours
-    K also `neighbours` (N, K), rows of the training images, and `distances`; or, as a PNG, a sheet with a row per image,
-    the image first and its neighbours behind it. A training image is not its own neighbour."""
+    """Write the codes of images: `mean` and `stddev` (N, Z) float32, `labels` where there are any, and `names`: those of files
+    in a folder, row numbers elsewhere. A folder or file given with --data is taken whole, in its order, unless a --split of it
+    is asked for. With --neighbours K also `neighbours` (N, K), rows of the training images, and `distances`; or, as a PNG, a
+    sheet with a row per image, the image first and its neighbours behind it. A training image is not its own neighbour."""
     import latentforge as lf
     from latentforge.tasks.encode import need_encoder
     from latentforge.tasks.output import check_place, write_arrays
@@ -29,12 +32,13 @@ def command(run: Path, neighbours: int | None, number: int, out: Path | None, **
     check_place(out, ".npz", *([".png"] if neighbours else []))
     model = lf.load(run)
     need_encoder(model)
-    images = open_images(run, model, **source)
+    given = open_given(run, model, **source)
+    images = given.images
     if neighbours and out.suffix.lower() == ".png":
         print(sheet(run, model, images, neighbours, number, out, source))
         return
     mean, stddev = lf.embed(model, images)
-    arrays = {"mean": mean.numpy(), "stddev": stddev.numpy()}
+    arrays = {"mean": mean.numpy(), "stddev": stddev.numpy(), "names": np.array(given.names)}
     if images.labels is not None:
         arrays["labels"] = images.labels.numpy()
     if neighbours:
@@ -46,8 +50,11 @@ def command(run: Path, neighbours: int | None, number: int, out: Path | None, **
 
 def own(run: Path, source: dict[str, Any]) -> bool:
     """Whether the images begin with the training images themselves, row by row."""
+    from latentforge.data.named import SETS
+
     trained_here = source["data"] is None or not (run / "config.yaml").is_file()
-    return trained_here and source["split"] in ("train", "all")
+    in_turn = source["split"] == "all" and (source["data"] is None or source["data"] in SETS)
+    return trained_here and (source["split"] == "train" or in_turn)
 
 
 def sheet(run: Path, model: Any, images: Any, k: int, number: int, out: Path, source: dict[str, Any]) -> str:

@@ -44,6 +44,7 @@ def command(
     import latentforge as lf
     from latentforge.api import data_of
     from latentforge.distributed import sharing_work
+    from latentforge.errors import RunError
     from latentforge.run import Run
     from latentforge.samplers import sampler_for
     from latentforge.tasks.evaluate import METRICS, QUICK
@@ -68,12 +69,15 @@ def command(
     if model.has_decoder and not model.can_sample:
         print(f"samples are not measured: {model.name} has no prior to draw codes from; train with --sampler gmm, flow or "
               "auto", file=sys.stderr)  # fmt: skip
-    if not sampler:
-        opened.keep_measures(split, rows)
     print_table(rows if as_json else [for_people(r) for r in rows], as_json)
     if not as_json:
         for text in dict.fromkeys(r[k] for k in ("features", "note") for r in rows if k in r):
             print(text)
+    if not sampler:
+        try:
+            opened.keep_measures(split, rows)
+        except OSError as error:
+            raise RunError(f"the numbers were not kept: {run} cannot be written ({error.strerror or error}).") from None
 
 
 def for_people(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from latentforge.errors import InputError
 
 @click.command("finetune")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--labels", default="100,1000", help="numbers of labelled training images  [100,1000]")
+@click.option("--labels", help="numbers of labelled training images  [100,1000, as far as there are so many]")
 @click.option("--draws", default=5, type=click.IntRange(2), help="choices of labels, for the intervals  [5]")
 @click.option("--part", default="auto", type=click.Choice(["auto", "encoder", "critic"]), help="what starts  [auto]")
 @click.option("--steps", default=500, type=click.IntRange(1), help="training steps on 100 images  [500]")
@@ -25,7 +25,7 @@ from latentforge.errors import InputError
 @click.option("--channels", type=click.IntRange(1, 4), help="force the channels of other images")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(
-    run: Path, labels: str, draws: int, part: str, steps: int, split: str, data: str | None, data_dir: str | None,
+    run: Path, labels: str | None, draws: int, part: str, steps: int, split: str, data: str | None, data_dir: str | None,
     image_size: str | None, channels: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Start a classifier from a run's encoder or critic, and say what that gains over random weights: errors on held-out
@@ -34,12 +34,17 @@ def command(
     from latentforge.tasks.finetune import gain, pick_part
 
     try:
-        counts = [int(n) for n in labels.split(",")]
+        counts = [int(n) for n in (labels or "100,1000").split(",")]
     except ValueError:
-        raise InputError(f"--labels {labels[:40]} is not a list of whole numbers, as in 100,1000.") from None
+        raise InputError(f"--labels {str(labels)[:40]} is not a list of whole numbers, as in 100,1000.") from None
     model = lf.load(run)
     dataset = open_dataset(run, model, data, data_dir, image_size, channels)
     pick_part(model, part)
+    known = 0 if dataset.train.labels is None else len(dataset.train.labelled())
+    if labels is None:
+        counts = [n for n in counts if n <= known] or [known]
+    elif max(counts) > known:
+        raise InputError(f"--labels {max(counts)}: {dataset.source} has {known:,} labelled training images.")
     rows = [gain(model, dataset, n, draws=draws, split=split, part=part, steps=steps) for n in counts]
     print_table(rows if as_json else [for_people(r) for r in rows], as_json)
 

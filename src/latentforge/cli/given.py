@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from latentforge.cli.inputs import open_dataset, part_of
+from latentforge.cli.inputs import open_all, open_dataset, part_of
 from latentforge.errors import InputError
 
 
@@ -29,21 +29,11 @@ def open_given(
     from latentforge.data.named import SETS
 
     asked = click.get_current_context().get_parameter_source("split") is not ParameterSource.DEFAULT
-    if data is not None and data not in SETS and not asked:
-        return whole(model, data, data_dir, image_size, channels)
+    if data is not None and data not in SETS and (split == "all" or not asked):
+        return Given(*open_all(model, data, data_dir, image_size, channels))
     dataset = open_dataset(run, model, data, data_dir, image_size, channels)
     images = part_of(dataset, split)
     return Given(images, [str(i) for i in range(len(images))], dataset.classes)
-
-
-def whole(model: Any, data: str, data_dir: str | None, image_size: str | None, channels: int | None) -> Given:
-    """All images of a folder or file, checked against the model."""
-    from latentforge.data.dataset import open_whole
-    from latentforge.tasks.encode import need_shape
-
-    given = Given(*open_whole(data, data_dir=data_dir, image_size=image_size, channels=channels))
-    need_shape(model, given.images.shape, data)
-    return given
 
 
 def reference(run: Path, model: Any, normal: str | None, source: dict[str, Any]) -> tuple[Any, Any]:
@@ -53,13 +43,16 @@ def reference(run: Path, model: Any, normal: str | None, source: dict[str, Any])
 
     if normal is not None:
         size = {k: source[k] for k in ("data_dir", "image_size", "channels")}
-        images = whole(model, normal, **size).images
+        images = open_all(model, normal, **size)[0]
         if len(images) < 4:
             raise InputError(
                 f"{normal}: {len(images)} normal images are too few to know what is normal; give at least 4."
             )
         return hold_out(images, 0)
-    data = data_of(run)
+    try:
+        data = data_of(run)
+    except InputError as error:
+        raise InputError(f"{error} Or name other normal images with --normal.") from None
     if data is None:
         raise InputError(f"{run} is an exported model and carries no data; name normal images with --normal.")
     return data.train, data.validation

@@ -19,7 +19,7 @@ def image_source(function: Callable) -> Callable:
         click.option("--image-size", help="crop and resize other images: 64 or 30x46"),
         click.option("--channels", type=click.IntRange(1, 4), help="force the channels of other images"),
         click.option("--split", type=click.Choice(["train", "validation", "test", "all"]), default="test",
-                     help="which images  [test]"),
+                     help="which images; all of a folder or file are in its order, uncut  [test]"),
     ]):  # fmt: skip
         function = decorator(function)
     return function
@@ -27,7 +27,11 @@ def image_source(function: Callable) -> Callable:
 
 def open_images(run: Path, model: Any, data: str | None, data_dir: str | None, image_size: str | None,
                 channels: int | None, split: str) -> Any:  # fmt: skip
-    """The chosen split (`Images`), checked against the model."""
+    """The chosen split (`Images`), checked against the model; all of a folder or file in its own order."""
+    from latentforge.data.named import SETS
+
+    if data is not None and data not in SETS and split == "all":
+        return open_all(model, data, data_dir, image_size, channels)[0]
     return part_of(open_dataset(run, model, data, data_dir, image_size, channels), split)
 
 
@@ -47,6 +51,16 @@ def open_dataset(run: Path, model: Any, data: str | None, data_dir: str | None, 
         raise InputError(f"{run} is an exported model and carries no data; name images with --data.")
     need_shape(model, dataset.image_shape, dataset.source)
     return dataset
+
+
+def open_all(model: Any, data: str, data_dir: str | None, image_size: str | None, channels: int | None) -> Any:
+    """All images of a folder or file in its order, checked against the model; their names, and those of their classes."""
+    from latentforge.data.dataset import open_whole
+    from latentforge.tasks.encode import need_shape
+
+    found = open_whole(data, data_dir=data_dir, image_size=image_size, channels=channels)
+    need_shape(model, found[0].shape, data)
+    return found
 
 
 def part_of(dataset: Any, split: str) -> Any:

@@ -87,14 +87,14 @@ def command(
 def read(source: str, channels: int | None, options: dict[str, Any]) -> Any:
     """All images at `source`, a single one included, of its own size: (N, C, H, W) in [0, 1]."""
     from latentforge.data import Images
-    from latentforge.data.dataset import open_whole
+    from latentforge.data.dataset import open_whole, size_of
     from latentforge.data.decode import SUFFIXES, Item, read_images, shown
 
     path, size = Path(source), options["image_size"]
-    if path.suffix.lower() in SUFFIXES and path.is_file() and size is None:
+    if path.suffix.lower() in SUFFIXES and path.is_file():
         import torch
 
-        pixels = read_images([Item(shown(path), path)], path, None, channels, False)[0]
+        pixels = read_images([Item(shown(path), path)], path, size_of(size), channels, False)[0]
         images = Images(torch.as_tensor(pixels))
     else:
         images = open_whole(source, data_dir=options["data_dir"], image_size=size, channels=channels)[0]

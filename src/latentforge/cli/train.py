@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,7 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
     from latentforge.api import fit
     from latentforge.distributed import may_restart, rank
     from latentforge.report.page import write_report
+    from latentforge.report.settings import draws
     from latentforge.run import Run
 
     if given.get("dry_run"):
@@ -118,15 +121,26 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
         return
     if may_restart() and "out" not in given:
         raise InputError("torchrun may start this again, which must then find its run: name its directory with --out.")
+    first = not Path("runs").exists()
     out = Path(given["out"]) if "out" in given else free_directory(name)
-    fit(name, source, out=out, data_options=data, model_options=arguments, preset=given.get("preset"),
-        quiet=given.get("quiet", False), **settings)  # fmt: skip
+    try:
+        fit(name, source, out=out, data_options=data, model_options=arguments, preset=given.get("preset"),
+            quiet=given.get("quiet", False), **settings)  # fmt: skip
+    except BaseException:
+        if "out" not in given:
+            with suppress(OSError):
+                out.rmdir()  # where nothing came of it
+                if first:
+                    out.parent.rmdir()
+        raise
     if rank() > 0:
         return
     page = write_report(Run.open(out))
     print(f"model     {out / 'model'}\npictures  {out / 'previews'}\nreport    {page}")
-    able = registry.entry(name).kind != "restorer"
-    use = f"sample {out} -n 64 --out samples.png" if able else f"restore {out} --in SPOILT --out restored"
+    place = shlex.quote(str(out))
+    use = f"sample {place} -n 64 --out samples.png" if draws(Run.open(out)) else f"reconstruct {place}"
+    if registry.entry(name).kind == "restorer":
+        use = f"restore {place} --in SPOILT --out restored"
     print(f"next      latentforge {use}", file=sys.stderr)
 
 
@@ -143,9 +157,17 @@ def dry_run(name: str, source: str, data: dict, arguments: dict, settings: dict,
 
 
 def free_directory(name: str) -> Path:
-    """runs/NAME, or runs/NAME-2, -3 ... where that exists."""
-    names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
-    return next(p for p in (Path("runs") / n for n in names) if not p.exists())
+    """runs/NAME, or runs/NAME-2, -3 ... where that exists: made at once, so that no other training takes it."""
+    for i in itertools.count(1):
+        path = Path("runs") / (name if i == 1 else f"{name}-{i}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror}); choose another place with --out.") from None
+        return path
+    raise AssertionError("there is always a next number")
 
 
 command = Models(

@@ -225,6 +225,10 @@ def _kind(labels: np.ndarray | None) -> str:
     return "classes" if labels.ndim == 1 else f"{labels.shape[1]} descriptors"
 
 
+def unknown_labels(count: int) -> str:
+    return f"{count:,} labels are -1: these images count as unlabelled"
+
+
 def contiguous(labels: dict[str, np.ndarray | None], notes: list[str]) -> list[str] | None:
     """Renumber classes in place to 0..K-1 where they are not; the original values become the class names. -1 beside two
     classes or more is no class but an unknown label, and stays."""
@@ -233,8 +237,7 @@ def contiguous(labels: dict[str, np.ndarray | None], notes: list[str]) -> list[s
         return None
     values = np.unique(np.concatenate([np.unique(y) for y in present]))
     if len(values) > 2 and -1 in values:
-        unknown = sum(int((y == -1).sum()) for y in present)
-        notes.append(f"{unknown:,} labels are -1: these images count as unlabelled")
+        notes.append(unknown_labels(sum(int((y == -1).sum()) for y in present)))
         values = values[values != -1]
     if values[0] == 0 and values[-1] == len(values) - 1:
         return None

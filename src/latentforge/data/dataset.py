@@ -126,7 +126,7 @@ def open_data(
 
     Raises InputError (one line: what, where, what to do) for everything that cannot be used.
     """
-    size = _image_size(image_size)
+    size = size_of(image_size)
     if seed < 0:
         raise InputError(f"seed {seed} is negative; give 0 or more")
     _check_channels(channels)
@@ -174,7 +174,7 @@ def open_whole(
 ) -> tuple[Images, list[str], list[str] | None]:
     """All images at `source`, one at least, in its own order and uncut; their names, which are those of files in a folder
     and row numbers elsewhere; and the names of their classes. The arguments and the errors are those of `open_data`."""
-    size = _image_size(image_size)
+    size = size_of(image_size)
     _check_channels(channels)
     name, found = _find(source, data_dir, size, channels, skip_bad)
     parts = [p for p in (found.train, found.validation, found.test) if p is not None]
@@ -192,7 +192,7 @@ def _check_channels(channels: int | None) -> None:
         raise InputError(f"channels={channels!r} is not possible: choose 1 (grey), 2, 3 (RGB) or 4 (RGBA)")
 
 
-def _image_size(value: int | str | Size | None) -> Size | None:
+def size_of(value: int | str | Size | None) -> Size | None:
     """(H, W) from 64, '64', '30x46' or (30, 46)."""
     if value is None:
         return None
@@ -273,7 +273,7 @@ def _three(found: Found, where: str, seed: int, strata: np.ndarray | None) -> di
                 f"{where}: {len(found.train.pixels)} images are too few; at least 8 are needed to cut off "
                 f"{' and '.join(missing)}"
             )
-        cuts = _tenths(len(found.train.pixels), seed, len(missing), strata, found.train.labels)
+        cuts = _tenths(len(found.train.pixels), seed, len(missing), strata, found.train.labels, where)
         for name, index in zip([*missing, "train"], cuts, strict=True):
             labels = found.train.labels
             have[name] = Part(take(found.train.pixels, index), None if labels is None else labels[index])
@@ -289,7 +289,7 @@ def _three(found: Found, where: str, seed: int, strata: np.ndarray | None) -> di
 
 
 def _tenths(
-    n: int, seed: int, cuts: int, strata: np.ndarray | None, labels: np.ndarray | None = None
+    n: int, seed: int, cuts: int, strata: np.ndarray | None, labels: np.ndarray | None = None, where: str = ""
 ) -> list[np.ndarray]:
     """`cuts` random tenths of range(n), at least one row each, then the rest; sorted. With strata, a tenth of each. Where some
     rows have a class and others none (-1), those without are all in the rest: what is held out must be measurable."""
@@ -298,6 +298,16 @@ def _tenths(
         unknown = order[labels[order] < 0]
         order = order[labels[order] >= 0]
         *held, rest = _cut(order, cuts, strata)
+        first = order[np.unique(labels[order], return_index=True)[1]]  # one of each class
+        if not np.isin(labels[first], labels[rest]).all():  # few are labelled: these are for training
+            order = order[~np.isin(order, first)]
+            if len(order) < cuts:
+                raise InputError(
+                    f"{where}: {len(first) + len(order)} labelled images of {len(first)} classes are too few to train on one "
+                    f"of each class and hold out {cuts}; label more"
+                )
+            *held, rest = _cut(order, cuts, strata)
+            rest = np.concatenate([rest, first])
         return [*held, np.sort(np.concatenate([rest, unknown]))]
     return _cut(order, cuts, strata)
 

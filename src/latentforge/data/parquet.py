@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from latentforge.data.arrays import contiguous, labels_from_array
+from latentforge.data.arrays import contiguous, labels_from_array, unknown_labels
 from latentforge.data.decode import Found, Item, Part, Size, natural, read_images, reason, shown, some
 from latentforge.errors import InputError
 
@@ -38,6 +38,8 @@ def read_parquet(
     per_split = {"train": None if labels is None else labels[kept]}
     if classes is None:
         classes = contiguous(per_split, notes)
+    elif labels is not None and (labels[kept] < 0).any():
+        notes.append(unknown_labels(int((labels[kept] < 0).sum())))
     return Found(str(path.resolve()), Part(pixels, per_split["train"]), classes=classes, notes=notes)
 
 
@@ -133,7 +135,7 @@ def _label_column(column: Any, label: str, metadata: dict, name: str) -> tuple[n
         raise InputError(f"{name}: column '{label}' is {values.dtype}; store classes as integers or texts")
     labels = labels_from_array(values, len(values), f"{name} column '{label}'")
     classes = _class_names(metadata, label)
-    if classes is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
+    if classes is not None and len(labels) and not -1 <= labels.min() <= labels.max() < len(classes):
         raise InputError(
             f"{name}: column '{label}' has values from {labels.min()} to {labels.max()} for {len(classes)} class names"
         )
