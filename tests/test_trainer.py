@@ -28,6 +28,7 @@ from latentforge.errors import Collapsed, InputError, RunError
 from latentforge.game import Game, Seat, own_parameters
 from latentforge.optim import laid_out_like, make_optimizer, pack, unpack
 from latentforge.run import Run
+from latentforge.saving import computes_in_bf16
 from latentforge.train import BAD_LIMIT, Trainer
 
 SHAPE = (1, 8, 8)
@@ -723,16 +724,43 @@ def test_few_large_images_at_once():
     assert sizes == [2, 2, 1]
 
 
-def test_a_run_goes_on_elsewhere(tmp_path):
+def test_a_run_goes_on_elsewhere(tmp_path, monkeypatch):
     lf.fit(
         "vae", "mnist-5k", out=tmp_path / "run", examples=256, quiet=True, model_options={"net": "mlp", "hidden": (8,)}
     )
     file = tmp_path / "run" / "config.yaml"
-    file.write_text(file.read_text().replace("device: cpu", "device: cuda:7"))
+    text = file.read_text().replace("device: cpu", "device: cuda:7").replace("precision: fp32", "precision: bf16")
+    file.write_text(text)
     refused(lambda: lf.resume(tmp_path / "run", examples=512, quiet=True), "cuda:7")
+    used = []
+    begin = Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", lambda self: used.append(self.precision) or begin(self))
     lf.resume(tmp_path / "run", examples=512, device="cpu", quiet=True)
+    assert used == ["fp32"]  # half precision may be slow here
 
 
 def test_a_rate_below_zero_is_told_as_a_number():
     model = lf.create("vae", image_shape=(1, 8, 8))
     refused(lambda: lf.fit(model, tiny_data((1, 8, 8)), examples=64, lr=-0.1, quiet=True), "0 or more")
+
+
+def test_memory_that_runs_out_is_one_line(monkeypatch):
+    t = Trainer(lf.create("vae", image_shape=(1, 8, 8)), tiny_data((1, 8, 8)), examples=64, quiet=True)
+
+    def full():
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(t, "round", full)
+    with pytest.raises(RunError, match="--batch-size 128"):
+        t.fit()
+
+
+def test_numbers_of_numpy_are_kept_as_numbers(tmp_path):
+    model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=np.int64(3), net="mlp", hidden=(np.int32(8),))
+    lf.fit(model, tiny_data((1, 8, 8)), out=tmp_path / "r", examples=np.int64(64), seed=np.int64(1), quiet=True)
+    assert lf.load(tmp_path / "r").latent_dim == 3
+
+
+def test_an_older_torch_does_not_say_what_the_processor_can(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not computes_in_bf16()

@@ -119,6 +119,8 @@ def fit(
 
     Where `torchrun` starts its processes again after one died, a run that `out` holds already goes on.
     """
+    if out is not None and distributed.rank() == 0 and distributed.attempt() == 0:
+        Run.need_free(out)  # before the data are read
     trainer = prepare(model, data, data_options or {}, model_options or {}, options, quiet)
     if out is not None and distributed.begun(out):
         need_same_run(Run.open(out), config_of(trainer, data, data_options or {}, options, preset))
@@ -221,6 +223,11 @@ def data_of(run: Run, data: Any = None, read: Callable[..., Dataset] = open_data
     if source == "memory" and data is None:
         raise InputError(f"{run.path} was trained on arrays in memory; pass them again as data.")
     check(open_data, options, f"{run.path / 'config.yaml'}, data: ")
+    if data is None and Path(source).is_absolute() and not Path(source).exists():
+        raise InputError(
+            f"{run.path} was trained on {source}, which is not there; put it back, or correct data: source in "
+            f"{run.path / 'config.yaml'}."
+        )
     dataset = read(source if data is None else data, **options)
     if dataset.fingerprint != (run.config.get("images") or {}).get("fingerprint", dataset.fingerprint):
         raise InputError(
@@ -249,7 +256,9 @@ def resume(
     options = trainer_options() | run.config["train"]
     if any(v is not None for v in budget.values()):
         options |= dict.fromkeys(BUDGET) | budget
-    options |= {"device": device} if device else {}
+    if device:
+        changed = device.partition(":")[0] != str(options["device"]).partition(":")[0]
+        options |= {"device": device} | ({"precision": "auto"} if changed else {})
     check(Trainer, options, f"{file}, train: ")
     dataset = data_of(run, data, open_together)
     model = create_for(run.config["model"]["name"], dataset, options["seed"], settings)

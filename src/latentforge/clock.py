@@ -14,7 +14,7 @@ def mix(*numbers: int) -> int:
     """One 63-bit seed from several integers (the finaliser of SplitMix64 over their running sum)."""
     h = 0x9E3779B97F4A7C15
     for n in numbers:
-        h = (h ^ (n & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        h = (h ^ (int(n) & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
         h = (h ^ (h >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
         h ^= h >> 31
     return h >> 1

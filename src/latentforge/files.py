@@ -16,7 +16,7 @@ os.umask(UMASK)
 def atomic(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`; renamed to it when the block ends well, removed when it does not. What is
     written may be a file or a directory."""
-    path = Path(path)
+    path = Path(os.path.abspath(path))  # "." has no name of its own
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part

@@ -34,10 +34,7 @@ class Run:
     def create(cls, path: str | Path, config: dict[str, Any]) -> Run:
         """A new run directory holding `config.yaml`. InputError where one exists or nothing can be written."""
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(p.suffix != ".part" for p in path.iterdir())):
-            raise InputError(
-                f"{path} already exists; continue it with 'latentforge resume {path}' or choose another --out."
-            )
+        cls.need_free(path)
         new = next((p for p in [*reversed(path.parents), path] if not p.exists()), None)
         run = cls(path, {"latentforge": __version__, "format": FORMAT, **config})
         try:
@@ -49,6 +46,15 @@ class Run:
                 shutil.rmtree(new, ignore_errors=True)
             raise InputError(f"{path} cannot be written ({error.strerror}); choose another place with --out.") from None
         return run
+
+    @staticmethod
+    def need_free(path: str | Path) -> None:
+        """InputError where there is something at `path` already."""
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(p.suffix != ".part" for p in path.iterdir())):
+            raise InputError(
+                f"{path} already exists; continue it with 'latentforge resume {path}' or choose another --out."
+            )
 
     @classmethod
     def open(cls, path: str | Path) -> Run:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
@@ -54,9 +55,11 @@ def model_config(model: Game) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Tuples to lists, as JSON and YAML have them."""
+    """Tuples to lists and numbers of numpy to Python's, as JSON and YAML have them."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, np.generic):
+        return value.item()
     return [plain(v) for v in value] if isinstance(value, tuple | list) else value
 
 
@@ -230,4 +233,5 @@ def pick_precision(device: torch.device, half_pays: bool) -> str:
 
 def computes_in_bf16() -> bool:
     """Whether the processor multiplies bfloat16 itself; where it does not, half precision is many times slower."""
-    return any(map(torch.cpu.get_capabilities().get, ("avx512_bf16", "amx_bf16")))
+    known: dict = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.11 does not say
+    return any(map(known.get, ("avx512_bf16", "amx_bf16")))

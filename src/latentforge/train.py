@@ -256,7 +256,13 @@ class Trainer:
                 self.preview()
             (self.over,) = distributed.agree([self.time_is_up()], self.world)
             while not self.done():
-                self.round()
+                try:
+                    self.round()
+                except RuntimeError as error:  # torch's own, of any device
+                    if "memory" not in str(error):
+                        raise
+                    raise RunError(f"a round takes more memory than there is; lower --batch-size {self.batch_size}, or cut "
+                                   "it into parts with --accumulate.") from None  # fmt: skip
                 self.after_round()
             self.log()
             self.preview()
@@ -325,7 +331,8 @@ class Trainer:
         if save or stop:
             self.checkpoint()
         if stop:
-            raise Interrupted(f"stopped at round {t.round}; its checkpoint is written")
+            kept = self.run is not None and "checkpoint" not in self.journal.failing
+            raise Interrupted(f"stopped at round {t.round}" + ("; its checkpoint is written" if kept else ", not kept"))
         if log:
             self.heed()
 
