@@ -11,11 +11,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import critic_loss
+import density
 import machine
 import torch
+import yaml
 import zoo
 
 import latentforge as lf
+from latentforge.cli import main
 from latentforge.registry import MODELS
 from latentforge.tasks.compress import fingerprint
 
@@ -118,3 +121,15 @@ def test_cells_of_one_table_share_their_critic(tmp_path, monkeypatch):
     (results / "pixels-seed1.json").write_text(json.dumps({"fingerprint": "00"}))
     with pytest.raises(SystemExit, match="another critic"):
         critic_loss.critic_at(tmp_path / "critic", None, results)
+
+
+def test_the_preset_of_the_density_is_what_was_measured(capsys):
+    def config(*words):
+        assert main(["train", *words, "--dry-run"]) == 0
+        return yaml.safe_load(capsys.readouterr().out)
+
+    flags = density.CELLS["density"].split()
+    flags[flags.index("--data") + 1] = "mnist-5k"
+    measured, preset = config(*flags), config("--preset", "mnist/density", "--data", "mnist-5k")
+    assert measured["model"] == preset["model"]
+    assert measured["train"] == preset["train"]
