@@ -507,3 +507,8 @@ def test_a_single_image_may_be_resized(runs, tmp_path):
     assert main(["restore", str(runs / "noise"), "--in", str(large), "--image-size", "12", "--out", str(out)]) == 0
     with np.load(out) as f:
         assert f["images"].shape == (1, 12, 12, 1)
+
+
+def test_it_steps_once_a_round():
+    with pytest.raises(ValueError, match="generator_steps"):
+        restorer_of(similarity="adversarial", generator_steps=2)

@@ -44,11 +44,14 @@ def fits(remedy: str, model: Game) -> bool:
     players = set(re.findall(r"(\w+)=", remedy))
     critic: Any = getattr(model, "critic", None)
     normed = critic is not None and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in critic.modules())
+    relativistic = getattr(model, "loss", "") == "relativistic"
+    if "vae-gan" in remedy and getattr(model, "name", "").endswith("vae-gan"):
+        return False
     if not flags <= TRAINERS | set(getattr(model, "args", {})) or not players <= set(model.players()):
         return False
-    return not (normed and flags & NO_NORM) and not (
-        "smoothing" in flags and getattr(model, "loss", "") == "relativistic"
-    )
+    if relativistic and ("smoothing" in flags or "--loss relativistic --r1" in remedy):
+        return False
+    return not (normed and flags & NO_NORM)
 
 
 def stuck(values: list[float] | None, low: float) -> bool:
@@ -191,8 +194,7 @@ def logged(h: History, names: tuple[str, ...]) -> str | None:
 
 RULES = {
     "mode collapse": Rule(mode_collapse, "the generator draws a narrow part of the data",
-        ("add --minibatch 16", "add --loss relativistic --r1 .1 --r2 .1", "train a hybrid (vae-gan)",
-         "slow the generator with --lr"), 300),
+        ("add --minibatch 16", "add --loss relativistic --r1 .1 --r2 .1", "train a hybrid (vae-gan)", "lower --lr"), 300),
     "posterior collapse": Rule(posterior_collapse, "codes tell nothing of the image",
         ("add --kl-warmup 100000", "add --free-bits .1", "give a smaller --beta", "lower --lr"), 300),
     "dead decoder": Rule(dead_decoder, "the decoder gives the same image for every code",

@@ -96,6 +96,8 @@ class Restorer(Duel):
         **rules,
     ):
         super().__init__(**rules)
+        if self.generator_steps != 1:
+            raise ValueError("it steps once a round, together with its critic; leave out generator_steps")
         c, h, w = image_shape
         self.image_shape, self.error, self.similarity = image_shape, error, similarity
         self.pixel, self.weight = pixel, weight
