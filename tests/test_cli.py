@@ -655,3 +655,10 @@ def test_a_run_whose_images_have_moved_says_which(here, capsys):
         line = capsys.readouterr().err
         assert "own.npy" in line
         assert ("--normal" in line) == (words[0] == "detect")
+
+
+def test_one_directory_for_all_processes(here, monkeypatch):
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("RANK", "1")
+    assert main(["train", "vae", "--data", "nowhere/at/all"]) == 2
+    assert not (here / "runs").exists()

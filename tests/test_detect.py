@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import latentforge as lf
 from conftest import tiny_data
+from datasets import refused
 from latentforge.cli import main
 from latentforge.data import Images
 from latentforge.data.synthetic import blobs
@@ -367,3 +368,18 @@ def test_the_same_seed_gives_the_same_scores():
         quick(minutes=1.0).fit(images)
     with pytest.raises(InputError, match="is not a share"):
         quick(contamination=0.0).fit(images)
+
+
+def test_images_may_be_arrays():
+    """As everywhere in Python: bytes or numbers in [0, 1], channels last or none."""
+    data = tiny_data((1, 12, 12), n=60)
+    model = lf.fit("vae", data, examples=64, quiet=True, model_options={"net": "mlp", "latent_dim": 2})
+    pixels = data.test.pixels
+    expected = lf.embed(model, data.test)[0]
+    grey = pixels[:, 0].numpy()
+    for given in (pixels, grey, grey[..., None], (grey / 255.0), torch.from_numpy(grey / 255.0)[:, None]):
+        assert torch.allclose(lf.embed(model, given)[0], expected, atol=1e-5)
+    a, b = (lf.detect(model, x, data.train).score for x in (data.test, grey))
+    assert torch.allclose(a, b, atol=1e-4)
+    refused(lambda: lf.embed(model, np.full((3, 12, 12), 7.5)), "images")
+    assert not model.training

@@ -288,6 +288,9 @@ def test_remedies_fit_the_model():
     assert "--smoothing" not in told("critic loss falls fast", "r3gan")
     assert "--kl-warmup" in told("posterior collapse", "vae")
     assert "--free-bits" not in told("posterior collapse", "vae-gan")
+    assert "--kl-warmup" not in told("posterior collapse", "iwae")
+    assert "--augment" not in told("too few data", "aae")
+    assert "hybrid" not in told("mode collapse", "vae-gan")
     for name in MODELS:
         needs = {"num_classes": 3} if "num_classes" in arguments(model_class(name)) else {}
         needs |= {"task": "denoise"} if name == "restorer" else {}

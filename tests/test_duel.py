@@ -415,8 +415,8 @@ def test_dropout_is_on_in_the_round():
 def test_a_critic_that_compares_is_asked_in_batches_of_the_size_it_was_trained_on(name):
     data = tiny_data((1, 16, 16))
     model = lf.create(name, image_shape=(1, 16, 16), minibatch=4, latent_dim=3)
-    t = Trainer(model, data, examples=64, batch_size=16, accumulate=2, quiet=True)
-    assert t.model.batch_size == 8
+    Trainer(model, data, examples=64, batch_size=16, accumulate=2, quiet=True)
+    assert (model.batch_size, model.part_size) == (64, 8)  # the next training begins from the family's own
     sizes, verdict = [], model.verdict
     model.verdict = lambda *what, y=None: (sizes.append(len(what[0])), verdict(*what, y=y))[1]
     with torch.no_grad():
@@ -438,5 +438,12 @@ def test_gradients_of_gradients_pass_no_compiled_critic(name, options):
 
     model.critic._compiled_call_impl = compiled
     t.round()
-    assert called
+    assert len(called) == (2 if name == "unrolled-gan" else 3)  # the critic on real and generated images, the generator
     assert model.critic._compiled_call_impl is compiled
+
+
+def test_the_size_of_batches_is_saved_with_the_model(tmp_path):
+    model = lf.create("dcgan", image_shape=(1, 16, 16), minibatch=4, latent_dim=3, width=4)
+    lf.fit(model, tiny_data((1, 16, 16)), examples=64, batch_size=32, quiet=True)
+    model.save_pretrained(str(tmp_path / "m"))
+    assert lf.load(tmp_path / "m").part_size == 32

@@ -764,3 +764,33 @@ def test_numbers_of_numpy_are_kept_as_numbers(tmp_path):
 def test_an_older_torch_does_not_say_what_the_processor_can(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert not computes_in_bf16()
+
+
+def test_what_only_speaks_of_memory_is_not_taken_for_a_lack_of_it(monkeypatch):
+    t = Trainer(lf.create("vae", image_shape=(1, 8, 8)), tiny_data((1, 8, 8)), examples=64, quiet=True)
+
+    def broken():
+        raise RuntimeError("more than one element of the written-to tensor refers to a single memory location")
+
+    monkeypatch.setattr(t, "round", broken)
+    with pytest.raises(RuntimeError, match="memory location"):
+        t.fit()
+
+
+def test_generators_of_other_devices_are_left_alone(monkeypatch):
+    def touched(*args):
+        raise AssertionError("a generator of CUDA was seeded")
+
+    for name in ("manual_seed", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, touched)
+    model = lf.fit("vae", tiny_data((1, 8, 8)), examples=64, quiet=True, sampler="gmm", model_options={"net": "mlp"})
+    model.sample(2, seed=0)
+    lf.evaluate(model, tiny_data((1, 8, 8)), metrics=("own", "codes"), repeats=0)
+
+
+def test_a_refused_training_leaves_the_model_as_it_was():
+    model = lf.fit("vae", tiny_data((1, 8, 8)), examples=64, quiet=True, sampler="gmm", model_options={"net": "mlp"})
+    refused(lambda: lf.fit(model, tiny_data((1, 8, 8)), examples=64, lr="encodr=1e-3", quiet=True), "encodr")
+    assert model.sampler is not None
+    refused(lambda: lf.fit(model, tiny_data((1, 8, 8)), examples=64, on_collapse="restart", quiet=True), "by name")
+    lf.fit(model, tiny_data((1, 8, 8)), examples=64, device=torch.device("cpu"), quiet=True)

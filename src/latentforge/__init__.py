@@ -17,7 +17,7 @@ from latentforge.registry import create, describe, list_models
 # torch is imported at the first use of one of these, so that the command line answers at once
 _LAZY = {
     "Game": "game", "Seat": "game", "frozen": "game", "leave_out": "game", "Clock": "clock", "Trainer": "train",
-    "fit": "api", "resume": "api", "load": "saving", "open_data": "data", "Dataset": "data", "Batch": "data",
+    "fit": "api", "resume": "api", "load": "saving", "open_data": "data", "Dataset": "data", "Batch": "data", "Images": "data",
     "embed": "tasks.encode", "interpolate": "tasks.interpolate", "evaluate": "tasks.evaluate",
     "compare": "tasks.compare", "invert": "tasks.invert", "attribute_vector": "tasks.edit", "edit": "tasks.edit",
     "traverse": "tasks.directions", "principal_directions": "tasks.directions", "neighbours": "tasks.neighbours",
@@ -42,7 +42,7 @@ def __dir__() -> list[str]:
 
 __all__ = [  # noqa: RUF022
     "__version__", "InputError", "RunError", "create", "describe", "list_models", "Game", "Seat", "frozen",
-    "leave_out", "Clock", "Trainer", "fit", "resume", "load", "open_data", "Dataset", "Batch", "embed", "interpolate",
+    "leave_out", "Clock", "Trainer", "fit", "resume", "load", "open_data", "Dataset", "Batch", "Images", "embed", "interpolate",
     "invert", "evaluate", "compare", "attribute_vector", "edit", "traverse", "principal_directions", "neighbours",
     "CodeTransformer", "augment", "audit", "detect", "AnomalyDetector", "classify", "BayesClassifier", "compress",
     "decompress", "losses", "restore", "SemiSupervisedClassifier", "finetune",

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 KEEP = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
-DEFAULT = {M_MMAP_THRESHOLD: 128 * 1024, M_TRIM_THRESHOLD: 128 * 1024, M_TOP_PAD: 128 * 1024}
+# where glibc's thresholds move by themselves to in a process that frees large blocks; once set, they stay where they are put
+AFTER = {M_MMAP_THRESHOLD: 32 * 2**20, M_TRIM_THRESHOLD: 64 * 2**20, M_TOP_PAD: 128 * 1024}
 
 
 @contextmanager
@@ -27,6 +28,6 @@ def keep_freed_memory() -> Iterator[bool]:
     try:
         yield True
     finally:
-        for option, value in DEFAULT.items():
+        for option, value in AFTER.items():
             mallopt(option, value)
         trim(0)

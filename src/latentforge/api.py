@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from latentforge import distributed, registry
-from latentforge.clock import mix
+from latentforge.clock import mix, seeded
 from latentforge.data import Dataset, named, open_data
 from latentforge.data.decode import reason
 from latentforge.data.together import open_together
@@ -19,7 +19,7 @@ from latentforge.game import Game
 from latentforge.journal import summary_writer
 from latentforge.limits import check
 from latentforge.run import Run
-from latentforge.saving import plain
+from latentforge.saving import pick_device, plain
 from latentforge.train import Trainer
 
 BUDGET = ("epochs", "examples", "minutes")
@@ -37,8 +37,7 @@ def create_for(name: str, dataset: Dataset, seed: int, arguments: dict[str, Any]
     if "image_shape" in arguments:
         raise InputError("image_shape follows from the data; use image_size to resize the images.")
     arguments = told_by(name, dataset) | arguments
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(seed, 0x1217))
+    with seeded(mix(seed, 0x1217)):
         try:
             return registry.create(name, image_shape=dataset.image_shape, **arguments)
         except InputError:
@@ -76,7 +75,11 @@ def prepare(
     quiet: bool = False,
 ) -> Trainer:
     """A trainer that has written nothing yet."""
+    if "device" in options:
+        options["device"] = str(options["device"])  # or a torch.device
     check(Trainer, options)
+    if options.get("on_collapse") == "restart" and not isinstance(model, str):
+        raise InputError("on_collapse restart trains new models: give the model by name, with its model_options.")
     if options.get("tensorboard"):
         summary_writer()  # before anything is written
     dataset = open_together(data, **data_options)
@@ -115,7 +118,8 @@ def fit(
     model: a `Game`, or a registered name (then `model_options` are its arguments).
     data: a name, folder, file, array, (images, labels) or `Dataset`; `data_options` go to `open_data`.
     out: run directory to write; without it nothing is written.
-    options: those of `Trainer`, for example `minutes=5` or `epochs=10, lr=1e-4`.
+    options: those of `Trainer`, for example `minutes=5` or `epochs=10, lr=1e-4`. `preset` is a name that the run is to carry:
+    nothing is taken from it, `latentforge.presets.load` gives its arguments.
 
     Where `torchrun` starts its processes again after one died, a run that `out` holds already goes on.
     """
@@ -257,8 +261,8 @@ def resume(
     if any(v is not None for v in budget.values()):
         options |= dict.fromkeys(BUDGET) | budget
     if device:
-        changed = device.partition(":")[0] != str(options["device"]).partition(":")[0]
-        options |= {"device": device} | ({"precision": "auto"} if changed else {})
+        changed = pick_device(str(device)).type != str(options["device"]).partition(":")[0]
+        options |= {"device": str(device)} | ({"precision": "auto"} if changed else {})
     check(Trainer, options, f"{file}, train: ")
     dataset = data_of(run, data, open_together)
     model = create_for(run.config["model"]["name"], dataset, options["seed"], settings)

@@ -6,6 +6,9 @@ whole global batch and sliced, so a batch split over accumulated parts or proces
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -18,6 +21,28 @@ def mix(*numbers: int) -> int:
         h = (h ^ (h >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
         h ^= h >> 31
     return h >> 1
+
+
+def reseed(seed: int, device: torch.device | str = "cpu") -> None:
+    """Seed torch's global generators of the CPU and of `device`, and of no other one."""
+    torch.default_generator.manual_seed(seed)
+    device = torch.device(device)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int | None = None, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Inside the block torch's global generators, of the CPU and of `device`, begin from `seed` where one is given; afterwards
+    they are what they were."""
+    own = [device] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices=own):
+        if seed is not None:
+            reseed(seed, device)
+        yield
 
 
 class Clock:

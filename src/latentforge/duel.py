@@ -289,7 +289,7 @@ class Duel(Game):
     def judged(self, *what: Tensor, y: Tensor | None = None) -> Tensor:
         """Verdicts (B,) outside of training. A critic that compares the examples of a batch is asked about batches of the size
         it knows."""
-        size = self.batch_size if self.minibatch else len(what[0])
+        size = (self.part_size or self.batch_size) if self.minibatch else len(what[0])
         ys = [None] * -(-len(what[0]) // size) if y is None else y.split(size)
         return torch.cat(
             [self.verdict(*part, y=k) for *part, k in zip(*[x.split(size) for x in what], ys, strict=True)]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from latentforge.clock import Clock, mix
+from latentforge.clock import Clock, mix, seeded
 from latentforge.data.batch import Batch, Images, at_once
 from latentforge.errors import InputError, RunError
 from latentforge.nets.condition import Condition, Plane
@@ -131,10 +131,12 @@ class Game(nn.Module):
     trained_on: str | None = None
     sampler_kind: str = "prior"
     batch_size: int = 128  # unless the trainer is told another
+    part_size: int | None = None  # images that were in a network at once while it was trained
     schedule: Schedule = "constant"  # of the learning rates, likewise
     half_pays: ClassVar[bool] = False  # bfloat16 is faster on a processor that has it
     begins: tuple[float, ...] = ()  # shares of the budget at which the stages after the first begin
     unworried: ClassVar[tuple[str, ...]] = ()  # findings of the doctor that belong to the game
+    refuses: ClassVar[tuple[str, ...]] = ()  # options of its base that a family has no use for
     has_prior: bool = True  # False where only a fitted sampler can draw codes
     has_prior_density: bool = True  # False where the prior can be drawn from only
 
@@ -388,8 +390,7 @@ class Game(nn.Module):
         `draw_labels`."""
         y = self.draw_labels(n, label, seed)
         codes = self.draw_codes(n, seed, y)
-        with torch.random.fork_rng(devices=[]):  # dropout that stays on
-            torch.manual_seed(generator_of(seed, 0xD0).initial_seed())
+        with seeded(generator_of(seed, 0xD0).initial_seed(), self.device):  # dropout that stays on
             return self.decode(codes, y)
 
     def save_pretrained(self, directory: str) -> None:

@@ -91,7 +91,7 @@ class CriticFeatures(nn.Module):
         images = model.sample(n, label=y, seed=0) if reference is None else reference.to(model.device)
         low, high = model.pixel_range
         features = self.look(images * (high - low) + low, None if y is None else y.to(model.device))
-        scale = torch.stack([2 * f.double().var(0).sum() for f in features]).float()
+        scale = torch.stack([2 * f.cpu().double().var(0).sum() for f in features]).float().to(model.device)
         if not (scale > 0).all():
             dull = self.layers[int((scale <= 0).nonzero()[0])]
             raise InputError(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from latentforge import distributed
-from latentforge.clock import mix
+from latentforge.clock import mix, reseed, seeded
 from latentforge.data.batch import Batch, Images, at_once
 from latentforge.game import Game, evaluating
 
@@ -21,12 +21,12 @@ def measures(model: Game, images: Images, seed: int = 0, limit: int | None = Non
     """Every measure of each image, (N,) float64 on the CPU."""
 
     def of(number: int, index: Tensor) -> dict[str, Tensor]:
-        torch.manual_seed(mix(seed, number, 0xE7))
+        reseed(mix(seed, number, 0xE7), model.device)
         b = images[index]
         label = None if b.label is None else b.label.to(model.device)
         found = model.evaluate(Batch(b.image.to(model.device), label, b.index))
         return {name: value.cpu().double() for name, value in found.items()}
 
-    with evaluating(model), torch.random.fork_rng(devices=[]):
+    with evaluating(model), seeded(device=model.device):
         parts = distributed.each(images.spread(limit or len(images)).split(at_once(images.shape, 500)), of)
     return {k: torch.cat([part[k] for part in parts]) for k in parts[0]}

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentforge.clock import mix
+from latentforge.clock import mix, seeded
 from latentforge.data.dataset import Dataset
 from latentforge.diagnose.signs import signs
 from latentforge.game import Game
@@ -26,7 +26,7 @@ def write_previews(model: Game, data: Dataset, folder: Path, round_: int, seed: 
     original). A conditional model is told the labels of validation images. Returns the validation measures and the signs
     the doctor reads."""
     points = is_points(data.image_shape)
-    with torch.random.fork_rng(devices=[]):
+    with seeded(device=model.device):
         if model.can_sample:
             images = draw(model, data, SHOWN if points else 64, mix(seed, 0x9E))
             sheet = draw_samples(images, data.train, data.modes) if points else grid(images, 8)

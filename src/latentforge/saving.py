@@ -50,7 +50,7 @@ def model_config(model: Game) -> dict[str, Any]:
     sampler = model.sampler.config if model.sampler is not None else None
     return {
         "latentforge": __version__, "format": FORMAT, "model": model.name, "arguments": plain(model.args),
-        "sampler": sampler, "trained_on": model.trained_on,
+        "sampler": sampler, "trained_on": model.trained_on, "part_size": model.part_size,
     }  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def load_directory(path: Path, remedy: str = "export the model again") -> Game:
             f"{path} was written by a newer Latentforge ({config.get('latentforge')}); upgrade to load it."
         )
     model = rebuild(name, arguments, config.get("sampler"), tensors, str(path))
-    model.trained_on = config.get("trained_on")
+    model.trained_on, model.part_size = config.get("trained_on"), config.get("part_size")
     return model
 
 

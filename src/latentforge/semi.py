@@ -132,6 +132,6 @@ class SemiSupervised(Game):
         return [
             Term(player, "-log p(y|x'), x labelled,  x' = x moved by up to --shift"),
             Term(player, "KL(p(y|x) || p(y|x'+r)), x unlabelled", self.smooth),
-            Term(player, "H(p(y|x)), x unlabelled", self.certain),
+            Term(player, "H(p(y|x)), x unlabelled, from 0 up over half of the budget", self.certain),
             Term(player, "KL(E p(y|x) || p(y)), x unlabelled", self.balance),
         ]

@@ -25,7 +25,7 @@ from latentforge import distributed
 from latentforge.allocator import keep_freed_memory
 from latentforge.averages import Averages
 from latentforge.checkpoint import state_of, take_up
-from latentforge.clock import Clock, mix
+from latentforge.clock import Clock, mix, reseed, seeded
 from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
 from latentforge.errors import Collapsed, InputError, Interrupted, RunError
@@ -42,6 +42,7 @@ from latentforge.stopping import StopSignal
 BAD_LIMIT = 20  # moves in a row with a non-finite gradient before the run is given up
 CHECKPOINT_SECONDS = 60.0
 PREVIEWS = 10  # per run
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")  # in the words of CUDA, Linux and Windows
 
 
 class Trainer:
@@ -108,13 +109,12 @@ class Trainer:
         self.data, self.checkpoint_every, self.strict, self.on_collapse = data, checkpoint_every, strict, on_collapse
         self.examples, self.minutes = budget(len(data.train), epochs, examples, minutes)
         parts = distributed.parts_of(batch_size, accumulate, self.world)
-        model.batch_size = max(1, batch_size // parts)  # what a critic that compares examples is used to
-        model.sampler_kind = sampler_for(model, sampler)
-        model.sampler, model.trained_on = None, data.source
-        model.meet(data.train)
-
-        self.model = model.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         check_rates(lr, list(model.players()))
+        kind = sampler_for(model, sampler)
+        model.meet(data.train)
+        model.sampler_kind, model.sampler, model.trained_on = kind, None, data.source
+        model.part_size = batch_size // parts
+        self.model = model.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.seats = {k: seat_with(s, k, lr, optimizer, weight_decay, clip, ema) for k, s in model.seats().items()}
         self.parameters = own_parameters(model)
         self.optimizers = {k: make_optimizer(s, self.parameters[k]) for k, s in self.seats.items()}
@@ -143,9 +143,8 @@ class Trainer:
         self.advance()
         for t in self.clocks:
             t.start_round()
-        # for dropout and whatever draws globally; seeding all devices formats a stack trace for each, a millisecond's work
-        reseed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
-        reseed(mix(self.seed, self.clocks[0].round, self.rank, 0xD0))
+        # for dropout and whatever draws globally
+        reseed(mix(self.seed, self.clocks[0].round, self.rank, 0xD0), self.device)
         self.plays = [self.model.play(s, t) for s, t in zip(self.streams, self.clocks, strict=True)]
         while (gradients := self.next_move()) is not None:
             for name, grads in gradients.items():
@@ -247,7 +246,7 @@ class Trainer:
         """Train to the end of the budget, fit the sampler, save. Returns the model with its averaged weights."""
         if self.average.sampler_kind != "prior":
             import_module("sklearn.cluster")  # before the clock starts: it takes seconds
-        with torch.random.fork_rng(devices=[]), keep_freed_memory() as kept, self.stop, self.journal.display:
+        with seeded(device=self.device), keep_freed_memory() as kept, self.stop, self.journal.display:
             self.started = self.logged_at = self.saved_at = time.monotonic()
             self.base_seconds, self.saved_examples = self.seconds, self.clocks[0].examples
             self.journal.display.note(self.applied(kept))
@@ -259,10 +258,10 @@ class Trainer:
                 try:
                     self.round()
                 except RuntimeError as error:  # torch's own, of any device
-                    if "memory" not in str(error):
+                    if not any(words in str(error) for words in NO_MEMORY):
                         raise
                     raise RunError(f"a round takes more memory than there is; lower --batch-size {self.batch_size}, or cut "
-                                   "it into parts with --accumulate.") from None  # fmt: skip
+                                   "it into parts with --accumulate.") from error  # fmt: skip
                 self.after_round()
             self.log()
             self.preview()
@@ -300,7 +299,7 @@ class Trainer:
             return
         for c in self.clocks:
             c.stage += 1
-        torch.manual_seed(mix(self.seed, t.round, 0xE7))
+        reseed(mix(self.seed, t.round, 0xE7), self.device)
         with torch.no_grad():
             self.average.enter(t.stage, self.data.train, self.data.validation)
         self.take_average()
@@ -390,7 +389,7 @@ class Trainer:
         """Fit the sampler on the averaged weights, give them to the model and save it."""
         began = time.monotonic()
         need_finite(self.average)
-        torch.manual_seed(mix(self.seed, 0xF1))
+        reseed(mix(self.seed, 0xF1), self.device)
         with torch.no_grad():
             self.average.eval().finish(self.data.train, self.data.validation)
         self.take_average()

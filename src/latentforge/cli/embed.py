@@ -23,7 +23,8 @@ def command(run: Path, neighbours: int | None, number: int, out: Path | None, **
     """Write the codes of images: `mean` and `stddev` (N, Z) float32, `labels` where there are any, and `names`: those of files
     in a folder, row numbers elsewhere. A folder or file given with --data is taken whole, in its order, unless a --split of it
     is asked for. With --neighbours K also `neighbours` (N, K), rows of the training images, and `distances`; or, as a PNG, a
-    sheet with a row per image, the image first and its neighbours behind it. A training image is not its own neighbour."""
+    sheet with a row per image, the image first and its neighbours behind it. With --split
+    train a training image is not its own neighbour."""
     import latentforge as lf
     from latentforge.tasks.encode import need_encoder
     from latentforge.tasks.output import check_place, write_arrays

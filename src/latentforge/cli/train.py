@@ -122,12 +122,15 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
     if may_restart() and "out" not in given:
         raise InputError("torchrun may start this again, which must then find its run: name its directory with --out.")
     first = not Path("runs").exists()
-    out = Path(given["out"]) if "out" in given else free_directory(name)
+    if "out" in given:
+        out = Path(given["out"])
+    else:  # one process writes, and claims the place
+        out = free_directory(name) if rank() == 0 else Path("runs") / name
     try:
         fit(name, source, out=out, data_options=data, model_options=arguments, preset=given.get("preset"),
             quiet=given.get("quiet", False), **settings)  # fmt: skip
     except BaseException:
-        if "out" not in given:
+        if "out" not in given and rank() == 0:
             with suppress(OSError):
                 out.rmdir()  # where nothing came of it
                 if first:

@@ -62,7 +62,7 @@ class Images:
         """The examples at `index` (B,) int64, as float32 in [0, 1]."""
         index = index.to(self.pixels.device)
         image = self.pixels[index].to(self.device)
-        image = image.float().div_(255) if image.dtype == torch.uint8 else image
+        image = image.float().div_(255) if image.dtype == torch.uint8 else image.float()
         labels = None if self.labels is None else self.labels[index].to(self.device)
         return Batch(image, labels, index.to(self.device))
 

@@ -51,7 +51,7 @@ def fits(remedy: str, model: Game) -> bool:
         return False
     if relativistic and ("smoothing" in flags or "--loss relativistic --r1" in remedy):
         return False
-    return not (normed and flags & NO_NORM)
+    return not (normed and flags & NO_NORM) and not flags & set(getattr(model, "refuses", ()))
 
 
 def stuck(values: list[float] | None, low: float) -> bool:

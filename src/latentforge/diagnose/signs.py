@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentforge.clock import mix
+from latentforge.clock import mix, seeded
 from latentforge.data.batch import Batch, Images, at_once
 from latentforge.data.dataset import Dataset
 from latentforge.errors import InputError
@@ -41,8 +41,7 @@ def signs(model: Game, data: Dataset, seed: int) -> dict[str, float]:
     if len(held) < 8:
         return {}
     out: dict[str, float] = {}
-    with evaluating(model), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(seed, 0x516))
+    with evaluating(model), seeded(mix(seed, 0x516), model.device):
         fake = draw(model, held, seed)
         if fake is not None:
             out |= of_samples(fake, held.image.cpu(), data.train)

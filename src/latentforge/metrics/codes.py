@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentforge.clock import seeded
 from latentforge.data.batch import Images, at_once
 from latentforge.metrics.distance import frechet_distance
 from latentforge.metrics.intervals import around, around_mean
@@ -65,8 +66,7 @@ def matching(s: Subject) -> list[Row]:
     if not s.model.can_sample:
         return []
     n = min(s.n, SAMPLES)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(s.seed)
+    with seeded(s.seed, s.model.device):
         real, again = (s.model.codes_of(spread(part, n))[0] for part in (s.held, s.data.train))
     generator = torch.Generator().manual_seed(s.seed)
     trivial = real.mean(0) + real.std(0) * torch.randn(n, real.shape[1], generator=generator)

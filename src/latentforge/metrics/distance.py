@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import warnings
 
-import torch
 from torch import Tensor, nn
+
+from latentforge.clock import seeded
 
 SUBSETS, SUBSET = 50, 1000
 
@@ -41,9 +42,8 @@ def kernel_distance(a: Tensor, b: Tensor, seed: int = 0) -> float:
     """Mean over seeded subsets of E k(a, a') + E k(b, b') - 2 E k(a, b), k(x, y) = (x . y / F + 1)^3."""
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    with warnings.catch_warnings(), seeded(seed):
         warnings.simplefilter("ignore")  # that it keeps the features in memory
-        torch.manual_seed(seed)
         metric = KernelInceptionDistance(Given(a.shape[1]), SUBSETS, min(SUBSET, len(a), len(b)))
         metric.update(a.double(), real=True)
         metric.update(b.double(), real=False)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentforge.clock import seeded
 from latentforge.data.batch import Batch, Images
 from latentforge.distributed import each
 
@@ -66,8 +67,7 @@ def train_classifier(
     """Cross-entropy on labelled images, each jittered anew every time it is seen, or changed by `change`. Repeatable under
     a seed."""
     change = change or jitter
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         net = FeatureNet(images.shape, classes)
 
         def loss(batch: Batch) -> Tensor:
@@ -79,8 +79,7 @@ def train_classifier(
 
 def train_contrastive(images: Images, examples: int, seed: int = 0, size: int = 256) -> FeatureNet:
     """Two views of an image are to be alike and unlike all others of the batch; no label is used."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         net = FeatureNet(images.shape, FEATURES)
         project = nn.Sequential(nn.ReLU(), nn.Linear(FEATURES, FEATURES))
 

@@ -44,6 +44,8 @@ class AAE(Duel):
     pixel_range = (0.0, 1.0)
     shared: ClassVar[set[str]] = {"encoder."}
 
+    refuses = ("augment",)
+
     def __init__(
         self,
         image_shape: tuple[int, int, int],

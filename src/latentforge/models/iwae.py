@@ -25,6 +25,8 @@ class IWAE(VAE):
         particles: K, codes per image
     """
 
+    refuses = ("beta", "kl_warmup", "free_bits")
+
     def __init__(self, image_shape: tuple[int, int, int], *, particles: int = 5, **options):
         super().__init__(image_shape, **options)
         if self.beta != 1 or self.kl_warmup or self.free_bits:

@@ -7,8 +7,8 @@ R1 at real and R2 at generated images in every step; no normalisation, no moment
 Departures: plain strided convolutions with He's initialisation and zero biases instead of their residual networks with
 bilinear resampling, which two cores cannot train in minutes; the penalties every fourth round with four times the weight,
 for the same reason (`--penalty-every 1` is the paper's); a rate of 4e-4 for theirs of 2e-4 and a gamma of .1; constant rate,
-gamma and average (theirs follow schedules over millions of images; `--schedule cosine` decays the rate); the generator steps on the
-images the critic has just stepped on.
+gamma and average (theirs follow schedules over millions of images; `--schedule cosine` decays the rate); the
+generator steps on the images the critic has just stepped on.
 """
 
 from __future__ import annotations

@@ -199,7 +199,11 @@ class SSLVAE(SemiSupervised):
     def objective(self):
         m2 = [
             *self.class_terms("vae"),
-            Term("vae", "L(x,y) = -log p(x|z,y) + KL(q(z|x,y) || N(0, I)) - log p(y), x labelled", self.generative),
+            Term(
+                "vae",
+                "share labelled * L(x,y), L(x,y) = -log p(x|z,y) + KL(q(z|x,y) || N(0, I)) - log p(y)",
+                self.generative,
+            ),
             Term("vae", "sum_y q(y|x) (L(x,y) + log q(y|x)), x unlabelled", self.generative),
         ]
         return [[Term("first", "-log p(x|z1) + KL(q(z1|x) || N(0, I))")], m2] if self.first else [m2]

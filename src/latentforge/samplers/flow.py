@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from latentforge.clock import seeded
 from latentforge.parts.gaussian import LOG_2PI
 from latentforge.samplers.autoregressive import Layer
 from latentforge.samplers.common import check_labels, location_and_scale, one_thread
@@ -35,8 +36,7 @@ class Flow(nn.Module):
         self.scores: dict[str, float] = {}
         self.classes = classes
         self.sizes = {"size": size, "classes": classes, "layers": layers, "hidden": hidden}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             self.layers = nn.ModuleList(Layer(size, classes, hidden) for _ in range(layers))
             order = torch.stack([torch.randperm(size) for _ in range(layers)])
         order[1::2] = order[0::2].flip(1)[: layers // 2]  # each second layer goes backwards

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentforge import samplers
 from latentforge._version import __version__
-from latentforge.clock import mix
+from latentforge.clock import mix, seeded
 from latentforge.data.dataset import Dataset
 from latentforge.data.decode import natural
 from latentforge.data.modes import is_points
@@ -54,8 +54,7 @@ class LabelledSampler:
             raise InputError(f"{data.source if data else 'the model'} has no classes to draw samples of; "
                              "give images with classes.")  # fmt: skip
         else:
-            with torch.random.fork_rng():  # the codes are drawn, and are to be the same every time
-                torch.manual_seed(0)
+            with seeded(0, model.device):  # the codes are drawn, and are to be the same every time
                 known = data.train.labelled()
                 codes, _ = model.codes_of(known)
             none = codes[:0]

@@ -24,7 +24,7 @@ from latentforge.data import Images
 from latentforge.errors import InputError
 from latentforge.game import Game, evaluating
 from latentforge.parts.likelihood import importance_bound
-from latentforge.tasks.encode import need_shape
+from latentforge.tasks.encode import images_of, need_shape
 
 CODES = 8  # per image and class
 BATCH = 250
@@ -118,7 +118,7 @@ def classify(
 ) -> Verdict:  # fmt: skip
     """p(x, y) of images under a model that is told classes; with labelled images `held` out of its training, the
     temperature of p(y | x) is fitted on them."""
-    temperature = 1.0
+    images, temperature = images_of(images), 1.0
     if held is not None and held.labels is not None and len(known := held.labelled()):
         assert known.labels is not None
         temperature = fit_temperature(log_joint(model, known, codes=codes, seed=seed), known.labels.cpu())

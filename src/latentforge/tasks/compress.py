@@ -22,7 +22,7 @@ from latentforge.files import atomic
 from latentforge.game import Game
 from latentforge.saving import plain
 from latentforge.tasks.coding import Packed, constriction, pack, unpack
-from latentforge.tasks.encode import embed
+from latentforge.tasks.encode import embed, images_of
 from latentforge.tasks.output import writing
 from latentforge.tasks.quantise import dequantise, quantise, sensitivity
 
@@ -59,7 +59,7 @@ def compress(
     for name, value in (("step", step), ("bits_per_pixel", bits_per_pixel)):
         if value is not None and not 0 < value <= WIDEST:
             raise InputError(f"{name} {value:g} is not possible; give a number above 0, {WIDEST:g} at most.")
-    split = images if isinstance(images, Images) else Images(images)
+    split = images_of(images)
     if not len(split):
         raise InputError("there are no images to compress; give at least one.")
     codes = embed(model, split)[0].double().numpy()

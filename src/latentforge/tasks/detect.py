@@ -18,7 +18,7 @@ from latentforge.data import Images
 from latentforge.data.modes import is_points
 from latentforge.errors import InputError, suggest
 from latentforge.game import Game
-from latentforge.tasks.encode import need_encoder, need_shape
+from latentforge.tasks.encode import images_of, need_encoder, need_shape
 from latentforge.tasks.scores import AUTO, SCORES, Score, some
 
 QUANTILE = 0.95
@@ -54,6 +54,7 @@ class Detector:
     ):  # fmt: skip
         self.model, self.seed = model.eval(), seed
         self.names = chosen(model, score)
+        normal, held = images_of(normal), None if held is None else images_of(held)
         for images in (normal, held or normal):
             need_shape(model, images.shape, "normal images")
         if len(normal) < 3:
@@ -68,12 +69,13 @@ class Detector:
     @torch.no_grad()
     def raw(self, images: Images) -> dict[str, Tensor]:
         """Each score (N,) float64 as it is."""
+        images = images_of(images)
         need_shape(self.model, images.shape, "images")
         found: dict[str, list[Tensor]] = {name: [] for name in self.names}
         for batch in images.batches(256):
             x = batch.image.to(self.model.device)
             for name, score in self.fitted.items():
-                found[name].append(score(x).double().cpu())
+                found[name].append(score(x).cpu().double())
         return {k: torch.cat(v) if v else torch.zeros(0, dtype=torch.float64) for k, v in found.items()}
 
     def parts(self, images: Images) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from latentforge.data.modes import is_points
 from latentforge.errors import InputError, suggest
 from latentforge.game import Game
 from latentforge.report.grid import to_uint8
-from latentforge.tasks.encode import embed
+from latentforge.tasks.encode import embed, images_of
 from latentforge.tasks.output import write_arrays, write_images
 
 
@@ -56,7 +56,7 @@ def edit(model: Game, images: Images | Tensor, vector: Tensor, strengths: Tensor
     """Images (N, S, C, H, W) in [0, 1], on the CPU: each of N images rebuilt from its code plus each of S `strengths`
     times `vector` (Z,). `detail` adds what the reconstruction of the image misses of it, so that strength 0 is the image
     itself. A conditional model is told the images' labels throughout."""
-    split = images if isinstance(images, Images) else Images(images)
+    split = images_of(images)
     codes, y = embed(model, split)[0], told(model, split)
     edited = decoded(model, codes[:, None] + strengths[None, :, None] * vector, y)
     if not detail:

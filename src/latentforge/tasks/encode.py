@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from latentforge.data.arrays import images_from_array
 from latentforge.data.batch import Images
 from latentforge.errors import InputError
-from latentforge.game import Game
+from latentforge.game import Game, evaluating
 
 
 def need_encoder(model: Game) -> None:
@@ -30,12 +33,23 @@ def need_shape(model: Game, shape: tuple[int, int, int], where: str) -> None:
         )
 
 
+def images_of(images: Any) -> Images:
+    """What the tasks take for images: `Images`, a tensor (N, C, H, W) of bytes or numbers in [0, 1], or an array as `open_data`
+    takes it."""
+    if isinstance(images, Images):
+        return images
+    if isinstance(images, Tensor) and images.dim() == 4:
+        return Images(images)
+    return Images(torch.from_numpy(images_from_array(images, "images")[0]))
+
+
 @torch.no_grad()
 def embed(model: Game, images: Tensor | Images) -> tuple[Tensor, Tensor]:
-    """Posterior mean and standard deviation of every image, both (N, Z). Images (N, C, H, W) in [0, 1]."""
+    """Posterior mean and standard deviation of every image, both (N, Z). Images (N, C, H, W) in [0, 1], or as `images_of`
+    takes them."""
     need_encoder(model)
-    split = images if isinstance(images, Images) else Images(images)
+    split = images_of(images)
     need_shape(model, split.shape, "images")
-    model.eval()
-    posteriors = [model.encode(b.image.to(model.device), model.labels_of(b)) for b in split.batches()]
+    with evaluating(model):
+        posteriors = [model.encode(b.image.to(model.device), model.labels_of(b)) for b in split.batches()]
     return torch.cat([q.mean for q in posteriors]).cpu(), torch.cat([q.stddev for q in posteriors]).cpu()

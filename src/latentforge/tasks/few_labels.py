@@ -77,7 +77,7 @@ class SemiSupervisedClassifier(ClassifierMixin, ImageEstimator):
         check_is_fitted(self)
         images, _ = self._pictures(X, False)
         model: Any = self.model_
-        parts = [model.classify(b.image).double().cpu() for b in images.batches()]
+        parts = [model.classify(b.image).cpu().double() for b in images.batches()]
         return torch.cat(parts).log_softmax(1).numpy()
 
     def predict_proba(self, X: Any) -> np.ndarray:

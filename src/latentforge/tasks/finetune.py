@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentforge import registry
-from latentforge.clock import mix
+from latentforge.clock import mix, seeded
 from latentforge.data.batch import Images
 from latentforge.data.dataset import Dataset
 from latentforge.data.hide import hide_labels
@@ -110,8 +110,7 @@ def finetune(
         raise InputError("finetune needs images of two classes or more; give labels.")
     need_shape(model, known.shape, "images")
     part = pick_part(model, part)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(seed, 0xF7))
+    with seeded(mix(seed, 0xF7), model.device):
         start = model if pretrained else registry.create(model.name, **model.args).to(model.device)
         net = FineTuned(start, part, 1 + int(known.labels.max())).train()
         own = [p for k, p in net.named_parameters() if not k.startswith("new.")]

@@ -35,13 +35,13 @@ def invert(
     need_codes(model)
     guessed, operator = operator is not None and model.has_encoder, operator or Operator()
     seen = images.to(model.device)
+    y = None if y is None else y.to(model.device)
     starts = model.draw_codes(STARTS, seed).to(model.device)[:, None].expand(-1, len(seen), -1)
     if guessed:
         size = model.image_shape[1:]
         with torch.no_grad(), evaluating(model):
             guess = model.encode(operator.naive(seen, (size[0], size[1])).clamp(0, 1), y).mean
         starts = torch.cat([starts, guess[None]])
-    y = None if y is None else y.to(model.device)
     error = torch.stack([operator.misfit(model.decode(z, y), seen) for z in starts])
     code = starts[error.argmin(0), torch.arange(len(seen), device=model.device)].clone().requires_grad_(True)
     optimizer = torch.optim.Adam([code], lr)

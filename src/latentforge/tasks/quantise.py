@@ -34,7 +34,7 @@ def sensitivity(model: Game, codes: Tensor, labels: Tensor | None = None) -> np.
     for j in range(codes.shape[1]):
         beside = z.clone()
         beside[:, j] += shift[j]
-        out.append(float((model.decode(beside, y) - start).double().square().mean().sqrt() / shift[j]))
+        out.append(float((model.decode(beside, y) - start).cpu().double().square().mean().sqrt() / shift[j].cpu()))
     return np.array(out)
 
 
