@@ -37,8 +37,9 @@ def where(rows: dict[str, list[dict[str, Any]]]) -> str:
     """Which rows of a table were measured on which machine: a line for below the table; nothing where all have the same.
     `rows` holds the `machine()` of each of a row's results."""
     kinds: dict[str, list[str]] = {}
+    known = all(kept.get("family") for results in rows.values() for kept in results)  # older results do not say
     for name, results in rows.items():
-        for kind in dict.fromkeys(map(kind_of, results)):
+        for kind in dict.fromkeys(kind_of(kept if known else kept | {"family": ""}) for kept in results):
             kinds.setdefault(kind, []).append(name)
     if len(kinds) < 2:
         return ""
