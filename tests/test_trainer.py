@@ -744,14 +744,22 @@ def test_a_rate_below_zero_is_told_as_a_number():
     refused(lambda: lf.fit(model, tiny_data((1, 8, 8)), examples=64, lr=-0.1, quiet=True), "0 or more")
 
 
-def test_memory_that_runs_out_is_one_line(monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "kind", "told"),
+    [
+        ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes", RunError, "--batch-size 128"),
+        ("CUDA out of memory. Tried to allocate 9 GiB", RunError, "--batch-size 128"),
+        ("more than one element of the written-to tensor refers to a single memory location", RuntimeError, "location"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line_and_nothing_else_is(words, kind, told, monkeypatch):
     t = Trainer(lf.create("vae", image_shape=(1, 8, 8)), tiny_data((1, 8, 8)), examples=64, quiet=True)
 
-    def full():
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    def broken():
+        raise RuntimeError(words)
 
-    monkeypatch.setattr(t, "round", full)
-    with pytest.raises(RunError, match="--batch-size 128"):
+    monkeypatch.setattr(t, "round", broken)
+    with pytest.raises(kind, match=told):
         t.fit()
 
 
@@ -764,17 +772,6 @@ def test_numbers_of_numpy_are_kept_as_numbers(tmp_path):
 def test_an_older_torch_does_not_say_what_the_processor_can(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert not computes_in_bf16()
-
-
-def test_what_only_speaks_of_memory_is_not_taken_for_a_lack_of_it(monkeypatch):
-    t = Trainer(lf.create("vae", image_shape=(1, 8, 8)), tiny_data((1, 8, 8)), examples=64, quiet=True)
-
-    def broken():
-        raise RuntimeError("more than one element of the written-to tensor refers to a single memory location")
-
-    monkeypatch.setattr(t, "round", broken)
-    with pytest.raises(RuntimeError, match="memory location"):
-        t.fit()
 
 
 def test_generators_of_other_devices_are_left_alone(monkeypatch):
