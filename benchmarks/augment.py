@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
+from machine import keep_result, machine
 from scipy.stats import t as student
 
 import latentforge as lf
@@ -69,8 +69,7 @@ def measure(
         "images": rows[0]["images"], "machine": machine(),
     }  # fmt: skip
     file = results / f"{cell.replace('/', '-')}-seed{seed}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(result, indent=1) + "\n")
+    keep_result(file, result)
     print(cell, seed, f"{result['seconds']:.0f} s", {k: round(v, 4) for k, v in result["accuracy"].items()}, flush=True)
     return result
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import machine
+from machine import keep_result, machine
 from scipy.stats import multivariate_normal
 from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
@@ -150,6 +150,5 @@ if __name__ == "__main__":
             print(cell, measure(cell, options.data_dir, 0.05, 200)["accuracy"])
         elif not path(cell).exists():
             result = measure(cell, options.data_dir)
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            path(cell).write_text(json.dumps(result, indent=1) + "\n")
+            keep_result(path(cell), result)
             print(cell, f"{result['seconds_in_all']:.0f} s", result["accuracy"], result["no_class"], flush=True)

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import machine
+from machine import keep_result, machine
 from PIL import Image
 from zoo import run_outside
 
@@ -184,8 +184,7 @@ def measure(
         "training": command and f"latentforge {command}", "seed": 0, "images": len(images),
         "seconds": round(time.monotonic() - began, 1), **found, "machine": machine(),
     }  # fmt: skip
-    results.mkdir(parents=True, exist_ok=True)
-    (results / f"{name}-{codec}.json").write_text(json.dumps(result, indent=1) + "\n")
+    keep_result(results / f"{name}-{codec}.json", result)
     shown = [(round(p["bits_per_pixel"], 3), round(p["mse"], 5)) for p in found["points"]]
     print(name, codec, f"{result['seconds']:.0f} s", shown, flush=True)
     return result

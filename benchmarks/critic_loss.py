@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
+from machine import keep_result, machine
 from zoo import run_outside
 
 import latentforge as lf
@@ -78,8 +78,7 @@ def measure(
         "changed": float((judge.classify(out).argmax(1) != judge.classify(x).argmax(1)).double().mean()),
         "judge": judge.about, "machine": machine(),
     }  # fmt: skip
-    results.mkdir(parents=True, exist_ok=True)
-    (results / f"{cell.replace(' ', '-')}-seed{seed}.json").write_text(json.dumps(result, indent=1) + "\n")
+    keep_result(results / f"{cell.replace(' ', '-')}-seed{seed}.json", result)
     print(cell, seed, f"{seconds:.0f} s", {k: round(result[k], 4) for k in MEASURES}, flush=True)
     return result
 

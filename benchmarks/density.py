@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
+from machine import keep_result, machine
 from zoo import run_outside
 
 import latentforge as lf
@@ -70,8 +70,7 @@ def measure(cell: str, data_dir: str | None, runs: str | None) -> None:
         "parameters": sum(p.numel() for p in model.parameters()), "training": metrics["training"],
         "test": metrics["test"], "dynamic": nats(model.eval(), data), "machine": machine(),
     }  # fmt: skip
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{cell}.json").write_text(json.dumps(result, indent=1) + "\n")
+    keep_result(RESULTS / f"{cell}.json", result)
     print(cell, f"{seconds:.0f} s", result["dynamic"], result["test"]["loss_nats"]["value"], flush=True)
 
 

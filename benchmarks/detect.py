@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import machine
+from machine import keep_result, machine
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -152,6 +152,5 @@ if __name__ == "__main__":
             print(json.dumps(measure(cell, options.data_dir, "validation", examples=256)["auroc"]))
         elif not kept(cell).exists():
             result = measure(cell, options.data_dir)
-            kept(cell).parent.mkdir(parents=True, exist_ok=True)
-            kept(cell).write_text(json.dumps(result, indent=1) + "\n")
+            keep_result(kept(cell), result)
             print(cell, f"{result['seconds_in_all']:.0f} s", result["auroc"], flush=True)

@@ -8,12 +8,11 @@ Its file is src/latentforge/metrics/weights/digits.safetensors, with its error o
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import torch
-from machine import machine
+from machine import keep_result, machine
 
 import latentforge
 from latentforge.data import open_data
@@ -45,5 +44,5 @@ if __name__ == "__main__":
         "seconds": round(time.monotonic() - began, 1), "threads": torch.get_num_threads(), "machine": machine(),
     }  # fmt: skip
     if options.out == FILE:
-        RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        keep_result(RESULT, result)
     print(f"test error {float(facts['error']):.2%}, sha256 {facts['sha256'][:12]}, {result['seconds']} s")

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import machine
+from machine import keep_result, machine
 
 from latentforge.data import open_data
 from latentforge.diagnose.doctor import Doctor
@@ -133,8 +133,7 @@ def measure(name: str, cell: dict[str, Any], part: str, data_dir: str | None) ->
         "rows": [{k: short(v) for k, v in r.items()} for r in rows if "finding" not in r], "machine": machine(),
     }  # fmt: skip
     place = RESULTS / part
-    place.mkdir(parents=True, exist_ok=True)
-    (place / f"{name}.json").write_text(json.dumps(result) + "\n")
+    keep_result(place / f"{name}.json", result, indent=None)
     print(part, name, cell["rule"] or "healthy", "->", ", ".join(findings(result)) or "silent", flush=True)
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
+from machine import keep_result, machine
 from torch import Tensor
 
 import latentforge as lf
@@ -94,8 +94,7 @@ def measure(cell: str, data_dir: Path, minutes: float, results: Path = RESULTS) 
         "tasks": tasks, "machine": machine(),
     }  # fmt: skip
     file = results / f"{cell}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(result, indent=1) + "\n")
+    keep_result(file, result)
     for task, found in tasks.items():
         for way, r in found.items():
             print(task, way, f"{seconds:.0f} s", {k: round(r[k], 3) for k in ("changed", "kept", "own")}, flush=True)

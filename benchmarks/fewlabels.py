@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import machine, where
+from machine import keep_result, machine, where
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -153,8 +153,7 @@ def main() -> None:
             result = measure(cell, draw, options.data_dir, ["--examples", "500"] if options.small else BUDGET)
             print(cell, draw, f"{result['seconds']:.0f} s", result["test_error"], result["baselines"], flush=True)
             if not options.small:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(json.dumps(result, indent=2) + "\n")
+                keep_result(file, result)
 
 
 if __name__ == "__main__":

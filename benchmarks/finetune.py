@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import machine
+from machine import keep_result, machine
 from zoo import run_inside
 
 import latentforge as lf
@@ -87,8 +87,7 @@ def main() -> None:
         gains = {r["labels"]: round(r["gain"], 4) for r in result["rows"]}
         print(cell, f"{result['seconds']:.0f} s", gains, flush=True)
         if not options.small:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(result, indent=2) + "\n")
+            keep_result(file, result)
 
 
 if __name__ == "__main__":

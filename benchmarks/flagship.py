@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from machine import machine, where
+from machine import keep_result, machine, where
 from zoo import run_outside
 
 import latentforge as lf
@@ -105,8 +105,7 @@ def measure(name: str, cell: str, seed: int, data_dir: str | None, runs: str | N
 
 def keep(name: str, cell: str, seed: int, result: dict[str, Any]) -> None:
     place = file(name, cell, seed)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps(result, indent=1) + "\n")
+    keep_result(place, result)
     values = {k: round(v["value"], 4) for k, v in result["test"].items()}
     print(name, cell, seed, f"{result['seconds']:.0f} s", values, flush=True)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
+from machine import keep_result, machine
 
 import latentforge as lf
 from latentforge.api import create_for
@@ -145,7 +145,6 @@ def main() -> int:
         row["passed"] = row["gradient_error"] < TOLERANCE and all(row[k]["finite"] for k in ("fp32", "bf16"))
         print(name, "passed" if row["passed"] else "FAILED", json.dumps(row), flush=True)
     called = torch.cuda.get_device_name() if device == "cuda" else device
-    options.out.mkdir(parents=True, exist_ok=True)
     result = {
         "device": called,
         "tolerance": TOLERANCE,
@@ -153,7 +152,7 @@ def main() -> int:
         "families": found,
         "machine": machine(),
     }
-    (options.out / f"{called.lower().replace(' ', '-')}.json").write_text(json.dumps(result, indent=1) + "\n")
+    keep_result(options.out / f"{called.lower().replace(' ', '-')}.json", result)
     return int(not all(row["passed"] for row in found.values()))
 
 

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import machine, other
+from machine import keep_result, machine, other
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"
 MODELS = ("vae", "vae-gan")
@@ -75,7 +75,7 @@ def measure(seconds: float, rounds: int) -> None:
         if run.returncode:
             raise SystemExit(f"{cell}: {run.stderr.strip().splitlines()[-1]}")
         kept["cells"].append({"cell": cell, **json.loads(run.stdout.splitlines()[-1])})
-        RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+        keep_result(RESULTS, kept)
         print(kept["cells"][-1], flush=True)
 
 

@@ -1,15 +1,18 @@
-"""What a kept number must say about where it came from."""
+"""Results of benchmarks on disk, and what a kept number must say about where it came from."""
 
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from latentforge.files import write_text
 from latentforge.saving import computes_in_bf16
 
 
@@ -31,6 +34,12 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(), **packages,
         "date": datetime.date.today().isoformat(),
     }  # fmt: skip
+
+
+def keep_result(file: Path, result: dict[str, Any], indent: int | None = 1) -> None:
+    """Write a result as JSON, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(result, indent=indent) + "\n")
 
 
 def where(rows: dict[str, list[dict[str, Any]]]) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
+from machine import keep_result, machine
 
 import latentforge as lf
 from latentforge.data import open_data
@@ -71,8 +71,7 @@ def measure(cell: str, name: str, seed: int) -> None:
         "points": [[round(v, 4) for v in p] for p in points[:1000].tolist()], "machine": machine(),
     }  # fmt: skip
     file = RESULTS / name / f"{cell}-seed{seed}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(result) + "\n")
+    keep_result(file, result, indent=None)
     shown = {k: result[k] for k in ("modes", "high_quality", "reverse_kl")}
     print(name, cell, seed, f"{seconds:.0f} s", shown, flush=True)
 

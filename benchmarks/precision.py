@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from flagship import spread
-from machine import machine
+from machine import keep_result, machine
 from zoo import run_outside
 
 RESULTS = Path(__file__).parent / "results" / "precision.json"
@@ -90,5 +90,5 @@ if __name__ == "__main__":
                     if key in kept():
                         continue
                     found = measure(family, way, seed, options.data_dir)
-                    RESULTS.write_text(json.dumps(kept() | {key: found}, indent=1) + "\n")
+                    keep_result(RESULTS, kept() | {key: found})
                     print(key, {k: round(v, 4) for k, v in found["validation"].items()}, flush=True)

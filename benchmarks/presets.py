@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import yaml
-from machine import machine
+from machine import keep_result, machine
 
 from latentforge import presets
 
@@ -47,8 +47,7 @@ def measure(name: str, data_dir: str | None) -> None:
         "seconds": round(seconds, 1), "training": metrics["training"], "test": metrics["test"], "machine": machine(),
     }  # fmt: skip
     file = RESULTS / f"{name}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(result, indent=2) + "\n")
+    keep_result(file, result)
     print(name, f"{seconds:.0f} s", {k: round(v["value"], 4) for k, v in metrics["test"].items()}, flush=True)
 
 

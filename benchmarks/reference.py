@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import machine
+from machine import keep_result, machine
 
 RESULTS = Path(__file__).parent / "results" / "reference"
 CELLS = {
@@ -44,8 +44,7 @@ def measure(cell: str, seed: int, data_dir: str | None) -> None:
         "cell": cell, "command": f"latentforge {command}", "seed": seed, "seconds": round(seconds, 1),
         "training": metrics["training"], "test": metrics["test"], "machine": machine(),
     }  # fmt: skip
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{cell}-seed{seed}.json").write_text(json.dumps(result, indent=2) + "\n")
+    keep_result(RESULTS / f"{cell}-seed{seed}.json", result)
     print(cell, seed, f"{seconds:.0f} s", {k: round(v["value"], 4) for k, v in metrics["test"].items()}, flush=True)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
+from machine import keep_result, machine
 from torch import Tensor
 from zoo import run_outside
 
@@ -230,8 +230,7 @@ def main() -> None:
         result = measure(cell, data, linear, options.data_dir, budget)
         print(cell, f"{result['seconds']:.0f} s", {k: result[k] for k in ("spoilt", "linear", "restorer")}, flush=True)
         if not options.small:
-            kept(cell).parent.mkdir(parents=True, exist_ok=True)
-            kept(cell).write_text(json.dumps(result, indent=1) + "\n")
+            keep_result(kept(cell), result)
 
 
 if __name__ == "__main__":

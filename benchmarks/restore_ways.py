@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from critic_loss import steepness
-from machine import machine
+from machine import keep_result, machine
 from restore import ALL, Linear, baselines, numbers, trained
 
 import latentforge as lf
@@ -118,8 +118,7 @@ def main() -> None:
             result = search(cell, options.data_dir, budget, 32 if options.small else SEARCHED)
         print(cell, f"{result['seconds']:.0f} s", result.get("restorer") or result["operators"], flush=True)
         if not options.small:
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            kept(cell).write_text(json.dumps(result, indent=1) + "\n")
+            keep_result(kept(cell), result)
 
 
 if __name__ == "__main__":

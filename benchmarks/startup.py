@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import machine
+from machine import keep_result, machine
 
 RESULT = Path(__file__).parent / "results" / "startup.json"
 REPEATS = 7
@@ -83,5 +83,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", action="store_true")
     if not parser.parse_args().table:
-        RESULT.write_text(json.dumps(measure(), indent=1) + "\n")
+        keep_result(RESULT, measure())
     print(table())

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
+from machine import keep_result, machine
 from scipy.stats import spearmanr
 
 import latentforge as lf
@@ -180,6 +180,5 @@ if __name__ == "__main__":
             file = RESULTS / f"{name}.json"
             if not file.exists():
                 result = {"study": name, "seed": 0, **STUDIES[name](options.data_dir), "machine": machine()}
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(json.dumps(result, indent=2) + "\n")
+                keep_result(file, result)
                 print(name, table(name), sep="\n", flush=True)

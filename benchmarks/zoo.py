@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
+from machine import keep_result, machine
 
 import latentforge as lf
 from latentforge.cli import main
@@ -61,8 +61,7 @@ def measure(
             "seconds": round(seconds, 1), "parameters": sizes, "training": metrics["training"], "test": metrics["test"],
             "digits": digits_of(model, data_dir) if data == "mnist" and model.can_sample else None, "machine": machine(),
         }  # fmt: skip
-    results.mkdir(parents=True, exist_ok=True)
-    (results / f"{cell}.json").write_text(json.dumps(result, indent=2) + "\n")
+    keep_result(results / f"{cell}.json", result)
     numbers = {k: round(v["value"], 4) for k, v in metrics["test"].items()}
     print(cell, f"{seconds:.0f} s", numbers, result["digits"] or "", flush=True)
     return result

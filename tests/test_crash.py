@@ -202,6 +202,22 @@ def test_a_killed_vae_gan_ends_bit_identical(whole, tmp_path):
     check_equal(tmp_path / "run", whole["vae-gan"])
 
 
+def test_a_run_in_training_is_left_alone(whole, tmp_path, capsys):
+    run = tmp_path / "run"
+    child = train(run)
+    assert child.wait_until(lambda: newest(run) >= 100)
+    child.send(signal.SIGSTOP)
+    before = sorted(p.name for p in run.rglob("*"))
+    assert main(["resume", str(run), "--minutes", "9"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"latentforge: {run} is in training in another process; wait for that, or stop it."
+    )
+    assert sorted(p.name for p in run.rglob("*")) == before
+    child.send(signal.SIGCONT)
+    assert child.end() == 0, child.text()
+    check_equal(run, whole["vae"])
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_writes_a_checkpoint(whole, tmp_path, number):
     run = tmp_path / "run"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from machine import machine, other
+from machine import keep_result, machine, other
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "speed"
@@ -102,7 +102,7 @@ def measure(workload: str, rounds: int, seconds: float, envs: Path, data: Path) 
         kept["profile"] = {
             k: run(Contestant("ours.py", variant=v), workload, data, 60, envs) for k, v in variants.items()
         }
-        file.write_text(json.dumps(kept, indent=1) + "\n")
+        keep_result(file, kept)
     taking_part = {k: c for k, c in CONTESTANTS.items() if workload in c.workloads}
     while (done := min((len(kept["runs"].get(k, [])) for k in taking_part), default=0)) < rounds:
         for name, contestant in taking_part.items():
@@ -110,7 +110,7 @@ def measure(workload: str, rounds: int, seconds: float, envs: Path, data: Path) 
                 continue
             result = run(contestant, workload, data, seconds, envs)
             kept["runs"].setdefault(name, []).append(result)
-            file.write_text(json.dumps(kept, indent=1) + "\n")
+            keep_result(file, kept)
             shown = result.get("missing") or f"{result['images_per_second']:.0f} images/s"
             print(workload, f"round {done + 1}/{rounds}", name, shown, flush=True)
 

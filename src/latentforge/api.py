@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,8 @@ def fit(
         trainer.run = Run.create(out, config_of(trainer, data, data_options or {}, options, preset))
     for note in trainer.data.notes:
         trainer.journal.display.note(note)
-    return to_the_end(trainer, options)
+    with alone(trainer.run):
+        return to_the_end(trainer, options)
 
 
 def need_same_run(run: Run, config: dict[str, Any]) -> None:
@@ -144,6 +146,11 @@ def need_same_run(run: Run, config: dict[str, Any]) -> None:
         ours, theirs = ({k: v for k, v in c.get(part, {}).items() if k not in changes} for c in (config, run.config))
         if ours != theirs:
             raise InputError(f"{run.path} holds another run ({part} differs); choose another --out.")
+
+
+def alone(run: Run | None):
+    """That no other process trains the run, seen to by the first of several that train it together."""
+    return nullcontext() if run is None or distributed.rank() else run.held()
 
 
 def to_the_end(trainer: Trainer, options: dict[str, Any]) -> Game:
@@ -251,11 +258,17 @@ def resume(
 ) -> Game:  # fmt: skip
     """Continue a run from its latest checkpoint to its budget; `epochs`, `examples` or `minutes` set a new total, `device`
     one that the run was not begun on."""
-    run = Run.open(path)
-    file = run.path / "config.yaml"
     for name in budget:
         if name not in BUDGET:
             raise InputError(f"resume changes the budget alone, not '{name}'; give one of {', '.join(BUDGET)}.")
+    run = Run.open(path)
+    with alone(run):
+        return go_on(run, data, quiet, device, budget)
+
+
+def go_on(run: Run, data: Any, quiet: bool, device: str | None, budget: dict[str, Any]) -> Game:
+    """Take up the latest checkpoint of a run and train to the end of its budget."""
+    file = run.path / "config.yaml"
     settings = {k: v for k, v in run.config["model"].items() if k not in ("name", "image_shape")}
     options = trainer_options() | run.config["train"]
     if any(v is not None for v in budget.values()):
@@ -275,7 +288,9 @@ def resume(
         try:
             trainer.restore(tensors, state)
         except (RuntimeError, KeyError) as error:
-            raise InputError(f"{path}: the checkpoint does not fit {file} ({reason(error)}); restore that.") from None
+            raise InputError(
+                f"{run.path}: the checkpoint does not fit {file} ({reason(error)}); restore that."
+            ) from None
     if budget:
         extend(trainer, run)
     if trainer.rank == 0:

@@ -7,11 +7,14 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import yaml
+from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -79,6 +82,21 @@ class Run:
                 "upgrade with 'pip install -U latentforge'."
             )
         return cls(path, config)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside the block no other process trains this run. InputError where one does."""
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(f"{self.path} is in training in another process; wait for that, or stop it.") from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows removes it with the lock
+                os.unlink(lock.lock_file)
+            lock.release()
 
     def make_folders(self) -> None:
         for name in ("checkpoints", "previews"):
