@@ -7,6 +7,7 @@ python benchmarks/readme.py --check  # exit 1 where something is out of date
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -36,6 +37,7 @@ import uses
 import zoo
 from speed import bench
 
+import latentforge as lf
 from latentforge.diagnose.rules import RULES
 from latentforge.registry import KINDS, MODELS
 
@@ -52,6 +54,15 @@ def models_table() -> str:
 def rules_table() -> str:
     lines = ["| finding | what it means | what to try |", "| --- | --- | --- |"]
     return "\n".join(lines + [f"| {name} | {rule.what} | {rule.remedy()} |" for name, rule in RULES.items()])
+
+
+def names_table() -> str:
+    """Every public name and the first sentence of its docstring."""
+    lines = ["| `lf.` | what it is |", "| --- | --- |"]
+    for name in (n for n in lf.__all__ if not n.startswith("_")):
+        first = re.split(r"(?<=[.:])\s|\n\n", inspect.getdoc(getattr(lf, name)) or "")[0]
+        lines.append(f"| `{name}` | {' '.join(first.split())} |")
+    return "\n".join(lines)
 
 
 FIRST_SCREEN = ("frechet", "coverage", "reconstruction_mse")
@@ -87,6 +98,7 @@ def main() -> int:
     blocks = [
         ("README.md", "flagship", flagship.table("mnist-5", tuple(flagship.PARENTS), FIRST_SCREEN)),
         ("README.md", "models", models_table()),
+        ("docs/python.md", "names", names_table()),
         ("docs/results.md", "reference", reference.table()),
         ("docs/results.md", "zoo", zoo.table()),
         ("docs/results.md", "compare", compared()),

@@ -60,8 +60,6 @@ def test_labels_are_drawn_as_often_as_learned():
     near(torch.bincount(found, minlength=5) / MANY, torch.tensor([0.6, 0.3, 0.0, 0.0, 0.1]), MANY)
     assert torch.equal(found, c.draw(MANY, generator()))
     assert not torch.equal(found, c.draw(MANY, generator(1)))
-    c.learn(None)
-    assert c.share.tolist() == pytest.approx([0.6, 0.3, 0.0, 0.0, 0.1])
     assert "share" in c.state_dict()
 
 
@@ -180,8 +178,6 @@ def test_descriptors_are_drawn_from_those_learned():
     error = rows.std(0) / math.sqrt(6000)
     assert ((found.mean(0) - rows.mean(0)).abs() < 5 * error + 0.02 * rows.std(0)).all()
     assert len({tuple(r) for r in found.tolist()}) > 280
-    c.learn(None)
-    assert torch.equal(found, c.draw(6000, generator()))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 
 import latentforge as lf
 from conftest import tiny_data
+from latentforge.checkpoint import take_up
 from latentforge.clock import Clock
 from latentforge.data.stream import Stream
 from latentforge.data.synthetic import blobs
@@ -309,7 +310,7 @@ def test_save_load_and_continue_is_exact(name, args, tmp_path):
     again = Trainer(build(name, args, seed=99), data, examples=80, batch_size=8, quiet=True, run=run)
     tensors, state, damaged = run.load_checkpoint()
     assert not damaged
-    again.restore(tensors, state)
+    take_up(again, tensors, state)
     assert same(whole, weights(again.fit()))
 
 

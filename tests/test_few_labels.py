@@ -20,7 +20,7 @@ from latentforge.data.hide import hide_labels
 from latentforge.errors import InputError
 from latentforge.nets.classifier import NormedLinear
 from latentforge.parts.gaussian import Diagonal
-from latentforge.parts.matching import critic_cost, matched
+from latentforge.parts.matching import matched, unsupervised_cost
 from latentforge.parts.smooth import virtual_adversarial
 from latentforge.report.grid import picture, to_uint8
 from latentforge.tasks.edit import told
@@ -107,7 +107,7 @@ def test_the_critic_is_a_softmax_over_k_and_one_classes():
     t = Clock()
     t.start_round()
     expected = -0.5 * ((1 - whole(real)[:, 3].exp()).log().mean() + whole(made)[:, 3].mean())
-    torch.testing.assert_close(critic_cost(real, made, t), expected.float(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(unsupervised_cost(real, made, t), expected.float(), rtol=1e-5, atol=1e-6)
 
 
 def test_weight_norm_is_that_of_torch():

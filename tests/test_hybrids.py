@@ -12,6 +12,7 @@ from torch import Tensor
 import latentforge as lf
 from conftest import tiny_data
 from latentforge.averages import Averages
+from latentforge.checkpoint import take_up
 from latentforge.game import Seat
 from latentforge.run import Run
 from latentforge.train import Trainer
@@ -385,7 +386,7 @@ def test_the_state_of_the_game_survives_a_checkpoint(tmp_path):
     assert abs(float(state["gap"])) < 100
     again = stopping(run)
     tensors, saved, _ = run.load_checkpoint()
-    again.restore(tensors, saved)
+    take_up(again, tensors, saved)
     assert state_of(again.model) == state
     again.fit()
     assert again.clocks[0].round == 18

@@ -22,7 +22,6 @@ Z = 5
 ENCODERS = {
     "conv-3": lambda s: nets.ConvEncoder(s, Z, 4, kernel=3),
     "conv-5": lambda s: nets.ConvEncoder(s, Z, 4, kernel=5),
-    "conv-norm": lambda s: nets.ConvEncoder(s, Z, 4, norm=True),
     "named-mlp": lambda s: nets.encoder("mlp", s, Z, (6, 7), 4, 4),
     "named-conv": lambda s: nets.encoder("conv", s, Z, (6,), 4, 4),
     "named-resnet": lambda s: nets.encoder("resnet", s, Z, (6,), 4, 4),

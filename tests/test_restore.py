@@ -18,9 +18,10 @@ from latentforge.cli import main
 from latentforge.clock import Clock
 from latentforge.errors import InputError
 from latentforge.metrics.reconstruction import psnr
-from latentforge.models.restorer import Restorer, gram, pixel_error
+from latentforge.models.restorer import Restorer, pixel_error
 from latentforge.nets.linear_filter import LinearFilter
 from latentforge.nets.unet import UNet, widths_of
+from latentforge.parts.likeness import gram
 from latentforge.parts.operators import OPERATORS, TASKS, operator_of, parse, spoil
 from latentforge.report.grid import picture, to_uint8
 from latentforge.report.page import write_report

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import latentforge as lf
 from conftest import tiny_data
+from latentforge.checkpoint import take_up
 from latentforge.clock import Clock
 from latentforge.data.batch import Batch, Images
 from latentforge.errors import InputError
@@ -132,7 +133,7 @@ def test_a_run_cut_short_in_any_stage_ends_alike(drawn, sampler, tmp_path):
         half.round()
     half.checkpoint()
     again = trainer(build(seed=9, share=0.45), run=run, **options)
-    again.restore(*run.load_checkpoint()[:2])
+    take_up(again, *run.load_checkpoint()[:2])
     begun = again.average.sampler is not None
     assert again.average.sampler_scores.keys() == ({"gmm", "prior"} if begun else set())
     end = weights(again.fit())

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from latentforge import distributed, registry
+from latentforge.checkpoint import take_up
 from latentforge.clock import mix, seeded
 from latentforge.data import Dataset, named, open_data
 from latentforge.data.decode import reason
@@ -18,12 +19,11 @@ from latentforge.data.together import open_together
 from latentforge.errors import Collapsed, InputError, RunError
 from latentforge.game import Game
 from latentforge.journal import summary_writer
-from latentforge.limits import check
+from latentforge.limits import BUDGET, check
 from latentforge.run import Run
 from latentforge.saving import pick_device, plain
 from latentforge.train import Trainer
 
-BUDGET = ("epochs", "examples", "minutes")
 LEAST = 0.2  # of the budget, for another attempt after a collapse
 
 
@@ -88,19 +88,26 @@ def prepare(
         model = create_for(model, dataset, options.get("seed", 0), model_options)
     elif model_options:
         raise InputError("model_options are for a model given by name; this one is built already.")
-    told = told_by(model.name, dataset) if getattr(model, "name", None) in registry.MODELS else {}
-    own, wanted = (len(a.get("descriptor_mean", ())) if told else 0 for a in (getattr(model, "args", {}), told))
-    if told and (told.get("num_classes", 0) > model.args["num_classes"] or own != wanted):
-        made = f"{own} descriptors" if own else f"{model.args['num_classes']} classes"
-        has = f"{wanted} descriptors" if wanted else f"{told['num_classes']} classes"
-        needed = " and ".join(told)
-        raise InputError(f"the model is for {made}, the data has {has}; create the model with their {needed}.")
+    need_same_labels(model, dataset)
     if tuple(model.image_shape) != dataset.image_shape:
         raise InputError(
             f"the model is for images {tuple(model.image_shape)}, the data has {dataset.image_shape} (C, H, W); "
             "create the model with the data's image_shape, or resize the data with image_size."
         )
     return Trainer(model, dataset, quiet=quiet, **options)
+
+
+def need_same_labels(model: Game, dataset: Dataset) -> None:
+    """InputError where a model that is told labels is told others than these images have."""
+    told = told_by(model.name, dataset) if getattr(model, "name", None) in registry.MODELS else {}
+    if not told:
+        return
+    own, wanted = (len(a.get("descriptor_mean", ())) for a in (model.args, told))
+    if told.get("num_classes", 0) > model.args["num_classes"] or own != wanted:
+        made = f"{own} descriptors" if own else f"{model.args['num_classes']} classes"
+        has = f"{wanted} descriptors" if wanted else f"{told['num_classes']} classes"
+        needed = " and ".join(told)
+        raise InputError(f"the model is for {made}, the data has {has}; create the model with their {needed}.")
 
 
 def fit(
@@ -286,7 +293,7 @@ def go_on(run: Run, data: Any, quiet: bool, device: str | None, budget: dict[str
         for name in damaged:
             trainer.journal.display.warn(f"checkpoint {name} cannot be read; going back to round {state['round']}")
         try:
-            trainer.restore(tensors, state)
+            take_up(trainer, tensors, state)
         except (RuntimeError, KeyError) as error:
             raise InputError(
                 f"{run.path}: the checkpoint does not fit {file} ({reason(error)}); restore that."

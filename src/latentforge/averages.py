@@ -1,4 +1,4 @@
-"""The moving average of a model's weights and buffers, which is what samples and is saved."""
+"""The moving average of a model's weights and buffers, which is used for sampling and saved."""
 
 from __future__ import annotations
 

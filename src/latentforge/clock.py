@@ -14,7 +14,8 @@ from torch import Tensor
 
 
 def mix(*numbers: int) -> int:
-    """One 63-bit seed from several integers (the finaliser of SplitMix64 over their running sum)."""
+    """One 63-bit seed from several integers, each xored in and stirred by the multiplications of SplitMix64's finaliser; their
+    order matters."""
     h = 0x9E3779B97F4A7C15
     for n in numbers:
         h = (h ^ (int(n) & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF

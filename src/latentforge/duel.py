@@ -5,7 +5,7 @@ not this one, its round.
 
 from __future__ import annotations
 
-import math
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -15,10 +15,10 @@ from latentforge.data.batch import Batch
 from latentforge.game import Game, Term, uncompiled
 from latentforge.nets.condition import ConditionalCritic, last_linear
 from latentforge.nets.dropout import Dropout
-from latentforge.parts.adversarial import PROBABILISTIC, Loss, critic_loss, generator_loss, turning
+from latentforge.parts.adversarial import PROBABILISTIC, Loss, critic_loss, generator_loss, reversal
 from latentforge.parts.augment import FEW, Augment, augment
 from latentforge.parts.minibatch import MinibatchDiscrimination
-from latentforge.parts.noise import Noise, draw_noise
+from latentforge.parts.noise import Noise, draw_noise, uniform_log_density
 from latentforge.parts.penalties import squared_gradient, unit_gradient
 
 # The losses as `explain` writes them: the critic's of real and of generated examples, the generator's, and that of who
@@ -65,10 +65,11 @@ class Duel(Game):
         r1: weight of half the critic's squared gradient at real images
         r2: weight of half the critic's squared gradient at generated images
         gradient_penalty: weight of (gradient norm - 1)^2 between real and generated images (WGAN-GP: 10)
-        penalty_every: rounds between penalties, whose weight grows by as much
+        penalty_every: take the penalties in every N-th round only, with N times the weight (Karras et al. 2020,
+            arXiv:1912.04958)
         clip_weights: the critic's weights are clamped to plus or minus this before each of its steps; 0 for never
-        smoothing: what the critic's target of real images lacks to 1 (one-sided label smoothing)
-        label_noise: share of examples whose real or generated is told to the critic the wrong way round
+        smoothing: the critic's target of real images is 1 minus this (one-sided label smoothing)
+        label_noise: share of examples of which the critic is told the wrong kind, real for generated or the reverse
         instance_noise: standard deviation of noise on all images and codes the critic sees, falling to 0 over the budget
         augment: DiffAugment, changes of all images the critic sees; auto: translation-cutout for fewer than 2,500 images
         spectral_norm: divide each critic layer's weights by their largest singular value
@@ -119,6 +120,7 @@ class Duel(Game):
         super().meet(data)
         if self.augment == "auto":
             few = len(data) < FEW and min(self.image_shape[1:]) > 2  # points and tables are none
+            # in `args` too: the run keeps what `auto` came to
             self.augment = self.args["augment"] = "translation-cutout" if few else "none"
 
     def armed(self, critic: nn.Module, told: int = 0, projection: bool = False) -> Any:
@@ -154,7 +156,7 @@ class Duel(Game):
         for i in range(1, steps + 1):
             batch = next(data)
             y = self.labels_of(batch, t)
-            with torch.set_grad_enabled(i == steps):  # the last ones are the generator's too
+            with torch.set_grad_enabled(i == steps):  # the generator goes on with the last ones
                 fake = self.generate(self.start(t, len(batch)), y)
             yield {"critic": self.critic_cost((self.to_network(batch.image),), (fake.detach(),), t, y)}
         for i in range(self.generator_steps):
@@ -210,10 +212,10 @@ class Duel(Game):
             wrong = critic_loss(-real, -fake, self.loss)
         else:
             wrong = critic_loss(fake, real, self.loss)[::-1]  # each verdict under the other kind's formula
-        turned = t.rand(real.shape[-1], 2) < self.label_noise
+        flipped = t.rand(real.shape[-1], 2) < self.label_noise
         if self.loss == "relativistic":
-            turned[:, 1] = turned[:, 0]
-        a, b = (torch.where(turned[:, i], w, r) for i, (w, r) in enumerate(zip(wrong, right, strict=True)))
+            flipped[:, 1] = flipped[:, 0]
+        a, b = (torch.where(flipped[:, i], w, r) for i, (w, r) in enumerate(zip(wrong, right, strict=True)))
         return a, b
 
     def generator_cost(self, real: tuple[Tensor, ...], fake: tuple[Tensor, ...], t, y: Tensor | None = None) -> Tensor:
@@ -223,10 +225,10 @@ class Duel(Game):
         t.log("generator", cost)
         return cost
 
-    def turning(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor] | None:
-        """What makes the critic's pass the generator's too (see `parts.adversarial.turning`), or None where it cannot be:
+    def reversal(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What makes the critic's pass the generator's too (see `parts.adversarial.reversal`), or None where it cannot be:
         under costs of another form, or verdicts of several examples at once."""
-        return None if self.label_noise or self.batch_coupled else turning(real, fake, self.loss)
+        return None if self.label_noise or self.batch_coupled else reversal(real, fake, self.loss)
 
     def disguise(self, what: tuple[Tensor, ...], t) -> tuple[Tensor, ...]:
         """What the critic is shown: images (or codes) under instance noise and DiffAugment."""
@@ -277,7 +279,7 @@ class Duel(Game):
     def log_prior(self, z: Tensor) -> Tensor:
         if self.noise == "normal":
             return super().log_prior(z)
-        return torch.where(z.abs().amax(1) <= 1, -self.latent_dim * math.log(2), -torch.inf)
+        return uniform_log_density(z)
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """What the critic says of an image and of a fresh sample: logits (B,)."""
@@ -290,10 +292,9 @@ class Duel(Game):
         """Verdicts (B,) outside of training. A critic that compares the examples of a batch is asked about batches of the size
         it knows."""
         size = (self.part_size or self.batch_size) if self.minibatch else len(what[0])
-        ys = [None] * -(-len(what[0]) // size) if y is None else y.split(size)
-        return torch.cat(
-            [self.verdict(*part, y=k) for *part, k in zip(*[x.split(size) for x in what], ys, strict=True)]
-        )
+        parts = zip(*[x.split(size) for x in what], strict=True)
+        told = repeat(None) if y is None else y.split(size)
+        return torch.cat([self.verdict(*part, y=k) for part, k in zip(parts, told, strict=False)])
 
     def objective(self) -> list[list[Term]]:
         real, fake = ("x", "G(z)") if self.condition is None else ("x|y", "G(z,y)|y")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from latentforge.clock import Clock, mix, seeded
-from latentforge.data.batch import Batch, Images, at_once
+from latentforge.data.batch import Batch, Images, at_once, in_parts
 from latentforge.errors import InputError, RunError
 from latentforge.nets.condition import Condition, Plane
 from latentforge.schedules import Schedule
@@ -131,17 +131,19 @@ class Game(nn.Module):
     trained_on: str | None = None
     sampler_kind: str = "prior"
     batch_size: int = 128  # unless the trainer is told another
-    part_size: int | None = None  # images that were in a network at once while it was trained
+    part_size: int | None = (
+        None  # images per forward pass in training; a critic that compares images is asked in as many
+    )
     schedule: Schedule = "constant"  # of the learning rates, likewise
     half_pays: ClassVar[bool] = False  # bfloat16 is faster on a processor that has it
     begins: tuple[float, ...] = ()  # shares of the budget at which the stages after the first begin
     unworried: ClassVar[tuple[str, ...]] = ()  # findings of the doctor that belong to the game
     refuses: ClassVar[tuple[str, ...]] = ()  # options of its base that a family has no use for
     has_prior: bool = True  # False where only a fitted sampler can draw codes
-    has_prior_density: bool = True  # False where the prior can be drawn from only
+    has_prior_density: bool = True  # False where the prior can only be drawn from
 
     sampler: Any
-    plane: Any
+    plane: Any  # appends what the model is told of an image to it, as one more channel
     operator: Any  # what a restorer was trained to undo (latentforge.parts.operators)
     condition: Condition | None  # what the model is told of an image (a label, a descriptor); None for nothing
 
@@ -150,9 +152,8 @@ class Game(nn.Module):
         self.register_module("sampler", None)  # a density over codes fitted in `finish`; None means the prior
         self.register_module("condition", None)
         self.register_module("plane", None)
-        self.sampler_scores: dict[
-            str, float
-        ] = {}  # mean log density, nats, of validation codes under each sampler fitted
+        # mean log density, nats, of validation codes under each sampler that was compared
+        self.sampler_scores: dict[str, float] = {}
 
     def be_told(
         self, condition: Condition | None, image_shape: tuple[int, int, int]
@@ -248,7 +249,8 @@ class Game(nn.Module):
         return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
     def log_base(self, u: Tensor) -> Tensor:
-        """log density, (N,) nats, of the prior where codes are sampled; that of the code but for squashed codes."""
+        """log density, (N,) nats, of the prior where the posterior is Gaussian: of u, for squashed codes z = 2 Phi(u) - 1; for
+        all others this is `log_prior`."""
         return self.log_prior(u)
 
     def reconstruction_nll(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -261,8 +263,8 @@ class Game(nn.Module):
         raise TypeError(f"{type(self).__name__} has no encoder")
 
     def critic_eyes(self) -> tuple[nn.Module, nn.Module | None]:
-        """The layers of the critic that look at images, before anything is judged or compared, and what adds to an image the
-        channel of what it is said to be (B, size), where the critic is told that way."""
+        """The layers of the critic that look at one image alone, before anything is judged or compared, and the module that
+        appends to it, as a channel, what it is said to be (B, size); None where the critic is not told that way."""
         raise InputError(
             f"{self.name} has no critic of images; train one that has: dcgan, r3gan, vae-gan or larsen-vae-gan."
         )
@@ -344,17 +346,15 @@ class Game(nn.Module):
         where images are large."""
         batch = batch or at_once(self.image_shape, 256)
         with evaluating(self):
-            ys = [None] * math.ceil(len(z) / batch) if y is None else y.to(self.device).split(batch)
-            parts = [self.to_unit(self.generate(c.to(self.device), k)) for c, k in zip(z.split(batch), ys, strict=True)]
-            return torch.cat(parts).clamp_(0, 1)
+            pairs = in_parts(z, None if y is None else y.to(self.device), batch)
+            return torch.cat([self.to_unit(self.generate(c.to(self.device), k)) for c, k in pairs]).clamp_(0, 1)
 
     @torch.no_grad()
     def reconstruct(self, image: Tensor, y: Tensor | None = None) -> Tensor:
         """Decode the posterior mean: images (B, C, H, W) in [0, 1] to the same."""
         size = at_once(self.image_shape, 256)
         with evaluating(self):
-            ys = [None] * math.ceil(len(image) / size) if y is None else y.to(self.device).split(size)
-            pairs = zip(image.split(size), ys, strict=True)
+            pairs = in_parts(image, None if y is None else y.to(self.device), size)
             return self.decode(torch.cat([self.encode(x.to(self.device), k).mean for x, k in pairs]), y)
 
     def draw_labels(self, n: int, label: Any = None, seed: int | None = None) -> Tensor | None:

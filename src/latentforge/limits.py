@@ -20,7 +20,7 @@ POSITIVE = {"sigma", "clip", "tau", "unroll_rate", "descriptor_stddev"}
 SHARES = {"smoothing", "label_noise", "generator_dropout", "drop", "tolerance", "first_share"}  # below 1
 SIGNED = {"seed", "prior_mean", "prior_scale", "descriptor_mean"}
 OPTIONAL = {"descriptor_mean", "descriptor_stddev", "wide"}  # lists that may be empty
-BUDGET = {"epochs", "examples", "minutes"}  # `schedules.budget` has its own words
+BUDGET = ("epochs", "examples", "minutes")  # `schedules.budget` has its own words
 
 
 def check(function: Any, values: dict[str, Any], where: str = "") -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from latentforge import distributed
 from latentforge.clock import mix, reseed, seeded
-from latentforge.data.batch import Batch, Images, at_once
+from latentforge.data.batch import Images, at_once
 from latentforge.game import Game, evaluating
 
 
@@ -22,9 +22,7 @@ def measures(model: Game, images: Images, seed: int = 0, limit: int | None = Non
 
     def of(number: int, index: Tensor) -> dict[str, Tensor]:
         reseed(mix(seed, number, 0xE7), model.device)
-        b = images[index]
-        label = None if b.label is None else b.label.to(model.device)
-        found = model.evaluate(Batch(b.image.to(model.device), label, b.index))
+        found = model.evaluate(images[index].to(model.device))
         return {name: value.cpu().double() for name, value in found.items()}
 
     with evaluating(model), seeded(device=model.device):

@@ -24,7 +24,7 @@ from torch.autograd.graph import increment_version
 from latentforge import distributed
 from latentforge.allocator import keep_freed_memory
 from latentforge.averages import Averages
-from latentforge.checkpoint import state_of, take_up
+from latentforge.checkpoint import state_of
 from latentforge.clock import Clock, mix, reseed, seeded
 from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
@@ -60,13 +60,13 @@ class Trainer:
         clip: largest gradient norm of a player
         schedule: learning rate over the budget: constant, linear or cosine down to 0; default: the model's own
         warmup: examples over which the learning rate rises from 0
-        ema: half-life in examples of the averaged weights that sample and are saved; 0 for none
+        ema: half-life in examples of the averaged weights, which are used for sampling and saved; 0 for none
         sampler: where codes are drawn: prior, gmm or flow fitted on the training codes, auto for the likeliest on validation
         checkpoint_every: examples between checkpoints; default: every 60 seconds
         tensorboard: also write TensorBoard files
         seed: seed of everything random
         device: auto, cpu, cuda or mps
-        precision: auto is bf16 on CUDA, and for models with a critic on processors that have it; fp32 elsewhere
+        precision: auto is bf16 on CUDA, and, on processors that compute in it, for models that it speeds up; fp32 elsewhere
         compile: torch.compile the networks; auto is off
         strict: end the run, with exit code 1, when the doctor finds something wrong
         on_collapse: at mode collapse: warn, stop, or restart with another seed and what is left of the budget
@@ -380,10 +380,6 @@ class Trainer:
         saved, state = state_of(self)
         run = self.run
         self.journal.guard("checkpoint", lambda: run.save_checkpoint(saved, state))
-
-    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Take up a checkpoint: weights, averages, optimisers, clock and data position."""
-        take_up(self, tensors, state)
 
     def conclude(self) -> Game:
         """Fit the sampler on the averaged weights, give them to the model and save it."""

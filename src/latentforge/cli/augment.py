@@ -49,10 +49,10 @@ def command(
     model = lf.load(run)
     source: dict[str, Any] = {"data": data, "data_dir": data_dir, "image_size": image_size, "channels": channels}
     if audit:
-        print_audit(run, model, images_of(run, needed=True, **source), number, repeats, examples, seed, as_json)
+        print_audit(run, model, data_for(run, needed=True, **source), number, repeats, examples, seed, as_json)
         return
     needed = model.condition is None and model.has_encoder
-    dataset = images_of(run, needed, **source)
+    dataset = data_for(run, needed, **source)
     made = lf.augment(model, target, number or 1000, data=dataset, label=label, even=even, seed=seed, run=run)
     if as_json:
         print(json.dumps(made, indent=2))
@@ -63,7 +63,7 @@ def command(
               ".npz and .parquet keep the numbers", file=sys.stderr)  # fmt: skip
 
 
-def images_of(run: Path, needed: bool, data: str | None, **source: Any) -> Any:
+def data_for(run: Path, needed: bool, data: str | None, **source: Any) -> Any:
     """What the model was trained on; None where that is not to be had and not needed."""
     from latentforge.api import data_of
     from latentforge.data import open_data

@@ -15,6 +15,7 @@ import click
 from latentforge import presets, registry
 from latentforge.cli.flags import Sectioned, option, options
 from latentforge.errors import InputError
+from latentforge.limits import BUDGET
 
 HIDDEN = {"model", "data", "run", "quiet"}
 
@@ -73,7 +74,7 @@ def train_command(name: str) -> click.Command:
     model = options(cls, f"Model ({name})", {"image_shape"})
     run = [
         option("out", str, None, "run directory; default: runs/MODEL, numbered where that exists", "Run"),
-        option("preset", str, None, "start from a preset, for example mnist/vae-dense; flags override it", "Run"),
+        option("preset", str, None, "start from a preset, for example mnist/vae; flags override it", "Run"),
         option("small", bool, False, "the preset's small variant", "Run"),
         option("dry_run", bool, False, "print the resolved settings and stop", "Run"),
         option("quiet", bool, False, "no progress", "Run"),
@@ -94,10 +95,9 @@ def train_command(name: str) -> click.Command:
         def pick(rows: list[click.Option], base: dict[str, Any]) -> dict[str, Any]:
             return {**base, **{o.name: given[o.name] for o in rows if o.name in given}}  # type: ignore[index]
 
-        budgets = {"epochs", "examples", "minutes"}
         base = start.get("train", {})
-        if budgets & set(given):
-            base = {k: v for k, v in base.items() if k not in budgets}
+        if set(BUDGET) & set(given):
+            base = {k: v for k, v in base.items() if k not in BUDGET}
         data = {"data": "mnist-5k", **start.get("data", {})} | pick(reading, {})
         source = data.pop("data")
         if "data_seed" in data:

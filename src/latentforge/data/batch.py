@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -18,6 +19,11 @@ def at_once(shape: tuple[int, int, int], most: int) -> int:
     return max(1, min(most, NUMBERS // math.prod(shape)))
 
 
+def in_parts(x: Tensor, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Images or codes (N, ...), and what belongs to each of them (N, ...) where there is that, `size` at once."""
+    return zip(x.split(size), repeat(None) if y is None else y.split(size), strict=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """B examples on one device."""
@@ -28,6 +34,9 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(self.image.to(device), None if self.label is None else self.label.to(device), self.index)
 
 
 class Images:

@@ -108,9 +108,7 @@ def of_critic(model: Game, held: Batch, known: Batch) -> dict[str, float]:
         model.critic_eyes()
     except InputError:
         return {}
-    on = [Batch(b.image.to(model.device), None if b.label is None else b.label.to(model.device), b.index)
-          for b in (held, known)]  # fmt: skip
-    found, remembered = (model.evaluate(b) for b in on)
+    found, remembered = (model.evaluate(b.to(model.device)) for b in (held, known))
     if "critic_real_logit" not in found:
         return {}
     real, fake = (found[f"critic_{k}_logit"].cpu() for k in ("real", "fake"))

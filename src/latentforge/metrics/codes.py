@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from latentforge.clock import seeded
-from latentforge.data.batch import Images, at_once
+from latentforge.data.batch import at_once, in_parts
 from latentforge.metrics.distance import frechet_distance
 from latentforge.metrics.intervals import around, around_mean
 from latentforge.metrics.pca import PCA
@@ -67,7 +67,7 @@ def matching(s: Subject) -> list[Row]:
         return []
     n = min(s.n, SAMPLES)
     with seeded(s.seed, s.model.device):
-        real, again = (s.model.codes_of(spread(part, n))[0] for part in (s.held, s.data.train))
+        real, again = (s.model.codes_of(part.select(part.spread(n)))[0] for part in (s.held, s.data.train))
     generator = torch.Generator().manual_seed(s.seed)
     trivial = real.mean(0) + real.std(0) * torch.randn(n, real.shape[1], generator=generator)
 
@@ -130,12 +130,5 @@ def means(model, image: Tensor, y: Tensor | None = None) -> Tensor:
     """(N, Z) float64 posterior means on the CPU, in eval mode; `y` is what a conditional model is told."""
     model.eval()
     size = at_once(model.image_shape, 500)
-    ys = [None] * -(-len(image) // size) if y is None else y.split(size)
-    pairs = zip(image.split(size), ys, strict=True)
+    pairs = in_parts(image, y, size)
     return torch.cat([model.encode(x.to(model.device), k).mean.cpu().double() for x, k in pairs])
-
-
-def spread(images: Images, n: int) -> Images:
-    """At most n images spread over a split."""
-    index = images.spread(n)
-    return Images(images.pixels[index], None if images.labels is None else images.labels[index])

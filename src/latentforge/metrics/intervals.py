@@ -25,16 +25,21 @@ def around(
     found = statistic(*sets)
     if repeats < 2 or min(map(len, sets)) < 8:
         return found, {}, {}
-    from scipy.stats import t as student
-
     generator = torch.Generator().manual_seed(SEED)
     drawn = [
         statistic(*(s[torch.randperm(len(s), generator=generator)[: len(s) // 2]] for s in sets))
         for _ in range(repeats)
     ]
-    wide = float(student.ppf(0.975, repeats - 1))
+    wide = student(repeats)
     spread = {k: wide * float(torch.tensor([d[k] for d in drawn], dtype=torch.float64).std()) for k in found}
     return found, {k: v - spread[k] for k, v in found.items()}, {k: v + spread[k] for k, v in found.items()}
+
+
+def student(n: int) -> float:
+    """Half the width of the 95 % interval of a mean of n draws, in standard errors (Student's t)."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, n - 1))
 
 
 def around_mean(values: Tensor) -> tuple[float, float | None, float | None]:

@@ -1,5 +1,5 @@
-"""Principal components of the training images: a label-free feature space and the trivial baseline of this file's
-neighbours. A linear autoencoder can do no better than PCA in squared error."""
+"""Principal components of the training images: a label-free feature space and the trivial baseline of several metrics
+beside it. A linear autoencoder can do no better than PCA in squared error."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Autoencoder: a code small enough that rebuilding the image from it must learn the data's structure.
 
 Hinton & Salakhutdinov, "Reducing the dimensionality of data with neural networks", Science 2006,
-doi:10.1126/science.1127647. The convolutional form is that of article 003 (`--preset mnist/autoencoder-conv`).
+doi:10.1126/science.1127647. `--preset mnist/autoencoder-conv` is the convolutional autoencoder of
+article 003; the default `conv` is wider, with kernels of 4 x 4.
 
 Departures: trained end to end with Adam, no layer-wise pre-training; the output goes through a sigmoid, because images
 lie in [0, 1]. An autoencoder has no prior: to sample, a Gaussian mixture is fitted on the codes after training.

@@ -31,10 +31,11 @@ from latentforge.nets.mlp import MLPEncoder
 from latentforge.parts.adversarial import Loss
 from latentforge.parts.gaussian import Diagonal, kl_between
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
+from latentforge.parts.noise import draw_noise
 from latentforge.parts.phases import UNKNOWN, Phases
 from latentforge.registry import register
 
-GAN = 0  # the first phase; the second is the VAE's
+GAN_PHASE = 0  # the first phase; the second is the VAE's
 MEMORY = 0.9  # of the running average of L, per round
 
 
@@ -108,7 +109,7 @@ class JointVAEGAN(Duel):
         return {"encoder": Seat(), "decoder": Seat(), "generator": against, "critic": against}
 
     def play(self, data, t):
-        if int(self.phases.phase) == GAN:
+        if int(self.phases.phase) == GAN_PHASE:
             yield from self.gan_round(data, t)
         elif int(self.phases.rounds) < self.start_rounds:
             with torch.no_grad():
@@ -121,7 +122,7 @@ class JointVAEGAN(Duel):
             x = next(data).image  # (B, C, H, W)
             q = self.encode(x)
             nll = self.reconstruction_nll(q.sample(t.randn(len(x), self.latent_dim)), x)
-            loss = nll.mean() + q.kl_per_dimension().sum(1).mean()
+            loss = nll.mean() + q.kl().mean()
             t.log("loss", loss)
             yield {"encoder": loss, "decoder": loss}
 
@@ -147,7 +148,7 @@ class JointVAEGAN(Duel):
             yield {"generator": cost + self.kl_weight * kl}
 
     def start(self, t, n: int) -> Tensor:
-        return t.rand(n, self.noise_dim) * 2 - 1
+        return draw_noise(self.noise, t, n, self.noise_dim)
 
     def settle(self, t):
         if "gap" in t.seen and t.seen["gap"].isfinite():
@@ -169,8 +170,7 @@ class JointVAEGAN(Duel):
 
     @torch.no_grad()
     def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
-        noise = torch.rand(n, self.noise_dim, generator=generator) * 2 - 1
-        return self.generator(noise.to(self.device)).float().cpu()
+        return self.generator(draw_noise(self.noise, generator, n, self.noise_dim).to(self.device)).float().cpu()
 
     def evaluate(self, batch):
         return elbo_measures(self, batch.image)

@@ -30,7 +30,7 @@ from latentforge.duel import GENERATOR, Duel
 from latentforge.game import Seat, Term, leave_out
 from latentforge.nets import published
 from latentforge.nets.condition import Condition
-from latentforge.parts.adversarial import PROBABILISTIC, generator_loss, turn
+from latentforge.parts.adversarial import PROBABILISTIC, generator_loss, reverse
 from latentforge.parts.gate import Gate
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
@@ -97,6 +97,7 @@ class LarsenVAEGAN(Duel):
         return {"encoder": vae, "decoder": vae, "critic": Seat(lr=2e-4, betas=(0.5, 0.999))}
 
     def play(self, data, t):
+        # in larsen and sum the last step of the critic is part of the move of all
         in_turn, scale = self.kind == "in-turn", 1.0 if self.kind == "larsen" else self.weight
         for _ in range(0 if "critic" in self.gate.sitting_out() else self.critic_steps - (not in_turn)):
             batch = next(data)
@@ -116,6 +117,7 @@ class LarsenVAEGAN(Duel):
         q, logits = self.rebuild(x, y, t)
         images = (x, torch.sigmoid(logits), self.generate(t.randn(len(x), self.latent_dim), y))
         self.clamp()
+        # views: what comes back through the verdicts is reversed, and not what else the images are good for
         seen = tuple(image.view_as(image) for image in self.disguise(images, t))
         verdicts, features = self.look(seen, y)
         if self.augment != "none" or self.instance_noise:  # likeness is that of the images as they are
@@ -125,7 +127,7 @@ class LarsenVAEGAN(Duel):
         kinds = FAKES[self.fakes]
         real, shown = verdicts[0], torch.stack([verdicts[k] for k in kinds])  # (B,), (kinds of fakes, B)
         real_cost, fake_cost = self.costs(real, shown, t)
-        kl = q.kl_per_dimension().sum(1).mean()
+        kl = q.kl().mean()
         fool = generator_loss(shown, self.loss, real).sum(0).mean()
         penalty = self.penalty((x,), (images[kinds[-1]],), t, y)
         out = self.gate.sitting_out()
@@ -136,16 +138,16 @@ class LarsenVAEGAN(Duel):
             t.log(name, value)
         real_cost = real_cost if real_cost.dim() == 1 else real_cost.sum(0)
         critic = real_cost.mean() + fake_cost.sum(0).mean() + penalty
-        turned = self.turning(real, shown)
-        if turned is None:
+        back = self.reversal(real, shown)
+        if back is None:
             move = {"encoder": self.beta * kl + alike, "decoder": self.gamma * alike + fool, "critic": critic}
             return leave_out(move, *out)
         # likeness goes back to the logits first, so that its gradient can be there without one for the critic
         (pull,) = torch.autograd.grad(alike, logits, retain_graph=True)
         alike = alike.detach() + (pull * (logits - logits.detach())).sum()
-        for kind, factor in zip(kinds, turned[0], strict=True):
-            turn(seen[kind], factor)
-        both = self.gamma * alike + critic + turned[1]
+        for kind, factor in zip(kinds, back[0], strict=True):
+            reverse(seen[kind], factor)
+        both = self.gamma * alike + critic + back[1]
         return leave_out({"encoder": self.beta * kl + alike, "decoder": both, "critic": both}, *out)
 
     def sum(self, x, y, t):
@@ -159,7 +161,7 @@ class LarsenVAEGAN(Duel):
     def vae(self, x, y, t):
         """Article 002, section 3.2: the critic, then the generator, then the VAE, each seeing the steps before."""
         q, logits = self.rebuild(x, y, t)
-        loss = bernoulli_nll(logits, x).mean() + self.beta * q.kl_per_dimension().sum(1).mean()
+        loss = bernoulli_nll(logits, x).mean() + self.beta * q.kl().mean()
         t.log("loss", loss)
         return {"encoder": loss, "decoder": loss}
 
@@ -188,12 +190,12 @@ class LarsenVAEGAN(Duel):
         given = "" if self.condition is None else ", y"
         likeness = [(f"-log p(x|z{given})  (bernoulli, nats)", self.pixel if larsen else 1.0)]
         likeness += [("||D_l(x) - D_l(x~)||^2 / 2", self.feature)] * larsen
-        kinds = {"both": ["x~", "x_p"], "prior": ["x_p"], "reconstructions": ["x~"]}[self.fakes] if larsen else ["x_p"]
+        kinds = [("x", "x~", "x_p")[k] for k in FAKES[self.fakes]] if larsen else ["x_p"]
         weight = 1.0 if larsen else self.weight
-        fool = [Term("decoder", GENERATOR[self.loss].format(real="x", fake=k), weight) for k in [*kinds, "x_p"]]
+        *fool, apart = [Term("decoder", GENERATOR[self.loss].format(real="x", fake=k), weight) for k in [*kinds, "x_p"]]
         vae = [Term("encoder", f"KL(q(z|x{given}) || N(0, I))", self.beta)]
         vae += [Term("encoder", f, w) for f, w in likeness if w]
         vae += [Term("decoder", f, w * (self.gamma if larsen else 1.0)) for f, w in likeness if w]
-        moves = [vae] if alone else [[*vae, *fool[:-1], *self.critic_terms("x", *kinds)]]
+        moves = [vae] if alone else [[*vae, *fool, *self.critic_terms("x", *kinds)]]
         extra = [self.critic_terms("x", "x_p")] * (self.critic_steps - (not alone))
-        return extra + [fool[-1:]] * (self.generator_steps - (not alone)) + moves
+        return extra + [[apart]] * (self.generator_steps - (not alone)) + moves

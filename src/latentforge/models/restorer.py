@@ -28,6 +28,7 @@ from latentforge.errors import InputError
 from latentforge.game import Seat, Term, evaluating
 from latentforge.nets.linear_filter import LinearFilter
 from latentforge.nets.unet import UNet, widths_of
+from latentforge.parts.likeness import gram, squared_error
 from latentforge.parts.operators import operator_of, spoil
 from latentforge.registry import register
 
@@ -46,12 +47,6 @@ def pixel_error(x: Tensor, again: Tensor, kind: Error) -> Tensor:
         return d.abs().sum(1)
     square = d.square()
     return square.sum(1) if kind == "squared" else 10 * torch.log10(square.mean(1) + 1e-8)
-
-
-def gram(features: Tensor) -> Tensor:
-    """(B, F, F) products of features (B, F, h, w), mean over positions."""
-    f = features.float().flatten(2)
-    return f @ f.transpose(1, 2) / f.shape[2]
 
 
 @register("restorer")
@@ -75,6 +70,7 @@ class Restorer(Duel):
     """
 
     pixel_range = (0.0, 1.0)
+    refuses = ("generator_steps",)
     has_prior = False
     has_prior_density = False
     schedule = "cosine"
@@ -156,9 +152,9 @@ class Restorer(Duel):
             return self.generator_cost((x,), (again,), t)
         a, b = self.look((x, again), None)[1]
         if self.similarity == "critic":
-            value = 0.5 * (a - b).float().square().flatten(1).sum(1).mean()
+            value = 0.5 * squared_error(a, b).mean()
         else:
-            value = (gram(a) - gram(b)).square().flatten(1).sum(1).mean()
+            value = squared_error(gram(a), gram(b)).mean()
         t.log(self.similarity, value)
         return value
 

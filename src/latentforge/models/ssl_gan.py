@@ -20,7 +20,7 @@ from torch import Tensor
 
 from latentforge.game import Seat, Term, frozen
 from latentforge.nets.classifier import Classifier, SoftGenerator
-from latentforge.parts.matching import critic_cost, critic_terms, matched
+from latentforge.parts.matching import matched, unsupervised_cost, unsupervised_terms
 from latentforge.parts.noise import draw_noise
 from latentforge.registry import register
 from latentforge.semi import SemiSupervised
@@ -79,7 +79,7 @@ class SSLGAN(SemiSupervised):
             fake = self.generate(draw_noise("uniform", t, half, self.latent_dim))
         labelled, real, made = self.critic(torch.cat([known, x, fake])).split([half, len(x), half])
         cost = self.labelled_cost(labelled, y, t) + self.unlabelled_cost(x, real, t)
-        yield {"critic": cost + self.matching * critic_cost(real, made, t)}
+        yield {"critic": cost + self.matching * unsupervised_cost(real, made, t)}
         fake = self.generate(draw_noise("uniform", t, half, self.latent_dim))
         look = frozen(self.critic.body)
         with torch.no_grad():
@@ -105,4 +105,4 @@ class SSLGAN(SemiSupervised):
 
     def objective(self):
         generator = Term("generator", "||E h(x) - E h(G(z))||^2,  h the critic's last hidden layer")
-        return [[*self.class_terms("critic"), *critic_terms("critic", "G(z)", self.matching)], [generator]]
+        return [[*self.class_terms("critic"), *unsupervised_terms("critic", "G(z)", self.matching)], [generator]]

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentforge.data.batch import at_once
+from latentforge.data.batch import at_once, in_parts
 from latentforge.game import Seat, Term, evaluating
 from latentforge.nets import MLPDecoder, MLPEncoder
 from latentforge.nets.classifier import ClassedEncoder, Classifier
@@ -101,7 +101,7 @@ class SSLVAE(SemiSupervised):
         if self.first and t.stage == 0:
             q = Diagonal(*self.first_encoder(x).chunk(2, 1))
             z = q.sample(t.randn(*q.mean.shape))
-            loss = bernoulli_nll(self.first_decoder(z), x).mean() + q.kl_per_dimension().sum(1).mean()
+            loss = bernoulli_nll(self.first_decoder(z), x).mean() + q.kl().mean()
             t.log("first_nats", loss)
             yield {"first": loss}
             return
@@ -136,7 +136,7 @@ class SSLVAE(SemiSupervised):
         q = Diagonal(mean.flatten(0, 1), log_variance.flatten(0, 1))
         z = q.sample(noise.repeat_interleave(k, 0))
         nll = self.nll(torch.cat([z, classes.repeat(b, 1)], 1), v.repeat_interleave(k, 0))
-        return (nll + q.kl_per_dimension().sum(1)).view(b, k) + math.log(k)
+        return (nll + q.kl()).view(b, k) + math.log(k)
 
     def nll(self, code: Tensor, v: Tensor) -> Tensor:
         """-log p(v | z, y), (B,) nats, of codes with one-hot classes (B, Z + K)."""
@@ -174,9 +174,8 @@ class SSLVAE(SemiSupervised):
         """Decode the posterior mean under the class that is told, or the likeliest."""
         with torch.no_grad(), evaluating(self):
             size = at_once(self.image_shape, 256)
-            parts = image.split(size)
-            told = [None] * len(parts) if y is None else y.to(self.device).split(size)
-            y = torch.cat([self.class_of(x.to(self.device), k) for x, k in zip(parts, told, strict=True)])
+            pairs = in_parts(image, None if y is None else y.to(self.device), size)
+            y = torch.cat([self.class_of(x.to(self.device), k) for x, k in pairs])
         return super().reconstruct(image, y)
 
     def codes_of(self, data):

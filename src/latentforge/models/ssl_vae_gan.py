@@ -22,7 +22,7 @@ from latentforge.nets import MLPEncoder
 from latentforge.nets.classifier import Classifier, SoftGenerator
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
-from latentforge.parts.matching import critic_cost, critic_terms, matched
+from latentforge.parts.matching import matched, unsupervised_cost, unsupervised_terms
 from latentforge.registry import register
 from latentforge.semi import SemiSupervised
 
@@ -80,11 +80,11 @@ class SSLVAEGAN(SemiSupervised):
             fake = self.generate(t.randn(half, self.latent_dim))
         labelled, real, made = self.critic(torch.cat([known, x, fake])).split([half, len(x), half])
         cost = self.labelled_cost(labelled, y, t) + self.unlabelled_cost(x, real, t)
-        yield {"critic": cost + self.matching * critic_cost(real, made, t)}
+        yield {"critic": cost + self.matching * unsupervised_cost(real, made, t)}
         q = self.encode(x)
         z = torch.cat([q.sample(t.randn(len(x), self.latent_dim)), t.randn(half, self.latent_dim)])
         again, fresh = self.decoder(z).split([len(x), half])
-        nll, kl = bernoulli_nll(again, x).mean(), q.kl_per_dimension().sum(1).mean()
+        nll, kl = bernoulli_nll(again, x).mean(), q.kl().mean()
         look = frozen(self.critic.body)
         with torch.no_grad():
             target = look(x).float().mean(0)
@@ -113,7 +113,7 @@ class SSLVAEGAN(SemiSupervised):
         return self.class_measures(batch) | elbo_measures(self, batch.image)
 
     def objective(self):
-        critic = [*self.class_terms("critic"), *critic_terms("critic", "G(z)", self.matching)]
+        critic = [*self.class_terms("critic"), *unsupervised_terms("critic", "G(z)", self.matching)]
         vae = ["-log p(x|z),  z ~ q(z|x)", "KL(q(z|x) || N(0, I))"]
         weight = self.pixel / math.prod(self.image_shape)
         rest = [

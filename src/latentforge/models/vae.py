@@ -26,6 +26,7 @@ from latentforge.game import Game, Seat, Term
 from latentforge.nets.condition import Condition
 from latentforge.parts.gaussian import Diagonal, Full, Squashed, cholesky_factor, fill, kl_between
 from latentforge.parts.likelihood import bernoulli_nll, gaussian_nll
+from latentforge.parts.noise import uniform_log_density
 from latentforge.registry import register
 from latentforge.schedules import ramp
 
@@ -96,8 +97,7 @@ class VAE(Game):
         shown, told = self.be_told(_condition, image_shape)
         self.encoder = nets.encoder(net, shown, numbers, hidden, width, kernel)
         self.decoder = nets.decoder(net, z + told, out_shape, hidden, width, kernel)
-        learned = likelihood == "learned-gaussian"
-        self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)), requires_grad=learned) if learned else None
+        self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma))) if likelihood == "learned-gaussian" else None
         self.fixed_log_sigma = math.log(sigma)
 
     def players(self):
@@ -147,7 +147,7 @@ class VAE(Game):
     def kl(self, q: Diagonal | Full) -> Tensor:
         """KL(q || prior), (B,) nats."""
         if self.standard and isinstance(q, Diagonal):
-            return q.kl_per_dimension().sum(1)
+            return q.kl()
         return kl_between(q.mean, q.tril(), self.prior_mean[None], self.prior_scale[None])
 
     def reconstruction_nll(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -177,7 +177,7 @@ class VAE(Game):
 
     def log_prior(self, z: Tensor) -> Tensor:
         if self.prior == "uniform":
-            return torch.where(z.abs().amax(1) <= 1, -self.latent_dim * math.log(2), -torch.inf)
+            return uniform_log_density(z)
         return self.log_base(z)
 
     def log_base(self, u: Tensor) -> Tensor:

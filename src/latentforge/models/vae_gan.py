@@ -32,7 +32,7 @@ from torch import Tensor
 from latentforge import nets
 from latentforge.duel import GENERATOR, Duel
 from latentforge.game import Seat, Term
-from latentforge.parts.adversarial import Loss, generator_loss, turn
+from latentforge.parts.adversarial import Loss, generator_loss, reverse
 from latentforge.parts.augment import Augment
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
@@ -48,8 +48,8 @@ class VAEGAN(Duel):
 
     Args:
         image_shape: (C, H, W) of the images
-        latent_dim: size of the code; 16 up to 28 x 28 grey, then more, in step with numbers, up to 64
-        game: stage 1: r3gan (relativistic, penalties), or, from 1,568 numbers per image on, dcgan (batch norm)
+        latent_dim: size of the code; 16 up to 28 x 28 grey, then in step with the values of an image (C H W), up to 64
+        game: stage 1: r3gan (relativistic, penalties), or, from 1,568 values per image on, dcgan (batch norm)
         net: encoder and decoder: mlp (dense) or conv (any size)
         critic_net: critic: mlp or conv
         hidden: widths of the dense networks
@@ -60,12 +60,12 @@ class VAEGAN(Duel):
         beta: weight of the KL term
         share: share of the budget that the VAE has for itself, 1 for a plain VAE; r3gan .25, dcgan .1
         mix: share of the codes in stage 1 that are those of images; the others are the sampler's
-        pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict; r3gan .02, dcgan .2 over
-            the root of numbers / 784
+        pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict; r3gan .02, dcgan
+            .2 over the root of values / 784
         stretch: how far images are stretched over black and white before they are cut there; none for a plain VAE
         loss: what critic and generator descend in stage 1; r3gan relativistic, dcgan nonsaturating
-        r1: weight of half the critic's squared gradient at real images; dcgan 0, r3gan .003 up to 28 x 28 grey, then as
-            numbers to the 1.5
+        r1: weight of half the critic's squared gradient at real images; dcgan 0, r3gan .003 up to 28 x 28 grey, then
+            .003 (values / 784)^1.5
         r2: the same at generated images
     """
 
@@ -139,7 +139,7 @@ class VAEGAN(Duel):
         """Stage 0: the two halves of the VAE."""
         q = self.encode(x)
         nll = self.reconstruction_nll(q.sample(t.randn(len(x), self.latent_dim)), x).mean()
-        kl = q.kl_per_dimension().sum(1).mean()
+        kl = q.kl().mean()
         t.log("reconstruction_nats", nll)
         t.log("kl_nats", kl)
         loss = nll + self.beta * kl
@@ -150,18 +150,18 @@ class VAEGAN(Duel):
         self.clamp()
         fake, likeness = self.drawing(x, t)
         seen, forged = self.disguise((x, fake), t)
-        forged = forged.view_as(forged)
+        forged = forged.view_as(forged)  # apart from the likeness: what is reversed came through the critic
         real, made = self.verdict(seen), self.verdict(forged)
         real_cost, fake_cost = self.costs(real, made, t)
         fool = generator_loss(made, self.loss, real).mean()
         for name, value in {"critic_real": real_cost, "critic_fake": fake_cost, "generator": fool}.items():
             t.log(name, value)
         critic = real_cost.mean() + fake_cost.mean() + self.penalty((x,), (fake,), t)
-        turned = self.turning(real, made)
-        if turned is None:
+        back = self.reversal(real, made)
+        if back is None:
             return {"generator": fool + likeness, "critic": critic}
-        factor, leak = turned
-        turn(forged, factor)
+        factor, leak = back
+        reverse(forged, factor)
         return dict.fromkeys(("generator", "critic"), critic + leak + likeness)
 
     def drawing(self, x: Tensor, t) -> tuple[Tensor, Tensor]:

@@ -29,8 +29,8 @@ def decoder(
     net: str, in_dim: int, image_shape, hidden: tuple[int, ...], width: int, kernel: int, wide: tuple[int, ...] = (),
     norm: bool = False,
 ) -> nn.Module:  # fmt: skip
-    """(B, in_dim) -> (B, C, H, W), no activation at the end; `hidden` is given in the encoder's order, `wide` are the
-    hidden dense layers before convolutions, and `norm` is batch norm between these."""
+    """(B, in_dim) -> (B, C, H, W), no activation at the end; article-001 has the dense one. `hidden` is given in the
+    encoder's order, `wide` are the hidden dense layers before convolutions, and `norm` is batch norm between these."""
     if net == "article-004":
         return published.article_004_decoder(in_dim, image_shape)
     if net in ("conv", "resnet"):
@@ -53,6 +53,8 @@ def critic(net: str, image_shape, hidden: tuple[int, ...], width: int, norm: boo
 
 
 def initialised(module: nn.Module, net: str, norm: bool) -> nn.Module:
+    """With batch norm, DCGAN's weights; without, He's, so that signals keep their size through many layers. Families that keep
+    torch's own leave this out."""
     return normal_(module) if norm and net != "mlp" else he_(module)
 
 

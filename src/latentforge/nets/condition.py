@@ -31,7 +31,7 @@ class Condition(nn.Module):
     def forward(self, y: Tensor | None, n: int) -> Tensor:
         raise TypeError(f"{type(self).__name__} must define forward()")
 
-    def learn(self, labels: Tensor | None) -> None:
+    def learn(self, labels: Tensor) -> None:
         """Remember how the training images' labels are distributed."""
         raise TypeError(f"{type(self).__name__} must define learn()")
 
@@ -79,12 +79,11 @@ class Label(Condition):
         if len(y) and not -1 <= int(y.min()) <= int(y.max()) < self.size:
             raise InputError(f"these images have class {int(y.max())}; the model knows 0 to {self.size - 1}.")
 
-    def learn(self, labels: Tensor | None) -> None:
-        if labels is not None:
-            known = labels.cpu()[labels.cpu() >= 0]
-            self.check_drop(len(known) < len(labels))
-            count = torch.bincount(known, minlength=self.size).to(self.share)
-            self.share.copy_(count / count.sum())
+    def learn(self, labels: Tensor) -> None:
+        known = labels.cpu()[labels.cpu() >= 0]
+        self.check_drop(len(known) < len(labels))
+        count = torch.bincount(known, minlength=self.size).to(self.share)
+        self.share.copy_(count / count.sum())
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.multinomial(self.share.cpu(), n, replacement=True, generator=generator)
@@ -140,10 +139,9 @@ class Descriptor(Condition):
         if not y.is_floating_point() or y.shape[1:] != (d,):
             raise InputError(f"this model is told {d} descriptors of an image; give images with as many.")
 
-    def learn(self, labels: Tensor | None) -> None:
-        if labels is not None:
-            pick = torch.linspace(0, len(labels) - 1, REMEMBERED).long()
-            self.known.copy_(labels.to(self.known)[pick])
+    def learn(self, labels: Tensor) -> None:
+        pick = torch.linspace(0, len(labels) - 1, REMEMBERED).long()
+        self.known.copy_(labels.to(self.known)[pick])
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         return self.known.cpu()[torch.randint(len(self.known), (n,), generator=generator)]

@@ -82,7 +82,7 @@ class ConvEncoder(nn.Module):
     layer."""
 
     def __init__(
-        self, image_shape, out_dim: int, width: int, kernel: int = 4, norm: bool = False,
+        self, image_shape, out_dim: int, width: int, kernel: int = 4,
         activation: nn.Module | None = None, blocks: int = 0,
     ):  # fmt: skip
         super().__init__()
@@ -90,8 +90,7 @@ class ConvEncoder(nn.Module):
         sizes = halvings(h, w, kernel)
         layers: list[nn.Module] = []
         for out in channels(width, len(sizes) - 1)[: len(sizes) - 1]:
-            layers += [down(c, out, kernel, bias=not norm)] + [nn.BatchNorm2d(out)] * norm
-            layers.append(activation or nn.ReLU(inplace=True))
+            layers += [down(c, out, kernel), activation or nn.ReLU(inplace=True)]
             layers += [Block(out) for _ in range(blocks)]
             c = out
         self.body = nn.Sequential(*layers)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 Loss = Literal["nonsaturating", "minimax", "least-squares", "hinge", "wasserstein", "relativistic"]
 PROBABILISTIC = ("nonsaturating", "minimax")  # their logits are log odds
-LEAK = 1e-12  # slope of the cost that keeps the critic's gradient alive in `turning`
+LEAK = 1e-12  # slope of the cost that keeps the critic's gradient alive in `reversal`
 
 
 def critic_loss(
@@ -54,12 +54,12 @@ def generator_loss(fake: Tensor, kind: Loss = "nonsaturating", real: Tensor | No
     return F.softplus(real.float() - fake)
 
 
-def turning(real: Tensor, fake: Tensor, kind: Loss) -> tuple[Tensor, Tensor] | None:
+def reversal(real: Tensor, fake: Tensor, kind: Loss) -> tuple[Tensor, Tensor] | None:
     """What turns the critic's gradient at each generated example into the generator's on the way back, from the logits,
     so that one pass through the critic serves both players (gradient reversal, Ganin & Lempitsky 2015,
     arXiv:1409.7495): the factors, one per logit, and a cost to add to the critic's. The cost's slope of `LEAK` keeps the
     critic's gradient from vanishing where it is sure and the generator's is not small, which no factor could mend. None for
-    losses under which it may vanish all the same."""
+    hinge and least-squares, under which the critic's gradient is zero at some logits."""
     if kind not in ("relativistic", "nonsaturating", "minimax", "wasserstein"):
         return None
     if kind in ("minimax", "wasserstein"):
@@ -68,8 +68,8 @@ def turning(real: Tensor, fake: Tensor, kind: Loss) -> tuple[Tensor, Tensor] | N
     return -torch.sigmoid(-gap) / (torch.sigmoid(gap) + LEAK), LEAK * fake.float().sum() / fake.shape[-1]
 
 
-def turn(image: Tensor, factor: Tensor) -> None:
-    """Multiply what comes back to images (B, ...) through the critic by its factors (B,), see `turning`."""
+def reverse(image: Tensor, factor: Tensor) -> None:
+    """Multiply what comes back to images (B, ...) through the critic by its factors (B,), see `reversal`."""
     image.register_hook(lambda gradient: gradient * factor.to(gradient.dtype).view(-1, *[1] * (gradient.dim() - 1)))
 
 

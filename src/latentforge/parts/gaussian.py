@@ -35,6 +35,10 @@ class Diagonal:
         """KL(self || N(0, I)) of each dimension (B, Z) (Kingma & Welling 2014, appendix B)."""
         return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance)
 
+    def kl(self) -> Tensor:
+        """KL(self || N(0, I))."""
+        return self.kl_per_dimension().sum(1)
+
     def tril(self) -> Tensor:
         """The Cholesky factor of the covariance, (B, Z, Z)."""
         return torch.diag_embed(self.stddev)

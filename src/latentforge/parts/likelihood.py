@@ -14,7 +14,6 @@ from torch import Tensor
 
 from latentforge.parts.gaussian import LOG_2PI, Squashed
 
-Likelihood = Literal["bernoulli", "gaussian", "learned-gaussian"]
 ERROR = {"squared": "||x - x'||^2", "bernoulli": "cross-entropy of x under x' (nats)"}  # as `explain` writes them
 
 
@@ -63,6 +62,6 @@ def elbo_measures(game: Any, x: Tensor, y: Tensor | None = None) -> dict[str, Te
     likelihood and KL in nats, and the squared error per pixel of the decoded mean; each (B,)."""
     q = game.encode(x, y)
     code = q.sample(torch.randn(len(x), game.latent_dim).to(x.device))
-    nll, kl = game.reconstruction_nll(code, x, y), q.kl_per_dimension().sum(1)
+    nll, kl = game.reconstruction_nll(code, x, y), q.kl()
     mse = (game.generate(q.mean, y) - x).square().flatten(1).mean(1)
     return {"loss_nats": nll + kl, "reconstruction_nats": nll, "kl_nats": kl, "reconstruction_mse": mse}

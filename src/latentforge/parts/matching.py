@@ -9,7 +9,7 @@ from torch import Tensor
 from latentforge.game import Term
 
 
-def critic_cost(real: Tensor, made: Tensor, t) -> Tensor:
+def unsupervised_cost(real: Tensor, made: Tensor, t) -> Tensor:
     """Half of -log D(x) - log(1 - D(G)) with D = Z / (Z + 1), Z = sum_k exp of the logits (B, K), mean: section 5, the
     logit of class K + 1 fixed to 0."""
     real_cost, fake_cost = F.softplus(-real.float().logsumexp(1)), F.softplus(made.float().logsumexp(1))
@@ -23,7 +23,7 @@ def matched(features: Tensor, target: Tensor) -> Tensor:
     return (features.float().mean(0) - target).square().mean()
 
 
-def critic_terms(player: str, made: str, matching: float) -> list[Term]:
+def unsupervised_terms(player: str, made: str, matching: float) -> list[Term]:
     """The critic's loss as `explain` shows it."""
     return [
         Term(player, "-log D(x) / 2, x unlabelled,  D = sum_k exp l_k / (1 + sum_k exp l_k)", matching),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -19,3 +20,8 @@ def draw_noise(kind: Noise, source: Clock | torch.Generator, n: int, size: int) 
     if kind == "uniform":
         return torch.rand(n, size, generator=source) * 2 - 1
     return torch.randn(n, size, generator=source)
+
+
+def uniform_log_density(z: Tensor) -> Tensor:
+    """log p(z), (N,) nats, of (N, Z) numbers under the uniform density on [-1, 1]."""
+    return torch.where(z.abs().amax(1) <= 1, -z.shape[1] * math.log(2), -torch.inf)

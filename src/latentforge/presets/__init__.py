@@ -8,10 +8,11 @@ from typing import Any
 import yaml
 
 from latentforge.errors import InputError, suggest
+from latentforge.limits import BUDGET
 
 
 def list_presets() -> list[str]:
-    """Names like mnist/vae-dense."""
+    """Names like mnist/vae."""
     root = resources.files(__name__)
     folders = [f for f in root.iterdir() if f.is_dir() and not f.name.startswith("_")]
     return sorted(f"{f.name}/{p.name[:-5]}" for f in folders for p in f.iterdir() if p.name.endswith(".yaml"))
@@ -29,6 +30,6 @@ def load(name: str, small: bool = False) -> dict[str, Any]:
         for section, changes in preset["small"].items():
             preset[section] = {**preset.get(section, {}), **changes}
             if section == "train":
-                for budget in {"epochs", "examples", "minutes"} - set(changes):
+                for budget in set(BUDGET) - set(changes):
                     preset["train"].pop(budget, None)
     return preset

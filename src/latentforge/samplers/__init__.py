@@ -32,10 +32,11 @@ def fit(
     compared: dict[str, float] | None = None,
     classes: int = 0,
 ) -> nn.Module | None:
-    """The sampler `kind` fitted to codes (N, Z); with labels (N,) in 0..K-1, one density per class, to which codes of no
-    known class (-1) add nothing. `auto` fits both
-    kinds and returns the one, or None for `prior`, under which the mean log density of the validation codes `held`
-    (M, Z) is highest; a kind of its own is returned whatever its score. `prior` maps codes (M, Z) to log density (M,).
+    """The sampler `kind` fitted to codes (N, Z); with labels (N,) in 0..K-1, one density per class. Codes of unknown class
+    (-1) belong to none, but still shape what a flow's classes share, and a mixture of all codes stands in for classes
+    that have next to none. `auto` fits gmm and flow and returns the one under which the validation codes `held` (M, Z) have
+    the highest mean log density, or None where `prior`, codes (M, Z) to log density (M,), beats both. A kind asked for by
+    name is returned whatever its score.
 
     The result's `scores` holds the finite mean log densities of `held` in nats that were compared, by kind; so does
     `compared` afterwards, where it is given. `classes` is K where there are more than the labels show.

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from scipy.stats import t as student
 from torch import Tensor
 
 from latentforge.clock import mix
@@ -18,6 +17,7 @@ from latentforge.data.batch import Batch, Images
 from latentforge.data.dataset import Dataset
 from latentforge.errors import InputError
 from latentforge.game import Game
+from latentforge.metrics.intervals import NORMAL, student
 from latentforge.metrics.network import SMALLEST, FeatureNet, jitter, train_classifier
 from latentforge.tasks.augment import LabelledSampler, asked_labels, shares_of
 
@@ -81,10 +81,10 @@ def audit(
     rows = []
     for name, values in found.items():
         base = found[REAL + (JITTERED if name.endswith(JITTERED) else "")]
-        value, low, high = across(torch.stack(values))
+        value, low, high = mean_and_interval(torch.stack(values))
         row: dict[str, Any] = {"trained on": name, "accuracy": value, "low": low, "high": high}
         if base is not values:
-            d, d_low, d_high = across(torch.stack(values) - torch.stack(base))
+            d, d_low, d_high = mean_and_interval(torch.stack(values) - torch.stack(base))
             row |= {"difference": d, "difference low": d_low, "difference high": d_high}
         else:
             row |= dict.fromkeys(("difference", "difference low", "difference high"))
@@ -105,7 +105,7 @@ def correct(
     return torch.cat([(k == y.cpu()).double() for k, y in parts if y is not None])
 
 
-def across(values: Tensor) -> tuple[float, float, float]:
+def mean_and_interval(values: Tensor) -> tuple[float, float, float]:
     """Mean and 95 % interval of values (R, N) of R repeats on the same N images, both taken for samples: the variance of
     the mean is that over repeats plus that over images, Student's t with R - 1 degrees of freedom for its width (normal
     for one repeat, whose interval is over images alone)."""
@@ -113,7 +113,7 @@ def across(values: Tensor) -> tuple[float, float, float]:
     mean = float(values.mean())
     variance = float(values.mean(0).var()) / n if n > 1 else 0.0
     variance += float(values.mean(1).var()) / r if r > 1 else 0.0
-    width = float(student.ppf(0.975, r - 1 if r > 1 else 1e9)) * variance**0.5
+    width = (student(r) if r > 1 else NORMAL) * variance**0.5
     return mean, mean - width, mean + width
 
 

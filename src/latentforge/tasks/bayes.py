@@ -15,7 +15,7 @@ from latentforge import registry
 from latentforge.data import Images
 from latentforge.errors import InputError
 from latentforge.tasks import classify
-from latentforge.tasks.estimator import EXAMPLES, ImageEstimator, hold_out, rows
+from latentforge.tasks.estimator import EXAMPLES, ImageEstimator, hold_out
 
 
 class BayesClassifier(ClassifierMixin, ImageEstimator):
@@ -72,7 +72,7 @@ class BayesClassifier(ClassifierMixin, ImageEstimator):
             share = 1 / len(self.classes_)
             budget = {"minutes": self.minutes * share} if self.minutes else {
                 "examples": max(1, int((self.examples or EXAMPLES) * share))}  # fmt: skip
-            parts = [(rows(train, own(train, k)), rows(held, own(held, k))) for k in range(len(self.classes_))]
+            parts = [(train.select(own(train, k)), held.select(own(held, k))) for k in range(len(self.classes_))]
             check = classify.need_likelihood
             self.models_ = [self._train(self.model, *part, {}, budget, check) for part in parts]
         joint = self._log_joint(held)
@@ -131,4 +131,4 @@ def hold_out_by_class(images: Images, seed: int) -> tuple[Images, Images]:
         a, b = hold_out(of_class, seed) if len(index) > 1 else (of_class, of_class)
         rest.append(a.pixels.flatten())
         held.append(b.pixels.flatten())
-    return rows(images, torch.cat(rest).sort().values), rows(images, torch.cat(held).sort().values)
+    return images.select(torch.cat(rest).sort().values), images.select(torch.cat(held).sort().values)

@@ -147,12 +147,14 @@ def call(words: list[str], quiet: bool) -> None:
         stderr=subprocess.PIPE if quiet else None, text=True,
     )  # fmt: skip
     if done.returncode == 2:
-        raise InputError(f"'latentforge {shlex.join(words)}' was refused{reason(done.stderr)}")
+        raise InputError(f"'latentforge {shlex.join(words)}' was refused{last_line(done.stderr)}")
     if done.returncode:
-        raise RunError(f"'latentforge {shlex.join(words)}' ended with exit code {done.returncode}{reason(done.stderr)}")
+        raise RunError(
+            f"'latentforge {shlex.join(words)}' ended with exit code {done.returncode}{last_line(done.stderr)}"
+        )
 
 
-def reason(text: str | None) -> str:
+def last_line(text: str | None) -> str:
     lines = (text or "").strip().splitlines()
     return f": {lines[-1].removeprefix('latentforge: ')}" if lines else "; see above."
 

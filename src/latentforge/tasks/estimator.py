@@ -11,7 +11,6 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
-from torch import Tensor
 
 from latentforge import registry
 from latentforge.api import create_for, fit
@@ -121,8 +120,4 @@ def hold_out(images: Images, seed: int, share: float = 0.1) -> tuple[Images, Ima
     """A random `share` of the images, at least one of them, apart from the rest: (rest, held)."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     cut = max(1, round(share * len(images)))
-    return rows(images, order[cut:].sort().values), rows(images, order[:cut].sort().values)
-
-
-def rows(images: Images, index: Tensor) -> Images:
-    return Images(images.pixels[index], None if images.labels is None else images.labels[index], images.device)
+    return images.select(order[cut:].sort().values), images.select(order[:cut].sort().values)

@@ -21,6 +21,7 @@ from latentforge.data.dataset import Dataset
 from latentforge.data.hide import hide_labels
 from latentforge.errors import InputError
 from latentforge.game import Game, evaluating
+from latentforge.metrics.intervals import student
 from latentforge.nets.condition import last_linear
 from latentforge.tasks.encode import need_shape
 
@@ -166,10 +167,3 @@ def gain(
         mean = statistics.mean(values)
         row |= {name: mean, f"{name}_low": mean - width, f"{name}_high": mean + width}
     return row | {"errors": errors}
-
-
-def student(n: int) -> float:
-    """Half the width of the 95 % interval of a mean of n draws, in standard errors."""
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, n - 1))

@@ -102,7 +102,7 @@ class Density(Score):
         return -self.mixture.log_prob(self.model.encode(x).mean)
 
 
-class Plane(Score):
+class LocalPlane(Score):
     """Base of those that ask for the distance from the local plane of what `look` makes of images."""
 
     def __init__(self, model: Game, normal: Images, seed: int):
@@ -117,7 +117,7 @@ class Plane(Score):
         return self.planes(self.look(x).flatten(1).float()).clamp(min=LEAST).log()
 
 
-class Pixels(Plane):
+class SmoothPixels(LocalPlane):
     what = "distance from the plane of the nearest normal images, a little blurred; needs nothing of the model"
 
     @staticmethod
@@ -146,7 +146,7 @@ def blur(x: Tensor, sigma: float) -> Tensor:
     return x
 
 
-class Codes(Plane):
+class Codes(LocalPlane):
     what = "the same among codes"
     lacks = staticmethod(no_encoder)
 
@@ -154,7 +154,7 @@ class Codes(Plane):
         return self.model.encode(x).mean
 
 
-class Features(Plane):
+class Features(LocalPlane):
     what = "the same among the features of the critic of images or, without one, of the encoder's last layer but one"
 
     @staticmethod
@@ -200,7 +200,7 @@ def encoder_features(model: Any, x: Tensor) -> Tensor:
 
 
 SCORES: dict[str, type[Score]] = {
-    "reconstruction": Reconstruction, "likelihood": Likelihood, "density": Density, "pixels": Pixels, "codes": Codes,
+    "reconstruction": Reconstruction, "likelihood": Likelihood, "density": Density, "pixels": SmoothPixels, "codes": Codes,
     "features": Features,
 }  # fmt: skip
 AUTO = ("pixels", "features", "codes", "density")  # what Detector's "auto" is made of, where the model can give it

@@ -15,7 +15,7 @@ from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.saving import load
 from latentforge.tasks.encode import embed, no_encoder
-from latentforge.tasks.estimator import ImageEstimator, rows
+from latentforge.tasks.estimator import ImageEstimator
 
 FLOATS = (np.float32, np.float64)
 
@@ -67,7 +67,7 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEs
         if named:
             self._start()  # what stands for validation serves the choice of a sampler alone
             self.model_ = self._train(
-                str(self.model), images, rows(images, images.spread(500)), {"latent_dim": self.latent_dim}
+                str(self.model), images, images.select(images.spread(500)), {"latent_dim": self.latent_dim}
             )
             return self
         if self.model_options:
@@ -76,7 +76,7 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEs
         if np.any(low != 0) or not np.all(np.isin(high, (1, 255))):
             raise InputError("X has values below 0 or above 1; a trained model needs uint8, or values in [0, 1].")
         self.model_ = self.model if isinstance(self.model, Game) else load(Path(self.model))
-        embed(self.model_, rows(images, torch.arange(1)))  # InputError where it does not fit
+        embed(self.model_, images.select(torch.arange(1)))  # InputError where it does not fit
         return self
 
     def transform(self, X: Any) -> np.ndarray:
