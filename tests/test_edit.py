@@ -18,7 +18,7 @@ from conftest import tiny_data
 from datasets import refused
 from latentforge.cli import main
 from latentforge.data import Dataset, Images
-from latentforge.data.fitting import open_fitting
+from latentforge.data.dataset import open_whole
 from latentforge.data.synthetic import blobs
 from latentforge.game import Game
 from latentforge.report.labelled import caption
@@ -248,7 +248,7 @@ def test_edit_by_folders_and_of_given_files(shop, tmp_path, capsys):
     model = lf.load(shop / "vae")
     with np.load(tmp_path / "one.npz") as file:
         assert file["edited"].shape == (1, 5, 12, 9, 1)
-        tall, wide = (open_fitting(shop / name, (1, 12, 9)) for name in ("tall", "wide"))
+        tall, wide = (open_whole(shop / name, image_size=(12, 9), channels=1).images for name in ("tall", "wide"))
         assert np.allclose(file["vector"], lf.attribute_vector(model, tall, wide).numpy(), atol=1e-6)
     done(capsys, "edit", shop / "vae", *folders, "--in", shop / "wide", "--strengths", "1", "--out", tmp_path / "many")
     assert len(list((tmp_path / "many").iterdir())) == 3

@@ -288,6 +288,8 @@ def go_on(run: Run, data: Any, quiet: bool, device: str | None, budget: dict[str
     model = create_for(run.config["model"]["name"], dataset, options["seed"], settings)
     trainer = Trainer(model, dataset, run=run, quiet=quiet, **options)
     found = run.load_checkpoint()
+    if found is None and run.finished:
+        raise InputError(f"{run.path} is finished and has no checkpoint to go on from; train anew with another --out.")
     if found is not None:
         tensors, state, damaged = found
         for name in damaged:

@@ -17,6 +17,7 @@ from latentforge.report.grid import grid, save
 from latentforge.report.points import PAIRS, SHOWN, draw_pairs, draw_samples, is_points
 
 LIMIT = 1000  # validation images measured per preview
+SHEET = 2**23  # pixels of a sheet, about
 
 
 def write_previews(model: Game, data: Dataset, folder: Path, round_: int, seed: int) -> dict[str, float]:
@@ -29,7 +30,7 @@ def write_previews(model: Game, data: Dataset, folder: Path, round_: int, seed: 
     with seeded(device=model.device):
         if model.can_sample:
             images = draw(model, data, SHOWN if points else 64, mix(seed, 0x9E))
-            sheet = draw_samples(images, data.train, data.modes) if points else grid(images, 8)
+            sheet = draw_samples(images, data.train, data.modes) if points else grid(images, 8, most=SHEET)
             save(sheet, folder / f"samples-{round_:08d}.png")
         if model.has_encoder:
             held = data.validation[data.validation.spread(PAIRS if points else 32)]
@@ -37,7 +38,7 @@ def write_previews(model: Game, data: Dataset, folder: Path, round_: int, seed: 
             sheet = (
                 draw_pairs(image, again, data.modes)
                 if points
-                else grid(torch.stack([image, again], 1).flatten(0, 1), 8)
+                else grid(torch.stack([image, again], 1).flatten(0, 1), 8, most=SHEET)
             )
             save(sheet, folder / f"reconstructions-{round_:08d}.png")
         if model.has_restorer:
@@ -45,7 +46,7 @@ def write_previews(model: Game, data: Dataset, folder: Path, round_: int, seed: 
             seen = spoil(original, model.operator, mix(seed, 0x9E))
             size = (original.shape[2], original.shape[3])
             row = [model.operator.naive(seen, size).clamp(0, 1), model.restore(seen, size).cpu(), original]
-            save(grid(torch.stack(row, 1).flatten(0, 1), 12), folder / f"restorations-{round_:08d}.png")
+            save(grid(torch.stack(row, 1).flatten(0, 1), 12, most=SHEET), folder / f"restorations-{round_:08d}.png")
         measures = mean_measures(model, data.validation, seed, limit=LIMIT)
     found = {f"validation/{k}": v for k, v in measures.items()}
     return found | {f"sign/{k}": v for k, v in signs(model, data, seed).items()}

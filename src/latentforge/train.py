@@ -13,7 +13,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import Any, Literal
 
@@ -246,7 +246,13 @@ class Trainer:
         """Train to the end of the budget, fit the sampler, save. Returns the model with its averaged weights."""
         if self.average.sampler_kind != "prior":
             import_module("sklearn.cluster")  # before the clock starts: it takes seconds
-        with seeded(device=self.device), keep_freed_memory() as kept, self.stop, self.journal.display:
+        with (
+            seeded(device=self.device),
+            keep_freed_memory() as kept,
+            self.stop,
+            self.journal.display,
+            self.told_of_memory(),
+        ):
             self.started = self.logged_at = self.saved_at = time.monotonic()
             self.base_seconds, self.saved_examples = self.seconds, self.clocks[0].examples
             self.journal.display.note(self.applied(kept))
@@ -255,19 +261,26 @@ class Trainer:
                 self.preview()
             (self.over,) = distributed.agree([self.time_is_up()], self.world)
             while not self.done():
-                try:
-                    self.round()
-                except RuntimeError as error:  # torch's own, of any device
-                    if not any(words in str(error) for words in NO_MEMORY):
-                        raise
-                    raise RunError(f"a round takes more memory than there is; lower --batch-size {self.batch_size}, or cut "
-                                   "it into parts with --accumulate.") from error  # fmt: skip
+                self.round()
                 self.after_round()
             self.log()
             self.preview()
             self.checkpoint()
             self.heed()
             return self.conclude()
+
+    @contextmanager
+    def told_of_memory(self) -> Iterator[None]:
+        """Turns torch's errors of want of memory, of any device, into one line."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not any(words in str(error) for words in NO_MEMORY):
+                raise
+            raise RunError(
+                f"training takes more memory than there is; lower --batch-size {self.batch_size}, cut it into parts with "
+                "--accumulate, or make images smaller with --image-size."
+            ) from error
 
     def applied(self, kept: bool) -> str:
         """What the run computes with, for the log."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from latentforge.cli.inputs import image_files, say
 from latentforge.cli.tables import print_table
 from latentforge.errors import InputError
 
@@ -21,18 +22,15 @@ from latentforge.errors import InputError
               "folder per class  [RUN/augmented]")  # fmt: skip
 @click.option("--label", type=int, help="draw this class alone")
 @click.option("--even", is_flag=True, help="all classes alike  [as frequent as in training]")
-@click.option("--data", help="the images an exported model was trained on: named set, folder or file")
-@click.option("--data-dir", help="where named sets are looked for first")
-@click.option("--image-size", help="crop and resize those images: 64 or 30x46")
-@click.option("--channels", type=click.IntRange(1, 4), help="force their channels")
+@image_files("the images an exported model was trained on: named set, folder or file")
 @click.option("--audit", is_flag=True, help="write nothing; train classifiers on real, synthetic and both, and compare")
 @click.option("--repeats", type=click.IntRange(1), default=5, help="classifiers per row of an audit  [5]")
 @click.option("--examples", type=click.IntRange(1), help="images each classifier of an audit draws  [64000]")
 @click.option("--seed", default=0, help="seed of samples and classifiers  [0]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON: the manifest, or the rows of an audit")
 def command(
-    run: Path, number: int | None, out: Path | None, label: int | None, even: bool, data: str | None, data_dir: str | None,
-    image_size: str | None, channels: int | None, audit: bool, repeats: int, examples: int | None, seed: int, as_json: bool,
+    run: Path, number: int | None, out: Path | None, label: int | None, even: bool, audit: bool, repeats: int,
+    examples: int | None, seed: int, as_json: bool, **source: Any,
 ) -> None:  # fmt: skip
     """Export labelled samples with a manifest, to train on beside real images: from a model that is told classes, or from a
     mixture fitted to the codes of each class. With --audit measure on held-out images whether they help a classifier; kept in
@@ -47,7 +45,6 @@ def command(
     if not audit:
         check_place(target, *FORMATS)
     model = lf.load(run)
-    source: dict[str, Any] = {"data": data, "data_dir": data_dir, "image_size": image_size, "channels": channels}
     if audit:
         print_audit(run, model, data_for(run, needed=True, **source), number, repeats, examples, seed, as_json)
         return
@@ -70,7 +67,9 @@ def data_for(run: Path, needed: bool, data: str | None, **source: Any) -> Any:
     from latentforge.run import Run
 
     if data is not None:
-        return open_data(data, **source)
+        found = open_data(data, **source)
+        say(found.notes)
+        return found
     if (run / "config.yaml").is_file():
         try:
             return data_of(Run.open(run))
@@ -94,8 +93,11 @@ def print_audit(
     need_shape(model, data.image_shape, data.source)
     rows = audit(model, data, synthetic=number, repeats=repeats, examples=examples or EXAMPLES, seed=seed)
     found = {"rows": rows, "verdict": verdict(rows), "seed": seed, "examples": examples or EXAMPLES}
-    write_text(run / "audit.json", json.dumps(found, indent=2) + "\n")
     shown = [{k: v for k, v in r.items() if k not in ("real", "synthetic", "repeats", "images")} for r in rows]
     print_table(rows if as_json else shown, as_json)
     for line in found["verdict"]:  # type: ignore[attr-defined]
         print(line, file=sys.stderr if as_json else sys.stdout)
+    try:
+        write_text(run / "audit.json", json.dumps(found, indent=2) + "\n")
+    except OSError as error:
+        print(f"{run / 'audit.json'} was not written: {error.strerror}", file=sys.stderr)

@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from latentforge.cli.given import data_of, open_given
-from latentforge.cli.inputs import image_source
+from latentforge.cli.inputs import data_of, image_source, open_given
 from latentforge.cli.tables import print_table
 
 
@@ -35,7 +34,7 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
     check_place(out, ".csv", ".npz")
     model = lf.load(run)
     need_classes(model)
-    given, data = open_given(run, model, **source), data_of(run)
+    given, data = open_given(run, model, told=False, **source), data_of(run)
     images, temperature, least, classes = given.images, 1.0, None, None
     if data is not None:
         classes, held = data.classes, log_joint(model, data.validation, codes=codes, seed=seed)

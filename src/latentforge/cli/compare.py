@@ -13,6 +13,8 @@ import click
 @click.option("--data", help="named set, folder of images, .npz, .npy or .parquet file  [mnist-5k]")
 @click.option("--data-dir", help="where named sets are looked for first")
 @click.option("--image-size", help="crop and resize: 64 or 30x46")
+@click.option("--channels", type=click.IntRange(1, 4), help="force the channels of images")
+@click.option("--skip-bad", is_flag=True, help="leave out files that cannot be read instead of stopping")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="budget of each training  [5]")
 @click.option("--examples", type=click.IntRange(1), help="budget in training images")
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), help="budget in passes over the training images")
@@ -48,7 +50,8 @@ def command(
         raise InputError(
             f'compare has no flag {flag}; give a model its own flags in quotes, as in "vae --sampler gmm".'
         )
-    train = [[f"--{k.replace('_', '-')}", f"{v:g}" if isinstance(v, float) else str(v)] for k, v in shared.items() if v]
+    train = [[f"--{k.replace('_', '-')}", *([] if v is True else [f"{v:g}" if isinstance(v, float) else str(v)])]
+             for k, v in shared.items() if v]  # fmt: skip
     if what and not any(shared[k] for k in ("minutes", "examples", "epochs")):
         train.append(["--minutes", "5"])
     if not all(w.strip() for w in what):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,7 +21,7 @@ from latentforge.cli.tables import print_table
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @image_source
 def command(
-    run: Path, out: Path | None, step: float | None, bits_per_pixel: float | None, as_json: bool, **source: str | None
+    run: Path, out: Path | None, step: float | None, bits_per_pixel: float | None, as_json: bool, **source: Any
 ) -> None:
     """Write images as a small file of codes, rounded and entropy-coded; `latentforge decompress RUN FILE` needs the same
     model. Says how many bits a pixel takes and how true the images in the file are."""
@@ -36,7 +37,7 @@ def command(
     constriction()
     model = lf.load(run)
     need_encoder(model)
-    images = open_images(run, model, **source)  # type: ignore[arg-type]
+    images = open_images(run, model, **source)
     written = lf.compress(model, images, out, step, bits_per_pixel)
     error = squared_error(lf.decompress(model, out), images)
     print_table([{**asdict(written), "mse": error, "psnr_db": decibels(error)}], as_json)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from latentforge.errors import InputError
+
 
 @click.command("decompress")
 @click.argument("run", type=click.Path(path_type=Path))
@@ -17,6 +19,8 @@ def command(run: Path, file: Path, out: Path | None) -> None:
     from latentforge.tasks.compress import decoded
     from latentforge.tasks.output import check_place, write_images
 
+    if not file.is_file():
+        raise InputError(f"{file} is no file; give one that 'latentforge compress' wrote.")
     out = out or file.with_name(f"{file.stem}-decoded.npz")
     check_place(out, ".png", ".npz", "")
     images, labels = decoded(lf.load(run), file)

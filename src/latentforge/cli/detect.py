@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from latentforge.cli.given import open_given, reference
-from latentforge.cli.inputs import image_source
+from latentforge.cli.inputs import image_source, open_given, reference
 from latentforge.cli.tables import print_table
 from latentforge.errors import InputError
 
@@ -52,11 +51,11 @@ def command(
     out = out or run / "scores.csv"
     check_place(out, ".csv", ".npz")
     if heatmaps:
-        check_place(heatmaps, ".png")
+        check_place(heatmaps, ".png", flag="--heatmaps")
     model = lf.load(run)
     if heatmaps:
         need_encoder(model)
-    given = open_given(run, model, **source)
+    given = open_given(run, model, told=False, **source)
     images, names = given.images, given.names
     usual, held = reference(run, model, normal, source)
     detector = Detector(model, usual, held, score, seed)

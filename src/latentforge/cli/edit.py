@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from latentforge.cli.flags import Numbers
-from latentforge.cli.inputs import image_source, open_images, training_data
+from latentforge.cli.inputs import image_source, open_fitting, open_images, training_data
 from latentforge.cli.tables import print_table
 from latentforge.errors import InputError
 
@@ -48,7 +48,6 @@ def command(
     import torch
 
     import latentforge as lf
-    from latentforge.data.fitting import open_fitting
     from latentforge.data.modes import is_points
     from latentforge.tasks.edit import labelled
     from latentforge.tasks.encode import need_encoder
@@ -82,10 +81,16 @@ def command(
         check_place(out, ".npz")
     if principal is not None or files is not None or not walk:
         need_encoder(model)
-    number = number or (None if files else 1 if walk else 8)
+    if source["data"] is not None and (files is not None or not model.has_encoder) and (run / "config.yaml").is_file():
+        raise InputError(
+            "--in names the images to edit; leave out --data."
+            if files
+            else f"{model.name} has no encoder, so that its walks begin at drawn codes; leave out --data."
+        )
+    number, skip = number or (None if files else 1 if walk else 8), source["skip_bad"]
     images = None
     if model.has_encoder:
-        images = open_fitting(files, model.image_shape) if files else open_images(run, model, **source)
+        images = open_fitting(model, files, skip) if files else open_images(run, model, **source)
         images = images.select(images.spread(number or len(images)))
     rows: list[dict[str, Any]]
     if walk:
@@ -95,7 +100,7 @@ def command(
         if attribute is not None:
             sets = labelled(training_data(run, model, **source), attribute, against)
         elif having is not None and lacking is not None:
-            sets = open_fitting(having, model.image_shape), open_fitting(lacking, model.image_shape)
+            sets = open_fitting(model, having, skip), open_fitting(model, lacking, skip)
         names = {"attribute": attribute or str(having), "against": against or str(lacking or "all others")}
         rows, text = towards(model, images, sets, steps, detail, names, out)
     print_table(rows, as_json)

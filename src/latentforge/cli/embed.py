@@ -8,8 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
-from latentforge.cli.given import open_given
-from latentforge.cli.inputs import image_source, training_data
+from latentforge.cli.inputs import image_source, open_given, training_data
 from latentforge.errors import InputError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from latentforge.cli.inputs import open_dataset
+from latentforge.cli.inputs import image_files, open_dataset
 from latentforge.cli.tables import number, print_table
 from latentforge.errors import InputError
 
@@ -19,15 +19,11 @@ from latentforge.errors import InputError
 @click.option("--part", default="auto", type=click.Choice(["auto", "encoder", "critic"]), help="what starts  [auto]")
 @click.option("--steps", default=500, type=click.IntRange(1), help="training steps on 100 images  [500]")
 @click.option("--split", default="test", type=click.Choice(["validation", "test"]), help="measured on  [test]")
-@click.option("--data", help="other labelled images: named set, folder or file  [the run's own data]")
-@click.option("--data-dir", help="where named sets are looked for first")
-@click.option("--image-size", help="crop and resize other images: 64 or 30x46")
-@click.option("--channels", type=click.IntRange(1, 4), help="force the channels of other images")
+@image_files("other labelled images: named set, folder or file  [the run's own data]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(
-    run: Path, labels: str | None, draws: int, part: str, steps: int, split: str, data: str | None, data_dir: str | None,
-    image_size: str | None, channels: int | None, as_json: bool,
-) -> None:  # fmt: skip
+    run: Path, labels: str | None, draws: int, part: str, steps: int, split: str, as_json: bool, **source: Any
+) -> None:
     """Start a classifier from a run's encoder or critic, and say what that gains over random weights: errors on held-out
     images, mean and 95 % interval over choices of labels. In Python, lf.finetune gives the classifier itself."""
     import latentforge as lf
@@ -38,7 +34,7 @@ def command(
     except ValueError:
         raise InputError(f"--labels {str(labels)[:40]} is not a list of whole numbers, as in 100,1000.") from None
     model = lf.load(run)
-    dataset = open_dataset(run, model, data, data_dir, image_size, channels)
+    dataset = open_dataset(run, model, **source)
     pick_part(model, part)
     known = 0 if dataset.train.labels is None else len(dataset.train.labelled())
     if labels is None:

@@ -2,65 +2,140 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from latentforge.errors import InputError
 
 
+def image_files(about: str) -> Callable:
+    """Options that name images and how they are read; `about` says what --data is for."""
+
+    def decorate(function: Callable) -> Callable:
+        for decorator in reversed([
+            click.option("--data", help=about),
+            click.option("--data-dir", help="where named sets are looked for first"),
+            click.option("--image-size", help="crop and resize other images: 64 or 30x46"),
+            click.option("--channels", type=click.IntRange(1, 4), help="force the channels of other images"),
+            click.option("--skip-bad", is_flag=True, help="leave out files that cannot be read instead of stopping"),
+        ]):  # fmt: skip
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
 def image_source(function: Callable) -> Callable:
     """Options that choose images: the run's own held-out ones, or others."""
-    for decorator in reversed([
-        click.option("--data", help="other images: named set, folder or file  [the run's own data]"),
-        click.option("--data-dir", help="where named sets are looked for first"),
-        click.option("--image-size", help="crop and resize other images: 64 or 30x46"),
-        click.option("--channels", type=click.IntRange(1, 4), help="force the channels of other images"),
-        click.option("--split", type=click.Choice(["train", "validation", "test", "all"]), default="test",
-                     help="which images; all of a folder or file are in its order, uncut  [test]"),
-    ]):  # fmt: skip
-        function = decorator(function)
-    return function
+    split = click.option("--split", type=click.Choice(["train", "validation", "test", "all"]), default="test",
+                         help="which images  [test; all of a folder or file, in its order, uncut]")  # fmt: skip
+    return image_files("other images: named set, folder or file  [the run's own data]")(split(function))
 
 
-def open_images(run: Path, model: Any, data: str | None, data_dir: str | None, image_size: str | None,
-                channels: int | None, split: str) -> Any:  # fmt: skip
-    """The chosen split (`Images`), checked against the model; all of a folder or file in its own order."""
+@dataclass
+class Given:
+    """`images` (latentforge.data.Images), their names, and the names of their classes where they have any."""
+
+    images: Any
+    names: list[str]
+    classes: list[str] | None
+
+
+def open_given(run: Path, model: Any, data: str | None, split: str, *, told: bool = True, **how: Any) -> Given:
+    """What a verb is to work on: a split of the run's own data, or of the set named with --data. A folder or file given with
+    --data is taken whole unless a --split of it is asked for. Where the model is `told` their classes, classes are those
+    of the model that have the same name."""
     from latentforge.data.named import SETS
 
-    if data is not None and data not in SETS and split == "all":
-        return open_all(model, data, data_dir, image_size, channels)[0]
-    return part_of(open_dataset(run, model, data, data_dir, image_size, channels), split)
+    asked = click.get_current_context().get_parameter_source("split") is not ParameterSource.DEFAULT
+    if data is not None and data not in SETS and (split == "all" or not asked):
+        given = open_all(model, data, **how)
+    else:
+        dataset = open_dataset(run, model, data, **how)
+        images = part_of(dataset, split)
+        given = Given(images, [str(i) for i in range(len(images))], dataset.classes)
+    if told and data is not None:
+        given.images = as_told(run, model, given.images, given.classes, data)
+    return given
 
 
-def open_dataset(run: Path, model: Any, data: str | None, data_dir: str | None, image_size: str | None,
-                 channels: int | None) -> Any:  # fmt: skip
+def open_images(run: Path, model: Any, **source: Any) -> Any:
+    """The images of `open_given` (`Images`)."""
+    return open_given(run, model, **source).images
+
+
+def open_dataset(run: Path, model: Any, data: str | None, **how: Any) -> Any:
     """The run's own data set, or the one at `data`, checked against the model."""
-    from latentforge.api import data_of
     from latentforge.data import open_data
-    from latentforge.run import Run
     from latentforge.tasks.encode import need_shape
 
-    if data is not None:
-        dataset = open_data(data, data_dir=data_dir, image_size=image_size, channels=channels)
-    elif (run / "config.yaml").is_file():
-        dataset = data_of(Run.open(run))
-    else:
+    dataset = data_of(run) if data is None else open_data(data, **how)
+    if dataset is None:
         raise InputError(f"{run} is an exported model and carries no data; name images with --data.")
+    if data is not None:
+        say(dataset.notes)
     need_shape(model, dataset.image_shape, dataset.source)
     return dataset
 
 
-def open_all(model: Any, data: str, data_dir: str | None, image_size: str | None, channels: int | None) -> Any:
-    """All images of a folder or file in its order, checked against the model; their names, and those of their classes."""
-    from latentforge.data.dataset import open_whole
+def open_all(model: Any, data: str, **how: Any) -> Given:
+    """All images of a folder or file in its order, checked against the model."""
     from latentforge.tasks.encode import need_shape
 
-    found = open_whole(data, data_dir=data_dir, image_size=image_size, channels=channels)
-    need_shape(model, found[0].shape, data)
-    return found
+    given = read_all(data, **how)
+    need_shape(model, given.images.shape, data)
+    return given
+
+
+def open_fitting(model: Any, data: Path, skip_bad: bool) -> Any:
+    """All images of a file or folder (`Images`), cropped at the centre and resized to the model's."""
+    c, h, w = model.image_shape
+    return read_all(str(data), image_size=(h, w), channels=c, skip_bad=skip_bad).images
+
+
+def read_all(data: str, **how: Any) -> Given:
+    """All images of a file or folder, as they are."""
+    from latentforge.data.dataset import open_whole
+
+    found = open_whole(data, **how)
+    say(found.notes)
+    return Given(found.images, found.names, found.classes)
+
+
+def say(notes: list[str]) -> None:
+    """What the user should know of how images were read."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def as_told(run: Path, model: Any, images: Any, theirs: list[str] | None, data: str) -> Any:
+    """Images whose labels are the classes of the same names that the model was trained on. As they are where the model is told
+    no classes, or one side has no names. InputError for a class that the model does not know."""
+    import torch
+
+    from latentforge.data import Images
+    from latentforge.run import Run
+
+    if model.condition is None or not model.condition.classes or images.labels is None or theirs is None:
+        return images
+    ours = Run.open(run).config.get("images", {}).get("classes") if (run / "config.yaml").is_file() else None
+    if ours is None or theirs == ours:
+        return images
+    strange = [name for name in theirs if name not in ours]
+    if strange:
+        raise InputError(
+            f"{data}: the model is told what an image shows, and knows no {strange[0]}; name the folders as in training: "
+            f"{', '.join(ours[:5])}{' ...' if len(ours) > 5 else ''}."
+        )
+    mine = torch.tensor([ours.index(name) for name in theirs])
+    labels = images.labels.cpu()
+    return Images(images.pixels, torch.where(labels < 0, -1, mine[labels.clamp(min=0)]), images.device)
 
 
 def part_of(dataset: Any, split: str) -> Any:
@@ -76,8 +151,37 @@ def part_of(dataset: Any, split: str) -> Any:
     return Images(torch.cat([p.pixels for p in parts]), torch.cat(labels) if len(labels) == len(parts) else None)
 
 
-def training_data(run: Path, model: Any, data: str | None, **source: Any) -> Any:
+def data_of(run: Path) -> Any:
+    """The data set of a run; None for an exported model."""
+    from latentforge import api
+    from latentforge.run import Run
+
+    return api.data_of(Run.open(run)) if (run / "config.yaml").is_file() else None
+
+
+def training_data(run: Path, model: Any, data: str | None, split: str = "", **how: Any) -> Any:
     """The data set a run was trained on, checked against the model; of an exported model, which carries none, `data`."""
     own = (run / "config.yaml").is_file()
-    source = {k: v for k, v in source.items() if k != "split"}
-    return open_dataset(run, model, None if own else data, **source)
+    return open_dataset(run, model, None if own else data, **how)
+
+
+def reference(run: Path, model: Any, normal: str | None, source: dict[str, Any]) -> tuple[Any, Any]:
+    """Images that are normal to a model and normal ones that it was not trained on: the run's own, or nine tenths and a
+    tenth of those at `normal`."""
+    from latentforge.tasks.estimator import hold_out
+
+    if normal is not None:
+        how = {k: v for k, v in source.items() if k not in ("data", "split")}
+        images = open_all(model, normal, **how).images
+        if len(images) < 4:
+            raise InputError(
+                f"{normal}: {len(images)} normal images are too few to know what is normal; give at least 4."
+            )
+        return hold_out(images, 0)
+    try:
+        data = data_of(run)
+    except InputError as error:
+        raise InputError(f"{error} Or name other normal images with --normal.") from None
+    if data is None:
+        raise InputError(f"{run} is an exported model and carries no data; name normal images with --normal.")
+    return data.train, data.validation

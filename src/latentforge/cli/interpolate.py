@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from latentforge.cli.inputs import image_source, open_images
+from latentforge.errors import InputError
 
 
 @click.command("interpolate")
@@ -19,7 +21,7 @@ from latentforge.cli.inputs import image_source, open_images
 @click.option("--seed", default=0, help="seed of the choice of ends  [0]")
 @click.option("--out", type=click.Path(path_type=Path), help="walks.png, images.npz or a directory")
 @image_source
-def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path | None, **source: str | None) -> None:
+def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path | None, **source: Any) -> None:
     """Walk between the codes of pairs of images; between drawn codes where the model has no encoder. A conditional model
     is told the label of the first of each pair."""
     import torch
@@ -32,9 +34,16 @@ def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path 
     check_place(out, ".png", ".npz", "")
     model = lf.load(run)
     if model.has_encoder:
-        images = open_images(run, model, **source)  # type: ignore[arg-type]
-        ends = images[torch.randint(len(images), (2 * number,), generator=torch.Generator().manual_seed(seed))]
+        images = open_images(run, model, **source)
+        if len(images) < 2:
+            raise InputError("a walk needs two images, and there is one; choose more with --split all or --data.")
+        generator = torch.Generator().manual_seed(seed)
+        first = torch.randint(len(images), (number,), generator=generator)
+        step = 1 + torch.randint(len(images) - 1, (number,), generator=generator)  # to another image
+        ends = images[torch.cat([first, (first + step) % len(images)])]
         codes, y = lf.embed(model, Images(ends.image, ends.label))[0], model.told_with(ends)
+    elif source["data"] is not None:
+        raise InputError(f"{model.name} has no encoder, so that its walks are between drawn codes; leave out --data.")
     else:
         y = model.draw_labels(2 * number, seed=seed)
         codes = model.draw_codes(2 * number, seed, y)

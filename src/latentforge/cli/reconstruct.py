@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,7 +15,7 @@ from latentforge.cli.inputs import image_source, open_images
 @click.option("-n", "--number", default=32, type=click.IntRange(1), help="how many images  [32]")
 @click.option("--out", type=click.Path(path_type=Path), help="pairs.png, arrays.npz or a directory")
 @image_source
-def command(run: Path, number: int, out: Path | None, **source: str | None) -> None:
+def command(run: Path, number: int, out: Path | None, **source: Any) -> None:
     """Encode images and decode them again; a PNG shows pairs, the original left."""
     import torch
 
@@ -29,7 +30,7 @@ def command(run: Path, number: int, out: Path | None, **source: str | None) -> N
     check_place(out, ".png", ".npz", "")
     model = lf.load(run)
     need_encoder(model)
-    images = open_images(run, model, **source)  # type: ignore[arg-type]
+    images = open_images(run, model, **source)
     chosen = images[images.spread(number)]
     originals, rebuilt = chosen.image, model.reconstruct(chosen.image, model.labels_of(chosen))
     mse = (rebuilt.cpu() - originals.cpu()).square().mean().item()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from latentforge.cli.inputs import image_source, open_images
+from latentforge.cli.inputs import image_source, open_images, read_all
 from latentforge.errors import InputError
 
 TASKS = ("denoise", "deblur", "superres", "inpaint", "enhance")
@@ -48,13 +48,15 @@ def command(
 
     if spoil == (source is not None):
         raise click.UsageError("name spoilt images with --in, or spoil clean ones with --spoil.")
+    if source is not None and clean["data"] is not None:
+        raise InputError("--data names clean images for --spoil; leave it out beside --in.")
     out = out or run / "restored.png"
     check_place(out, ".png", ".npz", "")
     model = lf.load(run)
     op = operator_for(model, task, operator)
     known = None if mask is None else (read(str(mask), 1, clean) > 0.5).float()[:1]
     if spoil:
-        images = open_images(run, model, **clean)
+        images = open_images(run, model, told=False, **clean)
         original = images[images.spread(number or 256)].image.cpu()
         spoilt = spoil_images(original, op, seed) if known is None else op.observe(original, known)
     else:
@@ -86,18 +88,8 @@ def command(
 
 def read(source: str, channels: int | None, options: dict[str, Any]) -> Any:
     """All images at `source`, a single one included, of its own size: (N, C, H, W) in [0, 1]."""
-    from latentforge.data import Images
-    from latentforge.data.dataset import open_whole, size_of
-    from latentforge.data.decode import SUFFIXES, Item, read_images, shown
-
-    path, size = Path(source), options["image_size"]
-    if path.suffix.lower() in SUFFIXES and path.is_file():
-        import torch
-
-        pixels = read_images([Item(shown(path), path)], path, size_of(size), channels, False)[0]
-        images = Images(torch.as_tensor(pixels))
-    else:
-        images = open_whole(source, data_dir=options["data_dir"], image_size=size, channels=channels)[0]
+    how = {k: options[k] for k in ("data_dir", "image_size", "skip_bad")}
+    images = read_all(source, channels=channels, **how).images
     if not len(images):
         raise InputError(f"{source}: there are no images in it.")
     return images[images.spread(len(images))].image

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from latentforge.data import named
 from latentforge.data.arrays import conform, parts_from_arrays, read_numpy
 from latentforge.data.batch import Images
-from latentforge.data.decode import SMALLEST, SUFFIXES, Found, Part, Size, shown
+from latentforge.data.decode import SMALLEST, SUFFIXES, Found, Item, Part, Size, read_images, shown
 from latentforge.data.folder import read_folder
 from latentforge.data.modes import Modes
 from latentforge.data.parquet import read_parquet
@@ -164,6 +164,16 @@ def open_data(
                    descriptors=found.descriptors)  # fmt: skip
 
 
+class Whole(NamedTuple):
+    """All images of a source in its own order; their names, which are those of files in a folder and row numbers elsewhere;
+    the names of their classes, None where they have none; and what the user should be told about how it was read."""
+
+    images: Images
+    names: list[str]
+    classes: list[str] | None
+    notes: list[str]
+
+
 def open_whole(
     source: str | Path,
     *,
@@ -171,12 +181,17 @@ def open_whole(
     image_size: int | str | Size | None = None,
     channels: int | None = None,
     skip_bad: bool = False,
-) -> tuple[Images, list[str], list[str] | None]:
-    """All images at `source`, one at least, in its own order and uncut; their names, which are those of files in a folder
-    and row numbers elsewhere; and the names of their classes. The arguments and the errors are those of `open_data`."""
+) -> Whole:
+    """All images at `source`, one at least and uncut, to use a model on and not to train it. A single image file will do;
+    otherwise the arguments and the errors are those of `open_data`."""
     size = size_of(image_size)
     _check_channels(channels)
-    name, found = _find(source, data_dir, size, channels, skip_bad)
+    path = Path(source)
+    if path.suffix.lower() in SUFFIXES and path.is_file():
+        pixels, _, notes = read_images([Item(shown(path), path)], path, size, channels, False)
+        name, found = shown(path), Found(shown(path), Part(pixels, None), names=[path.name], notes=notes)
+    else:
+        name, found = _find(source, data_dir, size, channels, skip_bad)
     parts = [p for p in (found.train, found.validation, found.test) if p is not None]
     whole = [_images(conform(p, size, channels, name, found.notes)) for p in parts]
     if len({p.shape for p in whole}) > 1:
@@ -184,7 +199,7 @@ def open_whole(
     labels = [p.labels for p in whole if p.labels is not None]
     pixels = whole[0].pixels if len(whole) == 1 else torch.cat([p.pixels for p in whole])  # one part may be on disk
     images = Images(pixels, torch.cat(labels) if len(labels) == len(whole) else None)
-    return images, found.names or [str(i) for i in range(len(images))], found.classes
+    return Whole(images, found.names or [str(i) for i in range(len(images))], found.classes, found.notes)
 
 
 def _check_channels(channels: int | None) -> None:

@@ -109,6 +109,7 @@ class Probe(NamedTuple):
     channels: int
     deep: bool  # 16-bit grey
     cut: bool  # 16 bits per colour channel, of which Pillow reads 8
+    frames: bool = False  # more than one, of which the first is read
 
 
 @cache
@@ -141,6 +142,14 @@ def _turned(image: Image.Image, item: Item) -> bool:
     return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
 
 
+def _several(image: Image.Image) -> bool:
+    """Whether there are more frames than the first. A camera's MPO adds previews, which are none."""
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # the next frame is damaged; the first may be whole
+        return True
+
+
 def probe(item: Item) -> Probe:
     """Size and kind from the header. Bad where the file cannot be used."""
     with _open(item) as image:
@@ -150,19 +159,20 @@ def probe(item: Item) -> Probe:
                 width, height = height, width
             tiles = getattr(image, "tile", [])  # how Pillow unpacks the file, e.g. "RGB;16B"
             cut = "16" in str([tile[3] for tile in tiles]) and not image.mode.startswith("I")
+            frames = _several(image)
         except Exception as error:
             raise Bad(reason(error)) from None
         if min(width, height) < SMALLEST:
             raise Bad(f"{height}x{width}, smaller than {SMALLEST} pixels a side")
         if image.mode.startswith("I"):
-            return Probe((height, width), 1, True, False)
+            return Probe((height, width), 1, True, False, frames)
         if image.mode not in ALIAS:
             raise Bad(f"colour mode {image.mode}: convert it to RGB or grey with an image editor")
         channels = ALIAS[image.mode]
         palette_alpha = image.mode == "P" and image.palette is not None and image.palette.mode.endswith("A")
         if channels in (1, 3) and ("transparency" in image.info or palette_alpha):
             channels += 1
-        return Probe((height, width), channels, False, cut)
+        return Probe((height, width), channels, False, cut, frames)
 
 
 def decode(item: Item, expected: Probe, size: Size, channels: int, deep: bool) -> np.ndarray:
@@ -362,6 +372,8 @@ def _common_kind(headers: Sequence[Probe], channels: int | None) -> tuple[int, l
         notes.append(f"images of different kinds ({kinds}) were all converted to {WORDS[native]}")
     if channels in (1, 3) and native in (2, 4):
         notes.append("transparent parts were put on white")
+    if frames := sum(p.frames for p in headers):
+        notes.append(f"{frames:,} files have several frames, of which the first was read")
     if cut := sum(p.cut for p in headers):
         notes.append(f"{cut:,} images have 16 bits per colour channel and were read with 8")
     if 0 < (deep := sum(p.deep for p in headers)) < len(headers):

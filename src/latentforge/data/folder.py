@@ -25,6 +25,7 @@ class Tree:
     images: list[Path]
     folders: list[Tree]
     empty: list[Path]  # sub-folders without any image
+    runs: list[Path]  # sub-folders that are runs of ours, whose pictures are no data, in the whole tree
     ignored: Counter[str]  # suffixes of files that are not images, in the whole tree
 
     def count(self) -> int:
@@ -39,23 +40,27 @@ def scan(path: Path, above: tuple[Path, ...] = ()) -> Tree:
     if len(above) > 30:
         raise InputError(f"{shown(path)}: folders are nested more than 30 deep; give one further down")
     real = path.resolve()
-    tree = Tree(path, [], [], [], Counter())
+    tree = Tree(path, [], [], [], [], Counter())
     try:
-        entries = sorted(os.scandir(path), key=lambda e: natural(e.name))
+        entries = sorted(os.scandir(path), key=lambda e: (natural(e.name), e.name))
     except OSError as error:
         raise InputError(f"cannot read the folder {shown(path)}: {error.strerror or reason(error)}") from None
     for entry in entries:
         here = path / entry.name
         if entry.name.startswith((".", "__MACOSX")):
             continue
-        if entry.is_dir():
+        if os.path.isdir(here):  # False of a link that leads round in a circle or where nobody may go
             if here.resolve() in (real, *above):
+                continue
+            if (here / "config.yaml").is_file() and (here / "checkpoints").is_dir():
+                tree.runs.append(here)
                 continue
             below = scan(here, (real, *above))
             tree.ignored += below.ignored
+            tree.runs += below.runs
             if below.count():
                 tree.folders.append(below)
-            else:
+            elif not below.runs:
                 tree.empty.append(here)
         elif here.suffix.lower() in SUFFIXES:
             tree.images.append(here)
@@ -75,13 +80,17 @@ def read_folder(
     tree, notes = _descend(scan(path))
     _refuse_empty(tree, path)
     parts, classes = _parts(tree, notes)
+    if tree.runs:
+        notes.append(
+            f"runs of Latentforge in it are no data and were passed over: {some([shown(p) for p in tree.runs])}"
+        )
     if ignored := tree.ignored.total():
         kinds = some([suffix for suffix, _ in tree.ignored.most_common()], 4)
         noun = "1 file that is not an image was" if ignored == 1 else f"{ignored:,} files that are not images were"
         notes.append(f"{noun} ignored ({kinds})")
 
     rows = [(name, file, label) for name, files in parts.items() for file, label in files]
-    items = [Item(shown(file.relative_to(path)), file if file.is_file() else None) for _, file, _ in rows]
+    items = [Item(shown(file.relative_to(path)), file if os.path.isfile(file) else None) for _, file, _ in rows]
     pixels, kept, more = read_images(items, path, image_size, channels, skip_bad)
     of_part = np.array([name for name, _, _ in rows])[kept]
     labels = np.array([label for _, _, label in rows], np.int64)[kept] if classes else None
@@ -104,7 +113,7 @@ def _descend(tree: Tree) -> tuple[Tree, list[str]]:
     notes = []
     while not tree.images and len(tree.folders) == 1:
         below = tree.folders[0]
-        below.ignored, top = tree.ignored, tree.path
+        below.ignored, below.runs, top = tree.ignored, tree.runs, tree.path
         tree = below
         notes = [f"all images are in {shown(tree.path)}; a single sub-folder of {shown(top)} is not taken as a class"]
     return tree, notes

@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +53,27 @@ def take(pixels: np.ndarray, rows: np.ndarray | Iterable[int]) -> np.ndarray:
 
 
 def mapped(shape: tuple[int, ...], kind: type | np.dtype) -> np.ndarray:
-    with tempfile.TemporaryFile(dir=cache()) as file:
+    with usable_cache(), tempfile.TemporaryFile(dir=cache()) as file:
         return np.memmap(file, kind, "w+", shape=shape)
 
 
 def disk() -> int:
     """Bytes that are free where such files lie."""
-    cache().mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(cache()).free
+    with usable_cache():
+        cache().mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(cache()).free
+
+
+@contextlib.contextmanager
+def usable_cache() -> Iterator[None]:
+    """Turns an OSError inside the block into one line about the place, which is not the images'."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{shown(cache())}, where images lie that do not fit into memory, cannot be used ({error.strerror}); set "
+            "XDG_CACHE_HOME to another place"
+        ) from None
 
 
 def check_memory(needed: int, where: object, what: str) -> None:

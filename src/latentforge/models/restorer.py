@@ -22,7 +22,7 @@ from torch import Tensor
 
 from latentforge import nets
 from latentforge.clock import Clock
-from latentforge.data.batch import Images
+from latentforge.data.batch import Images, at_once
 from latentforge.duel import GENERATOR, Duel
 from latentforge.errors import InputError
 from latentforge.game import Seat, Term, evaluating
@@ -176,7 +176,9 @@ class Restorer(Duel):
         if size is None and self.operator.factor > 1:
             size = (seen.shape[2] * self.operator.factor, seen.shape[3] * self.operator.factor)
         with evaluating(self):
-            parts = [self.rebuild(y, size or y.shape[2:]) for y in seen.to(self.device).split(256)]
+            h, w = size or seen.shape[2:]
+            at = at_once((self.image_shape[0], h, w), 256)
+            parts = [self.rebuild(y, (h, w)) for y in seen.to(self.device).split(at)]
         return self.operator.keep(torch.cat(parts).clamp(0, 1), seen.to(self.device))
 
     def evaluate(self, batch):

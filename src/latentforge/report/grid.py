@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from latentforge.errors import InputError
 from latentforge.files import atomic
@@ -27,9 +28,12 @@ def picture(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array, MODES[array.shape[2]])
 
 
-def grid(images: Tensor, columns: int | None = None, least: int = 0) -> Image.Image:
+def grid(images: Tensor, columns: int | None = None, least: int = 0, most: int | None = None) -> Image.Image:
     """One picture of N images (N, C, H, W) in [0, 1], row by row with a thin gap; enlarged by a whole factor to at
-    least `least` pixels of width."""
+    least `least` pixels of width, or each image made smaller, so that all have about `most` pixels together."""
+    if most is not None and (many := images.shape[0] * images.shape[2] * images.shape[3]) > most:
+        sides = [max(1, int(side * (most / many) ** 0.5)) for side in images.shape[2:]]
+        images = functional.interpolate(images.float(), sides, mode="area")
     array = to_uint8(images)
     n, h, w, c = array.shape
     columns = columns or math.ceil(math.sqrt(n))

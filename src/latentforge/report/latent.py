@@ -21,6 +21,8 @@ from latentforge.report.plots import Look, inline, plain_axes, plot
 POINTS = 600
 ITERATIONS = 500  # of t-SNE
 REACH, STEPS = 2.5, 9  # standard deviations to each side of a traversal, images in it
+MARKS = "o^sD*"  # of the first classes that there are colours for, of the next ...
+MOST = 30  # classes that a legend names
 DIMENSIONS = 8  # shown as histograms, those that vary most
 
 
@@ -85,11 +87,13 @@ def scatter(place: Tensor, label: Tensor | None, names: list[str], figure: Any, 
         axes.scatter(x, y, s=5, color=look.series[0], linewidths=0)
     else:
         shown = label.unique().tolist()
-        for i, k in enumerate(shown[: len(look.series)]):
+        for i, k in enumerate(shown):
+            mine, (again, colour) = (label == k).numpy(), divmod(i, len(look.series))
             axes.scatter(
-                *((v[(label == k).numpy()]) for v in (x, y)), s=5, color=look.series[i], linewidths=0, label=names[k]
-            )
-        if len(shown) <= len(look.series):
+                x[mine], y[mine], s=5 if not again else 9, color=look.series[colour], linewidths=0, label=names[k],
+                marker=MARKS[again % len(MARKS)],
+            )  # fmt: skip
+        if len(shown) <= MOST:
             figure.legend(loc="outside right upper", frameon=False, fontsize=8, markerscale=2.5, handletextpad=0.1)
     plain_axes(axes, look)
     axes.grid(False)

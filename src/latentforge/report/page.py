@@ -55,7 +55,7 @@ def write_report(run: Run) -> Path:
         samples=newest(samples, seen),
         pairs=newest(pairs, seen),
         restored=newest(previews(run, "restorations"), seen),
-        moments=moments(samples, seen, images.get("shape")),
+        moments=moments(samples, seen, is_points(images.get("shape") or ())),
         findings=findings,
         latent=learned(run),
         curves=curves(rows),
@@ -75,7 +75,8 @@ def write_report(run: Run) -> Path:
 
 
 def learned(run: Run) -> dict[str, Any] | None:
-    """Pictures of the latent space of a finished run; None where its images cannot be had again, and for models without one."""
+    """Pictures of the latent space of a finished run; `missing`, why there are none, where its images cannot be had again; None
+    for models without one."""
     from latentforge.api import data_of
     from latentforge.metrics.subject import Subject
     from latentforge.report.pictures import latent_space
@@ -86,8 +87,8 @@ def learned(run: Run) -> dict[str, Any] | None:
         return None
     try:
         data = data_of(run)
-    except InputError:  # they were in memory, or have been moved: the page does without
-        return None
+    except InputError as error:  # they were in memory, or have been moved
+        return {"missing": str(error)}
     model = load(run.path)
     return latent_space({model.name: model}, Subject(model, data, features=("pca50",)))
 
@@ -181,7 +182,7 @@ def newest(found: list[tuple[int, Path]], seen: dict[int, int]) -> dict[str, Any
         return inline(image) | {"when": moment(round_, seen)}
 
 
-def moments(found: list[tuple[int, Path]], seen: dict[int, int], shape: list[int] | None) -> list[dict[str, Any]]:
+def moments(found: list[tuple[int, Path]], seen: dict[int, int], points: bool) -> list[dict[str, Any]]:
     """The same few samples at moments spread over the run, its first and last among them."""
     if len(found) < 2:
         return []
@@ -191,9 +192,9 @@ def moments(found: list[tuple[int, Path]], seen: dict[int, int], shape: list[int
         round_, file = found[round(i * (len(found) - 1) / (n - 1))]
         with Image.open(file) as sheet:
             wide, high = sheet.size
-            if shape and not is_points(shape):  # the first 4 x 4 of the grid, whose gaps are 2 wide
-                wide, high = 4 * (shape[2] + 2) + 2, 4 * (shape[1] + 2) + 2
-            image = sheet.crop((0, 0, min(wide, sheet.width), min(high, sheet.height)))
+            if not points:  # the first 4 x 4 of 8 x 8, whose gaps are 2 wide
+                wide, high = (wide - 2) // 2 + 2, (high - 2) // 2 + 2
+            image = sheet.crop((0, 0, wide, high))
             image.thumbnail((360, 360))
             out.append(inline(image) | {"when": moment(round_, seen)})
     return out

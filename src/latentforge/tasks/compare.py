@@ -12,10 +12,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from latentforge import registry
 from latentforge._version import __version__
@@ -27,6 +30,7 @@ from latentforge.run import Run
 from latentforge.saving import load
 from latentforge.tasks.evaluate import QUICK, chosen, evaluate
 
+NOT_FOR_RUNS = {"--data", "--data-dir", "--image-size", "--channels", "--skip-bad"}
 SHARED = {"--seed", "--out", "--minutes", "--examples", "--epochs"}  # flags of `train` that no model has for itself
 
 Rows = dict[str, dict[str, Any]]  # measure -> row
@@ -40,6 +44,16 @@ class Entry:
     command: str  # how its first run was or can be made
     runs: list[Run]
     rows: list[Rows] = field(default_factory=list)  # per run
+
+    @property
+    def given(self) -> bool:
+        """Whether it is a run from elsewhere."""
+        return self.command.startswith("run ")
+
+    @property
+    def begun(self) -> bool:
+        """Whether there are runs of it in the folder."""
+        return any(r.path.exists() for r in self.runs)
 
     @property
     def run(self) -> Run:
@@ -67,18 +81,21 @@ def compare(
     chosen(metrics, features)
     out = Path(out)
     entries = [entry(words, out, tuple(train), seeds) for words in what]
-    names = [e.name for e in entries]
-    twice = next((n for n in names if names.count(n) > 1), None)
-    if twice is not None:
-        raise InputError(f"'{twice}' is named twice.")
+    if train and all(e.given for e in entries) and (set(train) & NOT_FOR_RUNS or seeds > 1):
+        raise InputError("these runs are trained already; leave out --data and what else is for training.")
+    tell_apart(entries)
     agree(out / "commands.json", entries)
-    for e in entries:
-        e.runs = [trained(run, e.command, train, seed, quiet) for seed, run in enumerate(e.runs)]
-    prints = {e.name: (e.run.config.get("images") or {}).get("fingerprint") for e in entries}
-    if len(set(prints.values())) > 1:
-        raise InputError(
-            f"the runs were trained on different images: {', '.join(names)}; compare runs of one data set."
-        )
+    need_one_set(entries)
+    try:
+        for e in entries:
+            if not e.given:
+                note(out / "commands.json", e.name, e.command)
+            e.runs = [trained(run, e.command, seed, quiet) for seed, run in enumerate(e.runs)]
+    finally:
+        if not any(e.begun for e in entries):  # nothing came of it
+            (out / "commands.json").unlink(missing_ok=True)
+            with suppress(OSError):
+                out.rmdir()
     dataset = data_of(entries[0].run)
     for e in entries:
         for run in e.runs:
@@ -113,19 +130,51 @@ def entry(words: str, out: Path, train: tuple[str, ...], seeds: int) -> Entry:
     return Entry(label, command, [Run(out / "runs" / f"{label}-{seed}", {}) for seed in range(seeds)])
 
 
+def tell_apart(entries: list[Entry]) -> None:
+    """Name runs by their paths where they would have the name of another entry; InputError for one that is named twice."""
+    names = [e.name for e in entries]
+    for e in entries:
+        if e.given and names.count(e.name) > 1:
+            e.name = e.command.removeprefix("run ").rstrip("/")
+    names = [e.name for e in entries]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise InputError(f"'{twice}' is named twice; name it once, and take --seeds for more runs of a model.")
+
+
 def agree(file: Path, entries: list[Entry]) -> None:
-    """Note how each run of this folder is made; InputError where one of that name was made otherwise."""
+    """InputError where a run of this folder was made otherwise."""
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     for e in entries:
-        if e.runs[0].config:  # a run from elsewhere
-            continue
-        if known.setdefault(e.name, e.command) != e.command:
-            raise InputError(f"{file.parent} holds '{known[e.name]}', not '{e.command}'; choose another --out.")
+        if not e.given and e.begun and (was := known.get(e.name, e.command)) != e.command:
+            raise InputError(f"{file.parent} holds '{was}', not '{e.command}'; choose another --out.")
+
+
+def note(file: Path, name: str, command: str) -> None:
+    """Write down how the runs of an entry are made."""
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(known, indent=2) + "\n")
+    write_text(file, json.dumps(known | {name: command}, indent=2) + "\n")
 
 
-def trained(run: Run, command: str, train: Sequence[str], seed: int, quiet: bool) -> Run:
+def need_one_set(entries: list[Entry]) -> None:
+    """InputError where the entries are not of the same images, or one cannot be trained as it is asked for: before any is."""
+    prints = {}
+    for e in entries:
+        config = e.run.config
+        if not config and (e.run.path / "config.yaml").is_file():
+            config = Run.open(e.run.path).config
+        if not config and len(entries) > 1:  # a single one says at once what is wrong with it
+            config = yaml.safe_load(call([*shlex.split(e.command)[1:], "--dry-run"], quiet=True))
+        if config:
+            prints[e.name] = (config.get("images") or {}).get("fingerprint")
+    if len(set(prints.values())) > 1:
+        raise InputError(
+            f"the runs were trained on different images: {', '.join(prints)}; compare runs of one data set."
+        )
+
+
+def trained(run: Run, command: str, seed: int, quiet: bool) -> Run:
     """The run, finished: taken as it is, gone on with or trained anew, each in a process of its own."""
     if run.config:
         return run
@@ -139,19 +188,30 @@ def trained(run: Run, command: str, train: Sequence[str], seed: int, quiet: bool
     return Run.open(run.path)
 
 
-def call(words: list[str], quiet: bool) -> None:
+def call(words: list[str], quiet: bool) -> str:
+    """Run a command of ours; returns what it printed. Ctrl-C goes to it too: it is waited for, as it may have a round to end and a
+    checkpoint to write; a second one kills it."""
     if not quiet:
         print("latentforge " + shlex.join(words), file=sys.stderr, flush=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "latentforge", *words, *(["--quiet"] if quiet else [])], stdout=subprocess.DEVNULL,
+    process = subprocess.Popen(
+        [sys.executable, "-m", "latentforge", *words, *(["--quiet"] if quiet else [])], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE if quiet else None, text=True,
     )  # fmt: skip
-    if done.returncode == 2:
-        raise InputError(f"'latentforge {shlex.join(words)}' was refused{last_line(done.stderr)}")
-    if done.returncode:
+    try:
+        out, errors = process.communicate()
+    except KeyboardInterrupt:
+        try:
+            process.wait()
+        finally:
+            process.kill()
+        raise
+    if process.returncode == 2:
+        raise InputError(f"'latentforge {shlex.join(words)}' was refused{last_line(errors)}")
+    if process.returncode:
         raise RunError(
-            f"'latentforge {shlex.join(words)}' ended with exit code {done.returncode}{last_line(done.stderr)}"
+            f"'latentforge {shlex.join(words)}' ended with exit code {process.returncode}{last_line(errors)}"
         )
+    return out
 
 
 def last_line(text: str | None) -> str:
@@ -167,7 +227,11 @@ def measured(
     past = (run.metrics().get("evaluated") or {}).get(split) or {}
     if {k: past.get(k) for k in how} != how:
         rows = evaluate(load(run.path), dataset, split, metrics=metrics, features=features, repeats=repeats)
-        run.keep_measures(split, rows, how)
+        try:
+            run.keep_measures(split, rows, how)
+        except OSError as error:  # somebody else's run
+            print(f"{run.path / 'metrics.json'} was not written: {error.strerror}", file=sys.stderr)
+            return {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
     kept = run.metrics()
     return {m: kept[split][m] for m in kept["evaluated"][split]["measures"]}
 

@@ -17,13 +17,13 @@ from latentforge.report.grid import grid, picture, save, to_uint8
 from latentforge.report.points import draw_samples
 
 
-def check_place(out: Path, *suffixes: str) -> None:
+def check_place(out: Path, *suffixes: str, flag: str = "--out") -> None:
     """InputError where `out` can be nothing of `suffixes` ('' is a directory). Asked before the work, which may be long."""
     if out.suffix.lower() not in suffixes:
         names = [f"NAME{s}" if s else "a directory" for s in suffixes]
-        raise InputError(f"--out {out}: write to {' or '.join(names)}.")
+        raise InputError(f"{flag} {out}: write to {' or '.join(names)}.")
     if not out.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out} exists and is not an empty directory; choose another.")
+        raise InputError(f"{flag} {out} exists and is not an empty directory; choose another.")
 
 
 def write_images(images: Tensor, out: Path, columns: int | None = None, labels: Tensor | None = None) -> str:
@@ -88,12 +88,12 @@ def write_columns(out: Path, columns: dict[str, Any], **single: Any) -> str:
 class writing:
     """Turns an OSError inside the block into one line about `out`."""
 
-    def __init__(self, out: Path):
-        self.out = out
+    def __init__(self, out: Path, flag: str = "--out"):
+        self.out, self.flag = out, flag
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind, error, trace) -> None:
         if isinstance(error, OSError):
-            raise InputError(f"{self.out} cannot be written ({error.strerror}); choose another --out.") from None
+            raise InputError(f"{self.out} cannot be written ({error.strerror}); choose another {self.flag}.") from None

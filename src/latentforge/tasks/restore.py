@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentforge.data.batch import Batch
+from latentforge.data.batch import Batch, at_once
 from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.parts.operators import TASKS, Operator, operator_of, parse
@@ -64,7 +64,8 @@ def restore(
         raise InputError(f"images {tuple(images.shape)} do not fit the model, which needs (N, {c}, H, W).")
     seen = images if operator.masks and images.shape[1] == channels else operator.observe(images, mask)
     if model.has_restorer:
-        return torch.cat([model.restore(y).cpu() for y in seen.split(BATCH)])
+        at = at_once((channels, *(side * operator.factor for side in seen.shape[2:])), BATCH)
+        return torch.cat([model.restore(y).cpu() for y in seen.split(at)])
     need_codes(model)
     small = (-(-h // operator.factor), -(-w // operator.factor))
     if tuple(seen.shape[2:]) != small:
@@ -73,7 +74,7 @@ def restore(
             f"{(h, w)} are seen as {small}; give --image-size {small[0]}x{small[1]}."
         )
     out = []
-    for y in seen.split(BATCH):
+    for y in seen.split(at_once((c, h, w), BATCH)):
         guess = operator.naive(y, (h, w)).clamp(0, 1).to(model.device)
         told = model.told_with(Batch(guess, None, torch.arange(len(y))))
         codes = invert(model, y, told, steps, lr, seed, operator, prior)
