@@ -29,6 +29,7 @@ from machine import keep_result, machine
 from latentforge.data import open_data
 from latentforge.diagnose.doctor import Doctor
 from latentforge.diagnose.rules import RULES
+from latentforge.files import atomic
 from latentforge.registry import MODELS, model_class
 from latentforge.run import Run
 
@@ -103,9 +104,13 @@ def few(source: str, data_dir: str | None) -> Path:
     if not path.exists():
         data = open_data(source, data_dir=data_dir)
         n, held = FEW, 200
-        np.savez(path, train_images=data.train.pixels[data.train.spread(n)][:, 0].numpy(),
-                 val_images=data.validation.pixels[data.validation.spread(held)][:, 0].numpy(),
-                 test_images=data.test.pixels[data.test.spread(held)][:, 0].numpy())  # fmt: skip
+        parts = {
+            "train": data.train.pixels[data.train.spread(n)],
+            "val": data.validation.pixels[data.validation.spread(held)],
+            "test": data.test.pixels[data.test.spread(held)],
+        }
+        with atomic(path) as part, open(part, "wb") as f:  # another job may look for it
+            np.savez(f, **{f"{name}_images": pixels[:, 0].numpy() for name, pixels in parts.items()})
     return path
 
 
@@ -125,6 +130,8 @@ def measure(name: str, cell: dict[str, Any], part: str, data_dir: str | None) ->
             [sys.executable, "-m", "latentforge", *command, *where, "--quiet", "--out", run], capture_output=True, text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},  # runs beside each other, each on its own core
         )  # fmt: skip
+        if done.returncode not in (0, 1):  # 1: ended by what went wrong, which is what is looked for
+            raise SystemExit(f"{name} ended with exit code {done.returncode}: {done.stderr.strip()[-200:]}")
         opened = Run.open(run)
         rows, loss = opened.stats(), opened.config["model"].get("loss")
     told = "latentforge " + shlex.join(command).replace(source, Path(source).name)

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import keep_result, machine
+from machine import keep_result, machine, where
 from torch import Tensor
 
 import latentforge as lf
@@ -291,7 +291,7 @@ def table() -> str:
         if rows:
             r = rows[0][1]
             lines.append(f"| {task} | real images that have it | | {r['real']:.1%} | | | {r['floor']:.1f} |")
-    return "\n".join(lines)
+    return "\n".join(lines) + where({cell: [r["machine"]] for cell, r in kept.items()})
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,18 @@ def machine() -> dict[str, Any]:
         "family": " ".join(rows[k] for k in ("cpu family", "model") if k in rows),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "bf16": computes_in_bf16(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-        "python": platform.python_version(), **packages,
+        "python": platform.python_version(), **packages, "commit": commit(),
         "date": datetime.date.today().isoformat(),
     }  # fmt: skip
+
+
+def commit() -> str:
+    """The state of the code, "" where it is not known."""
+    words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def keep_result(file: Path, result: dict[str, Any], indent: int | None = 1) -> None:
@@ -68,6 +78,8 @@ def kind_of(kept: dict[str, Any]) -> str:
 
 
 def other(kept: dict[str, Any]) -> bool:
-    """Whether what was measured on the machine `kept` cannot be gone on with here: another kind of processor."""
+    """Whether what was measured on the machine `kept` cannot be gone on with here: another kind of processor, other threads or
+    another torch."""
     here = machine()
-    return any(kept[k] != here[k] for k in ("processor", "instructions", "bf16", "cores"))
+    same = ("processor", "family", "instructions", "bf16", "cores", "threads", "torch")
+    return any(kept[k] != here[k] for k in same if k in kept)

@@ -273,12 +273,15 @@ def test_two_halves_equal_one_whole(name, args):
         trainer = Trainer(build(name, args), tiny_data(), examples=16, batch_size=8, accumulate=accumulate, ema=0,
                           optimizer="sgd", lr=1e-3, precision="fp32", quiet=True)  # fmt: skip
         after.append(weights(trainer.fit()))
-    start = weights(model)
+    start, most = weights(model), 0.0
     for key, value in after[0].items():
         if key.startswith("sampler"):
             continue
-        torch.testing.assert_close(after[1][key], value, rtol=1e-4, atol=1e-6)
-    assert not same({k: start[k] for k in start}, {k: after[0][k] for k in start})
+        moved, also = value - start[key], after[1][key] - start[key]
+        step = float(moved.abs().max())
+        torch.testing.assert_close(also, moved, rtol=0, atol=2e-3 * step + 2e-7 * float(value.abs().max()))
+        most = max(most, step)
+    assert most > 1e-5
 
 
 def has_coupling_layers(model):

@@ -147,7 +147,7 @@ def test_known_factors_are_measured():
     assert [r["measure"] for r in rows] == [
         f"{m}-40" for m in ("mig", "dci-disentanglement", "dci-completeness", "dci-informativeness", "sap")
     ]
-    assert all((0 <= r["value"] <= 1 and r["which"] == "PCA-2") or r["which"] == "PCA-3" for r in rows)
+    assert all(0 <= r["value"] <= 1 and r["which"] in ("PCA-2", "PCA-3") for r in rows)
 
 
 def test_the_order_of_images_does_not_matter_to_known_factors():

@@ -58,6 +58,20 @@ def test_the_interval_of_a_share_is_wilsons_and_stays_a_share(ones, of):
     assert 0 <= low <= share <= high <= 1
 
 
+def test_few_halves_make_a_wider_interval():
+    """Student's t of the half-samples' number, and not the normal's 1.96."""
+    x, drawn = normal(64, 1, seed=3), []
+
+    def mean(a):
+        drawn.append(float(a.double().mean()))
+        return {"mean": drawn[-1]}
+
+    found, _, high = around(mean, (x,), 4)
+    spread = float(np.std(drawn[1:], ddof=1))
+    assert len(drawn) == 5
+    assert high["mean"] - found["mean"] == pytest.approx(scipy.stats.t.ppf(0.975, 3) * spread)
+
+
 def test_half_samples_cover_what_they_should():
     """In about 95 of 100 draws the interval holds the true difference of two means."""
     hits = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import get_args
 
 import pytest
@@ -171,3 +172,29 @@ def test_extremes_stay_finite_and_in_float32(kind):
         if value.requires_grad:
             for slope in torch.autograd.grad(value.sum(), (r, f), retain_graph=True, materialize_grads=True):
                 assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize(("p", "q"), [(0.5, 0.5), (0.8, 0.2), (0.05, 0.6)])
+def test_best_critic(p, q):
+    """D* = p / (p + q), worth -log 4 + 2 JSD (Goodfellow et al. 2014, proposition 1 and theorem 1), for a point that
+    is seen with density p among the real and q among the fake, and its complement."""
+    logits = torch.zeros(2, requires_grad=True)
+    real_weight, fake_weight = torch.tensor([p, 1 - p]), torch.tensor([q, 1 - q])
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        real, fake = critic_loss(logits, logits)
+        return (real_weight * real + fake_weight * fake).sum()
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    best = real_weight / (real_weight + fake_weight)
+    torch.testing.assert_close(torch.sigmoid(logits.detach()), best, atol=1e-4, rtol=0)
+    middle = (real_weight + fake_weight) / 2
+    jsd = 0.5 * (real_weight * (real_weight / middle).log() + fake_weight * (fake_weight / middle).log()).sum()
+    assert -loss().item() == pytest.approx(-math.log(4) + 2 * jsd.item(), abs=1e-5)

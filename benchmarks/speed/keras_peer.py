@@ -13,7 +13,7 @@ import tensorflow as tf
 from clockwork import BATCH, LATENT, RATE, contest, digits, options
 from keras import layers as L
 
-tf.config.threading.set_intra_op_parallelism_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+tf.config.threading.set_intra_op_parallelism_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
 
 
 def net(size, *layers):

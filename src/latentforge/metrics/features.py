@@ -6,7 +6,8 @@ self        the same network trained on the data's own images without labels, by
 pca50       50 principal components of the training images: no learning, blind to sharpness
 inception   the standard Inception network of published FIDs, from the extra `inception`
 
-Nothing of these ever enters the training of a model, the fit of its sampler or the choice of either.
+Nothing of these ever enters the training of a model or the fit of its sampler; trials that chose defaults were looked at in
+them.
 """
 
 from __future__ import annotations

@@ -189,8 +189,8 @@ def trained(run: Run, command: str, seed: int, quiet: bool) -> Run:
 
 
 def call(words: list[str], quiet: bool) -> str:
-    """Run a command of ours; returns what it printed. Ctrl-C goes to it too: it is waited for, as it may have a round to end and a
-    checkpoint to write; a second one kills it."""
+    """Run a command of ours; returns what it printed. Ctrl-C goes to it too: it is waited for, as it may have a round to end
+    and a checkpoint to write; a second one kills it."""
     if not quiet:
         print("latentforge " + shlex.join(words), file=sys.stderr, flush=True)
     process = subprocess.Popen(

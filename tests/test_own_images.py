@@ -1,0 +1,238 @@
+"""A user's own images at every verb: what is left out is said, classes mean what their names say, what a run wrote is no data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import latentforge as lf
+from conftest import LEARNED
+from datasets import refused
+from latentforge.api import data_of
+from latentforge.cli import main
+from latentforge.data import open_data
+from latentforge.data.dataset import open_whole
+from latentforge.data.synthetic import blobs
+from latentforge.report import page
+from latentforge.report.grid import grid
+from latentforge.run import Run
+
+NAMES = ("bird", "cat", "dog")
+TINY = ["--examples", "32", "--batch-size", "16", "--latent-dim", "3", "--net", "mlp", "--hidden", "8", "--quiet"]
+
+
+def pictures(folder: Path, classes: tuple[str, ...] = (), n: int = 30) -> Path:
+    images, labels = blobs(n, (1, 12, 12))
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        place = folder / classes[label % len(classes)] if classes else folder
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0]).save(place / f"{i:03d}.png")
+    return folder
+
+
+def train(model: str, source: Path, out: Path) -> Path:
+    assert main(["train", model, "--data", str(source), *TINY, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    train("cvae", pictures(folder / "animals", NAMES), folder / "cvae")
+    train("vae", pictures(folder / "flat"), folder / "vae")
+    return folder
+
+
+# ---- what a run writes is no data -----------------------------------------------------------------------------------
+
+
+def test_a_run_inside_the_folder_of_its_images(tmp_path, monkeypatch, capsys):
+    """`--data .` puts ./runs among the images; every verb must still find the same ones, and no class `runs`."""
+    monkeypatch.chdir(pictures(tmp_path / "photos", NAMES))
+    assert main(["train", "vae", "--data", ".", *TINY]) == 0
+    again = data_of(Run.open("runs/vae"))
+    assert again.classes == list(NAMES)
+    assert sum(map(len, (again.train, again.validation, again.test))) == 30
+    assert "no data and were passed over: runs/vae" in " ".join(again.notes)
+    assert main(["reconstruct", "runs/vae"]) == 0
+    flat = pictures(tmp_path / "flat")
+    train("vae", flat, flat / "run")
+    assert len(open_whole(flat).images) == 30
+
+
+# ---- classes by name ------------------------------------------------------------------------------------------------
+
+
+def test_classes_are_told_by_name(shop, tmp_path):
+    """Folders `cat` and `dog` are classes 1 and 2 of a model that knows birds too."""
+    some = pictures(tmp_path / "some", ("dog", "cat"))
+    assert main(["embed", str(shop / "cvae"), "--data", str(some), "--out", str(tmp_path / "codes.npz")]) == 0
+    found = np.load(tmp_path / "codes.npz")
+    wanted = [NAMES.index(Path(name).parent.name) for name in found["names"]]
+    assert found["labels"].tolist() == wanted
+    model, whole = lf.load(shop / "cvae"), open_whole(some)
+    image = whole.images[torch.arange(30)].image
+    told = model.encode(image, torch.tensor(wanted)).mean.detach().numpy()
+    np.testing.assert_allclose(found["mean"], told, atol=1e-5)
+
+
+def test_a_class_that_the_model_was_not_told_is_refused(shop, tmp_path, capsys):
+    fish = pictures(tmp_path / "more", ("cat", "fish"))
+    assert main(["reconstruct", str(shop / "cvae"), "--data", str(fish)]) == 2
+    assert "knows no fish; name the folders as in training: bird, cat, dog." in capsys.readouterr().err
+
+
+# ---- what is left out is said ---------------------------------------------------------------------------------------
+
+
+def test_verbs_say_what_they_left_out(shop, tmp_path, capsys):
+    flat = pictures(tmp_path / "flat")
+    (flat / "movie.mov").write_text("")
+    (flat / "broken.png").write_text("no image")
+    assert main(["detect", str(shop / "vae"), "--data", str(flat), "--out", str(tmp_path / "s.csv")]) == 2
+    assert "--skip-bad" in capsys.readouterr().err
+    for words in (
+        ["detect", "--data", flat, "--out", tmp_path / "s.csv"],
+        ["embed", "--data", flat, "--out", tmp_path / "c.npz"],
+        ["edit", "--in", flat, "--principal", "1", "--out", tmp_path / "e.png"],
+        ["restore", "--in", flat, "--task", "denoise", "--steps", "1", "--out", tmp_path / "r.npz"],
+    ):
+        verb, *rest = map(str, words)
+        assert main([verb, str(shop / "vae"), *rest, "--skip-bad"]) == 0
+        err = capsys.readouterr().err
+        assert "note: 1 file that is not an image was ignored (.mov)" in err
+        assert "1 of 31 images could not be used and were left out: broken.png" in err
+    assert len((tmp_path / "s.csv").read_text().splitlines()) == 31
+
+
+def test_a_folder_is_taken_whole(shop, tmp_path, capsys):
+    seven = pictures(tmp_path / "seven", n=7)
+    assert main(["compress", str(shop / "vae"), "--data", str(seven), "--out", str(tmp_path / "a.lfz")]) == 0
+    assert main(["reconstruct", str(shop / "vae"), "--data", str(seven), "--out", str(tmp_path / "pairs.npz")]) == 0
+    assert len(np.load(tmp_path / "pairs.npz")["images"]) == 7
+
+
+def test_a_single_image_will_do(shop, tmp_path):
+    one = pictures(tmp_path / "one", n=1) / "000.png"
+    assert main(["detect", str(shop / "vae"), "--data", str(one), "--out", str(tmp_path / "s.csv")]) == 0
+    assert (tmp_path / "s.csv").read_text().splitlines()[1].startswith("000.png,")
+
+
+def test_of_several_frames_the_first_is_read_and_said(tmp_path):
+    frames = [Image.fromarray(a[0]) for a in blobs(3, (1, 12, 12))[0]]
+    pictures(tmp_path)
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "b.tiff", save_all=True, append_images=frames[1:])
+    assert "2 files have several frames, of which the first was read" in open_data(tmp_path).notes
+
+
+def test_a_link_that_leads_round_is_one_bad_file(tmp_path):
+    pictures(tmp_path)
+    (tmp_path / "round.png").symlink_to(tmp_path / "round.png")
+    refused(lambda: open_data(tmp_path), "1 image of 31", "round.png (a broken link")
+    assert len(open_whole(tmp_path, skip_bad=True).images) == 30
+
+
+def test_names_that_sort_alike_have_an_order(tmp_path, monkeypatch):
+    for name in ("1.png", "01.png", "001.png"):
+        Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / name)
+    import os
+
+    forward = open_whole(tmp_path).names
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: list(real(path))[::-1])
+    assert open_whole(tmp_path).names == forward
+
+
+# ---- options that cannot be used -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["restore", "vae", "--in", "flat", "--data", "none", "--task", "denoise"], "leave it out beside --in"),
+        (["edit", "vae", "--in", "flat", "--data", "none", "--principal", "1"], "leave out --data"),
+        (["decompress", "vae", "."], ". is no file; give one that 'latentforge compress' wrote."),
+        (["detect", "vae", "--heatmaps", "heat.jpg"], "--heatmaps heat.jpg: write to NAME.png"),
+        (["compare", "vae", "cvae", "--data", "flat", "--out", "c"], "different images"),
+        (["compare", "vae", "--data", "flat", "--out", "c"], "trained already; leave out --data"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(shop, words, line, monkeypatch, capsys):
+    monkeypatch.chdir(shop)
+    assert main(words) == 2
+    err = capsys.readouterr().err.strip()
+    assert line in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_walk_needs_two_images_and_does_not_stand_still(shop, tmp_path, capsys):
+    few = pictures(tmp_path / "few", n=2)
+    walk = ["interpolate", str(shop / "vae"), "--steps", "3", "--out", str(tmp_path / "w.npz")]
+    assert main([*walk, "--data", str(few)]) == 0
+    rows = np.load(tmp_path / "w.npz")["images"].reshape(8, 3, -1).astype(int)
+    assert (np.abs(rows[:, 0] - rows[:, 2]).sum(1) > 0).all()
+    (few / "001.png").unlink()
+    assert main([*walk, "--data", str(few)]) == 2
+    assert "a walk needs two images" in capsys.readouterr().err
+
+
+# ---- nothing is lost -------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_without_checkpoints_is_not_begun_anew(shop, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(shop / "vae", run)
+    shutil.rmtree(run / "checkpoints")
+    before = sorted(p.name for p in run.rglob("*"))
+    assert main(["resume", str(run), "--examples", "64"]) == 2
+    assert "no checkpoint to go on from" in capsys.readouterr().err
+    assert sorted(p.name for p in run.rglob("*")) == before
+
+
+def test_a_page_says_why_it_has_no_pictures_of_the_latent_space(shop, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "learned", LEARNED)
+    flat = pictures(tmp_path / "moved")
+    run = train("vae", flat, tmp_path / "run")
+    assert "No pictures of the latent space" not in (run / "report.html").read_text()
+    flat.rename(tmp_path / "away")
+    assert main(["report", str(run)]) == 0
+    assert "No pictures of the latent space" in (run / "report.html").read_text()
+    assert "moved, which is not there" in (run / "report.html").read_text()
+
+
+def test_a_refused_comparison_leaves_no_trace(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = pictures(tmp_path / "sizes")
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(sizes / "large.png")
+    words = ["compare", "vae --net mlp --hidden 4", "--data", str(sizes), "--examples", "16", "--quiet", "--out", "c"]
+    rest = ["--metrics", "own", "--repeats", "0"]
+    assert main([*words, *rest]) == 2
+    assert "--image-size" in capsys.readouterr().err
+    assert not Path("c").exists()
+    assert main([*words, *rest, "--image-size", "12", "--seeds", "2"]) == 0
+    (found,) = json.loads(Path("c/comparison.json").read_text())["entries"].values()
+    a, b = (r["loss_nats"]["value"] for r in found["test"])
+    assert a != b
+    one, two = (lf.load(f"c/runs/vae-net-mlp-hidden-4-{seed}") for seed in (0, 1))
+    assert not torch.equal(one.sample(2, seed=0), two.sample(2, seed=0))
+
+
+def test_what_cannot_be_trained_is_known_before_the_first_training(shop, tmp_path, capsys):
+    words = ["compare", "vae --net mlp", "cvae --net mlp", "--data", str(shop / "flat"), "--examples", "16", "--quiet"]
+    assert main([*words, "--out", str(tmp_path / "c")]) == 2
+    assert "label" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_sheets_of_large_images_are_made_smaller():
+    small = grid(torch.rand(64, 1, 40, 60), 8, most=64 * 300)
+    assert small.width * small.height < 64 * 400
+    assert (small.width - 2) % 8 == (small.height - 2) % 8 == 0
+    assert grid(torch.rand(4, 1, 9, 9), 2, most=10**6).size == (24, 24)
