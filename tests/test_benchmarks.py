@@ -12,14 +12,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import critic_loss
 import density
+import doctor
+import flagship
 import machine
+import modes
 import torch
 import yaml
 import zoo
 
 import latentforge as lf
 from latentforge.cli import main
-from latentforge.registry import MODELS
 from latentforge.tasks.compress import fingerprint
 
 
@@ -31,12 +33,6 @@ def test_a_cell_of_the_zoo(cell, tmp_path):
     row = zoo.table({cell: result}).splitlines()[2]
     assert row.startswith(f"| `{zoo.CELLS[cell]}` |")
     assert row.count("|") == zoo.table({cell: result}).splitlines()[0].count("|")
-
-
-def test_every_model_is_in_the_zoo():
-    """But for restorers, which have a benchmark of their own."""
-    drawing = {name for name, row in MODELS.items() if row.kind != "restorer"}
-    assert {command.split()[0] for command in zoo.CELLS.values()} == drawing
 
 
 @pytest.mark.parametrize("workload", ["conv-vae", "dense-vae", "dcgan", "vae-gan"])
@@ -133,3 +129,56 @@ def test_the_preset_of_the_density_is_what_was_measured(capsys):
     measured, preset = config(*flags), config("--preset", "mnist/density", "--data", "mnist-5k")
     assert measured["model"] == preset["model"]
     assert measured["train"] | {"lr": float(measured["train"]["lr"])} == preset["train"]
+
+
+def test_the_table_of_the_flagship_on_known_results(tmp_path, monkeypatch):
+    """Means with their range over seeds, one value as it is, and the baseline of the first row below."""
+    monkeypatch.setattr(flagship, "RESULTS", tmp_path)
+    for cell, seed, value in (("vae-gan", 0, 1.0), ("vae-gan", 1, 3.0), ("vae", 0, 90.0)):
+        test = {f"{m}-x": {"value": value, "baseline": 240.0, "reference": 0.5} for m in flagship.SHOWN[:-1]}
+        test["reconstruction_mse"] = {"value": value / 100, "baseline": 0.1, "reference": 0.2}
+        run = {"training": {"examples": 1000 * (seed + 1)}, "test": test, "machine": {"processor": "A", "family": "1"}}
+        machine.keep_result(tmp_path / "mnist-5" / f"{cell}-{seed}.json", run)
+    lines = flagship.table("mnist-5", measures=("frechet", "reconstruction_mse")).splitlines()
+    assert lines[2:] == [
+        "| `vae-gan` | 2 | 1,500 | 2 (1 to 3) | 0.02 (0.01 to 0.03) |", "| `vae` | 1 | 1,000 | 90 | 0.9 |",
+        "| trivial baseline | | | 240 | 0.1 |", "| real images | | | 0.5 |  |",
+    ]  # fmt: skip
+    assert flagship.table("mnist-20").startswith("Not measured yet")
+
+
+def test_the_table_of_modes_says_of_how_many_runs_a_number_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(modes, "RESULTS", tmp_path)
+    for seed, (kl, seconds) in enumerate(((None, 10), (0.5, 20), (1.5, 300))):
+        run = {"modes": seed, "high_quality": 0.1 * seed, "reverse_kl": kl, "seconds": seconds, "sampler": "prior"}
+        for name in modes.SETS:
+            machine.keep_result(tmp_path / name / f"gan-seed{seed}.json", run)
+    row = modes.table().splitlines()[2].split(" | ")
+    assert row[1:6] == ["3", "prior", "1.0 (0 to 2)", "10.0 % (0.0 to 20.0)", "1.000 (2 of 3)"]
+    assert row[-2:] == ["2,048,000", "20 |"]
+
+
+def test_the_table_of_the_doctor_counts_what_the_rules_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "RESULTS", tmp_path)
+    said = {"a": ["mode collapse"], "b": ["critic wins"], "c": [], "d": ["critic wins"], "e": []}
+    for name, rule in (
+        ("a", "mode collapse"),
+        ("b", "mode collapse"),
+        ("c", "mode collapse"),
+        ("d", None),
+        ("e", None),
+    ):
+        machine.keep_result(tmp_path / "check" / f"{name}.json", {"rule": rule, "name": name})
+    monkeypatch.setattr(doctor, "findings", lambda result: said[result["name"]])
+    rows = {line.split(" | ")[0]: line for line in doctor.table("check").splitlines()}
+    assert rows["| mode collapse"] == "| mode collapse | 3 | 1 | critic wins | 1 | 0 |"
+    assert rows["| critic wins"] == "| critic wins | 0 | 0 |  | 0 | 1 |"
+    assert rows["| all"] == "| all | 3 | 1 (33%) | | | 1 of 2 runs (50%) |"
+
+
+def test_what_is_measured_elsewhere_is_known(monkeypatch):
+    here = machine.machine()
+    assert not machine.other(here)
+    assert machine.other(here | {"family": "0 0"})
+    assert machine.other(here | {"torch": "1.0"})
+    assert not machine.other({k: v for k, v in here.items() if k != "family"})  # older results do not say

@@ -189,6 +189,16 @@ def test_classify_tells_classes_apart_and_refuses_what_is_none(workshop, tmp_pat
         assert ((saved["log_px"] < saved["least_log_px"]) == saved["rejected"].astype(bool)).all()
 
 
+def test_more_codes_find_more_of_the_density(workshop, tmp_path, capsys):
+    """The bound of importance sampling rises with the number of codes (Burda et al. 2016, theorem 1)."""
+    found = []
+    for codes in ("1", "64"):
+        out = str(tmp_path / f"{codes}.npz")
+        assert main(["classify", str(workshop / "cvae"), "--codes", codes, "--out", out]) == 0
+        found.append(float(np.load(out)["log_px"].mean()))
+    assert found[1] > found[0]
+
+
 def test_an_exported_model_says_that_it_is_not_calibrated(workshop, tmp_path, capsys):
     out = str(tmp_path / "labels.csv")
     assert main(["classify", str(workshop / "exported"), "--data", str(workshop / "new"), "--out", out, "--json"]) == 0

@@ -664,3 +664,23 @@ def test_one_directory_for_all_processes(here, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert main(["train", "vae", "--data", "nowhere/at/all"]) == 2
     assert not (here / "runs").exists()
+
+
+def test_weight_decay_makes_weights_small(shop, tmp_path):
+    norms = []
+    for decay in ("0", "10"):
+        flags = [
+            "--optimizer",
+            "adamw",
+            "--lr",
+            "0.01",
+            "--ema",
+            "0",
+            "--weight-decay",
+            decay,
+            "--out",
+            tmp_path / decay,
+        ]
+        done("train", "vae", "--data", shop / "digits.npz", *TINY, *FLAGS["vae"], *flags)
+        norms.append(sum(float(p.detach().norm()) for p in lf.load(tmp_path / decay).parameters()))
+    assert norms[1] < 0.95 * norms[0]

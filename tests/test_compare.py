@@ -23,12 +23,20 @@ SMALL = "--net mlp --hidden 8 --latent-dim 3"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def compared(tmp_path_factory):
     """A comparison of a model with an encoder, one without, and one that cannot sample."""
     out = tmp_path_factory.mktemp("compare") / "c"
     what = [f"vae {SMALL}", "gan --hidden 8 --critic-hidden 8 --latent-dim 3", f"autoencoder {SMALL} --sampler prior"]
     assert main(["compare", *what, "--out", str(out), *FLAGS]) == 0
     return out, what
+
+
+@pytest.fixture
+def folder(compared, tmp_path):
+    """A copy that a test may change."""
+    out, what = compared
+    shutil.copytree(out, tmp_path / "copy")
+    return tmp_path / "copy", what
 
 
 def test_compare_writes_a_page_that_stands_alone(folder):

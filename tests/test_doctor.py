@@ -211,6 +211,18 @@ def test_a_finding_is_shown_kept_and_on_the_page(tmp_path, capsys):
     assert "mode collapse" in page
 
 
+def test_strict_on_the_command_line_ends_with_exit_code_1(tmp_path, capsys):
+    images = collapsing()
+    np.savez(
+        tmp_path / "few.npz", images=torch.cat([p.pixels for p in (images.train, images.validation, images.test)])[:, 0]
+    )
+    words = ["gan", "--data", str(tmp_path / "few.npz"), "--hidden", "8", "--critic-hidden", "8", "--latent-dim", "2"]
+    budget = ["--examples", "57600", "--batch-size", "64", "--lr", "critic=1e-9,generator=0.02", "--quiet"]
+    assert main(["train", *words, *budget, "--strict", "--out", str(tmp_path / "run")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("latentforge: ")
+    assert not Run.open(tmp_path / "run").finished
+
+
 def test_strict_ends_the_run_after_a_checkpoint(tmp_path):
     with pytest.raises(RunError, match=r": .*; "):
         lf.fit("gan", collapsing(), out=tmp_path / "run", model_options=NARROW, strict=True, **FAST)

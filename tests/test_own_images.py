@@ -1,4 +1,4 @@
-"""A user's own images at every verb: what is left out is said, classes mean what their names say, what a run wrote is no data."""
+"""A user's own images at every verb: what is left out is said, classes are those of the same names, runs are no data."""
 
 from __future__ import annotations
 

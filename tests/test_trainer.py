@@ -791,3 +791,18 @@ def test_a_refused_training_leaves_the_model_as_it_was():
     assert model.sampler is not None
     refused(lambda: lf.fit(model, tiny_data((1, 8, 8)), examples=64, on_collapse="restart", quiet=True), "by name")
     lf.fit(model, tiny_data((1, 8, 8)), examples=64, device=torch.device("cpu"), quiet=True)
+
+
+@pytest.mark.parametrize(("name", "options"), [("vae", {"net": "mlp"}), ("r3gan", {"width": 4, "penalty_every": 1})])
+def test_compiled_networks_train_as_written(name, options, monkeypatch):
+    """Traced, which is where a gradient of a gradient or an averaged copy would break, but not turned into machine code."""
+    whole = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module: whole(module, backend="aot_eager"))
+    data, found = tiny_data((1, 16, 16)), []
+    for how in ("off", "on"):
+        model = lf.fit(name, data, examples=64, batch_size=16, quiet=True, compile=how, precision="fp32",
+                       model_options=options)  # fmt: skip
+        found.append(dict(model.state_dict()))
+    assert found[0].keys() == found[1].keys()
+    for key, value in found[0].items():
+        torch.testing.assert_close(found[1][key], value, rtol=1e-3, atol=1e-5)
