@@ -18,6 +18,7 @@ from latentforge.data.batch import Batch, Images
 from latentforge.errors import InputError
 from latentforge.game import own_parameters
 from latentforge.gradients import gradients_of
+from latentforge.models.vae_gan import POOL_SEED
 from latentforge.parts.adversarial import Loss, generator_loss
 from latentforge.parts.augment import FEW
 from latentforge.run import Run
@@ -98,7 +99,7 @@ def test_the_sampler_is_fitted_once_and_its_codes_are_played():
     sampler = model.sampler
     assert sampler is t.average.sampler is not None
     assert model.pool[0] is sampler
-    assert torch.equal(model.draw_codes(len(model.pool[1]), seed=0), model.pool[1])
+    assert torch.equal(model.draw_codes(len(model.pool[1]), seed=POOL_SEED), model.pool[1])
     trained = t.fit()
     assert trained.sampler is sampler
 
@@ -375,3 +376,15 @@ def test_an_unfinished_run_can_be_used_in_any_stage(drawn, tmp_path):
     model = lf.load(tmp_path / "run")
     assert (model.sampler is not None) == (drawn == 112)
     assert torch.equal(model.sample(3, seed=0), half.average.sample(3, seed=0))
+
+
+def test_the_share_of_images_holds_in_small_batches_too():
+    """Counted over the run and not batch by batch: three of ten codes are those of images, one at a time or all at once."""
+    model = lf.create("vae-gan", image_shape=(1, 8, 8), **SMALL).eval()
+    model.pool = model.sampler, torch.randn(50, model.latent_dim)
+    for size in (1, 2, 5, 10):
+        t, own = Clock(), 0
+        for t.examples in range(0, 100, size):
+            t.start_round()
+            own += len(model.codes(torch.rand(size, 1, 8, 8), t)[1])
+        assert own == 30

@@ -26,6 +26,7 @@ def state_of(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "round": t.round, "examples": t.examples, "progress": t.progress, "seconds": trainer.seconds,
         "bad_steps": trainer.bad_steps, "bad_in_a_row": trainer.bad_in_a_row, "optimizers": scalars,
         "fingerprint": trainer.data.fingerprint, "stage": t.stage, "sampler": None if sampler is None else sampler.config,
+        "part_size": model.part_size,
     }  # fmt: skip
     return {k: v.contiguous().cpu() for k, v in (tensors | packed).items()}, state
 

@@ -39,11 +39,16 @@ def reseed(seed: int, device: torch.device | str = "cpu") -> None:
 def seeded(seed: int | None = None, device: torch.device | str = "cpu") -> Iterator[None]:
     """Inside the block torch's global generators, of the CPU and of `device`, begin from `seed` where one is given; afterwards
     they are what they were."""
-    own = [device] if torch.device(device).type == "cuda" else []
-    with torch.random.fork_rng(devices=own):
-        if seed is not None:
-            reseed(seed, device)
-        yield
+    kind = torch.device(device).type
+    kept = torch.mps.get_rng_state() if kind == "mps" else None
+    try:
+        with torch.random.fork_rng(devices=[device] if kind == "cuda" else []):
+            if seed is not None:
+                reseed(seed, device)
+            yield
+    finally:
+        if kept is not None:
+            torch.mps.set_rng_state(kept)
 
 
 class Clock:
@@ -61,8 +66,9 @@ class Clock:
         self.generator = torch.Generator(self.device)
 
     def start_round(self) -> None:
-        """Reseed from (seed, round): the same for every part, which then slices its share of each draw."""
-        self.generator.manual_seed(mix(self.seed, self.round))
+        """Reseed from (seed, round): the same for every part, which then slices its share of each draw. A generator on the
+        processor looks at 32 bits of its seed, so that rounds are counted on instead of mixed in: no two are alike."""
+        self.generator.manual_seed(mix(self.seed, 0xC10C) + self.round)
         self.logged = {}
 
     def _share(self, draw, n: int, *shape: int) -> Tensor:

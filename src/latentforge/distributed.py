@@ -69,8 +69,13 @@ def parts_of(batch_size: int, accumulate: int, world: int) -> int:
     return parts
 
 
-def local_device(device: torch.device) -> torch.device:
-    """This process's own GPU where there are several."""
+def local_device(device: torch.device, chosen: bool = False) -> torch.device:
+    """This process's own GPU where there are several. Nothing averages gradients on Apple's: where the device was `chosen` for
+    the user the processor takes its place, else it is an InputError."""
+    if device.type == "mps" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if not chosen:
+            raise InputError("several processes cannot train on Apple's GPU; give --device cpu, or one process.")
+        return torch.device("cpu")
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)

@@ -92,7 +92,11 @@ def uncompiled(module: nn.Module) -> Iterator[None]:
 
 
 def compile_networks(model: Game) -> None:
-    """torch.compile every module of every player, in place: the names of their weights stay."""
+    """torch.compile every module of every player, in place: the names of their weights stay. A move may go back through one
+    pass several times, once for each loss, so that buffers of the way back may not be given away."""
+    from torch._functorch import config
+
+    config.donated_buffer = False
     for modules in model.players().values():
         for m in modules:
             m.compile()

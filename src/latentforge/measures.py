@@ -27,4 +27,5 @@ def measures(model: Game, images: Images, seed: int = 0, limit: int | None = Non
 
     with evaluating(model), seeded(device=model.device):
         parts = distributed.each(images.spread(limit or len(images)).split(at_once(images.shape, 500)), of)
-    return {k: torch.cat([part[k] for part in parts]) for k in parts[0]}
+    names = dict.fromkeys(k for part in parts for k in part)  # some are of labelled images alone
+    return {k: torch.cat([part[k] for part in parts if k in part]) for k in names}

@@ -176,7 +176,9 @@ def load(path: str | Path) -> Game:
     weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     weights |= {k.replace("/", ".", 1): v for k, v in tensors.items() if k.startswith("sampler/")}
     settings = dict(run.config["model"])
-    return rebuild(settings.pop("name"), settings, state.get("sampler"), weights, str(path))
+    model = rebuild(settings.pop("name"), settings, state.get("sampler"), weights, str(path))
+    model.part_size, model.trained_on = state.get("part_size"), (run.config.get("images") or {}).get("from")
+    return model
 
 
 def load_pretrained(name: str, cls: type[Game]) -> Game:
@@ -226,9 +228,10 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(device: torch.device, half_pays: bool) -> str:
-    """bf16 on CUDA, and where it pays on processors that compute in it natively; fp32 elsewhere."""
-    native = device.type == "cpu" and computes_in_bf16()
-    return "bf16" if device.type == "cuda" or (native and half_pays) else "fp32"
+    """bf16 on GPUs of CUDA that compute in it, and where it pays on processors that do; fp32 elsewhere."""
+    if device.type == "cuda":  # before Ampere it is emulated, many times slower
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    return "bf16" if device.type == "cpu" and computes_in_bf16() and half_pays else "fp32"
 
 
 def computes_in_bf16() -> bool:

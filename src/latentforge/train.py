@@ -102,7 +102,7 @@ class Trainer:
         quiet: bool = False,
     ):
         self.rank, self.world = distributed.start()
-        self.device = distributed.local_device(pick_device(device))
+        self.device = distributed.local_device(pick_device(device), str(device) == "auto")
         self.precision = pick_precision(self.device, model.half_pays) if precision == "auto" else precision
         self.schedule, self.warmup, self.seed, self.run = schedule or model.schedule, warmup, seed, run
         self.batch_size = batch_size = batch_size or model.batch_size
@@ -206,7 +206,8 @@ class Trainer:
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(present)).float())
         bad = ~norm.isfinite()
         self.unread.append((name, bad))
-        if self.waits or not optimizer.defaults.get("fused"):
+        # fused momentum that begins with a step left out would begin with whatever was in memory
+        if self.waits or not optimizer.defaults.get("fused") or optimizer.defaults.get("momentum"):
             self.read()
             if bad:
                 return

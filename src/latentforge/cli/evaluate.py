@@ -43,6 +43,7 @@ def command(
     RUN/metrics.json, unless another sampler is asked for."""
     import latentforge as lf
     from latentforge.api import data_of
+    from latentforge.clock import mix, seeded
     from latentforge.distributed import sharing_work
     from latentforge.errors import RunError
     from latentforge.run import Run
@@ -61,7 +62,8 @@ def command(
         model, data = lf.load(run), data_of(opened)
         if sampler:
             model.sampler_kind, model.sampler = sampler_for(model, sampler), None
-            model.fit_sampler(data.train, data.validation)
+            with seeded(mix(seed, 0xF17), model.device):  # it draws codes of the images
+                model.fit_sampler(data.train, data.validation)
         rows = lf.evaluate(model, data, split, seed, metrics=chosen, features=tuple(features.split(",")),
                            repeats=repeats, binarise=binarise)  # fmt: skip
     if not first:

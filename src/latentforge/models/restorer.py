@@ -135,16 +135,21 @@ class Restorer(Duel):
         for _ in range(self.critic_steps - 1 if judged else 0):
             x = next(data).image
             with torch.no_grad():
-                again = self.rebuild(self.operator(x, t), x.shape[2:])
+                again = self.rebuild(self.spoilt(x, t), x.shape[2:])
             yield {"critic": self.critic_cost((x,), (again,), t)}
         x = next(data).image  # (B, C, H, W)
-        again = self.rebuild(self.operator(x, t), x.shape[2:])
+        again = self.rebuild(self.spoilt(x, t), x.shape[2:])
         error = pixel_error(x, again, self.error).mean()
         t.log("error", error)
         loss = self.pixel * error
         if judged:
             loss = loss + self.weight * self.unlikeness(x, again, t)
         yield {"restorer": loss} | ({"critic": self.critic_cost((x,), (again.detach(),), t)} if judged else {})
+
+    def spoilt(self, x: Tensor, t) -> Tensor:
+        """What the operator leaves of images, in float32 as outside of training."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.operator(x, t)
 
     def unlikeness(self, x: Tensor, again: Tensor, t) -> Tensor:
         """What the critic finds between images and restored ones, mean over the batch."""
@@ -167,7 +172,7 @@ class Restorer(Duel):
         else:
             seen, start = start, self.linear(start)
             shown = torch.cat([seen, start], 1)
-        images = (start + self.net(shown)).float()
+        images = start + self.net(shown).float()
         clipped = images.clamp(0, 1)
         return clipped + LEAK * (images - clipped)
 

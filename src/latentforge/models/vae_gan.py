@@ -39,7 +39,8 @@ from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
 from latentforge.parts.rules import GAMES
 from latentforge.registry import register
 
-POOL = 50_000  # codes drawn from the sampler for stage 1
+POOL = 50_000  # codes drawn from the sampler for stage 1 ...
+POOL_SEED = 0x9001  # ... which nobody is to draw again to look at
 
 
 @register("vae-gan")
@@ -176,10 +177,10 @@ class VAEGAN(Duel):
         sampler's."""
         n = len(x)
         if self.pool is None or self.pool[0] is not self.sampler:
-            self.pool = self.sampler, self.draw_codes(POOL, seed=0).to(self.device)
+            self.pool = self.sampler, self.draw_codes(POOL, seed=POOL_SEED).to(self.device)
         pool = self.pool[1]
         z = pool[(t.rand(n, 1)[:, 0] * len(pool)).long().clamp_(max=len(pool) - 1)]
-        first, noise = t.part * n, t.randn(n, self.latent_dim)
+        first, noise = t.examples + t.part * n, t.randn(n, self.latent_dim)
         own = [i for i in range(n) if int((first + i + 1) * self.mix) > int((first + i) * self.mix)]
         if own:
             z[own] = self.encode(x[own]).sample(noise[own])
@@ -187,6 +188,10 @@ class VAEGAN(Duel):
 
     def enter(self, stage, data, held):
         self.fit_sampler(data, held)
+
+    def finish(self, data, held):
+        if not self.begins:  # else stage 1 has fitted the sampler, or chosen the prior, and played on its codes
+            super().finish(data, held)
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal:
         return Diagonal(*self.encoder(image).chunk(2, 1))

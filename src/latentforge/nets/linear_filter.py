@@ -39,7 +39,8 @@ class LinearFilter(nn.Module):
         return F.pad(x, [self.weight.shape[-1] // 2] * 4, mode="replicate")
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(self.around(x), self.weight, self.bias)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv2d(self.around(x.float()), self.weight, self.bias)
 
     @torch.no_grad()
     def solve(self, pairs: Iterable[tuple[Tensor, Tensor]], generator: torch.Generator) -> None:
@@ -51,8 +52,8 @@ class LinearFilter(nn.Module):
             apart = max(1, round(math.sqrt(wanted[0, 0].numel() / PLACES)))
             down, right = torch.randint(apart, (2,), generator=generator).tolist()
             patches = F.unfold(self.around(seen)[:, :, down:, right:], side, stride=apart)  # (N, C side side, places)
-            a = F.pad(patches.transpose(1, 2).flatten(0, 1), (0, 1), value=1.0).double()
-            b = wanted[:, :, down::apart, right::apart].flatten(2).transpose(1, 2).flatten(0, 1).double()
+            a = F.pad(patches.transpose(1, 2).flatten(0, 1), (0, 1), value=1.0).cpu().double()
+            b = wanted[:, :, down::apart, right::apart].flatten(2).transpose(1, 2).flatten(0, 1).cpu().double()
             moments, products = moments + a.T @ a, products + a.T @ b
         ridge = RIDGE * moments.diagonal()[:-1].mean()
         found = torch.linalg.solve(moments + ridge * torch.eye(len(moments)).to(moments), products)

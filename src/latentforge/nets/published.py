@@ -141,10 +141,19 @@ def _bn_conv(inp: int, out: int) -> list[nn.Module]:
     return [down(inp, out, 5), nn.BatchNorm2d(out), nn.ReLU()]
 
 
+def larsen_sizes(image_shape) -> list[tuple[int, int]]:
+    """Sides of the image and after each of at most three halvings."""
+    _, h, w = image_shape
+    sizes = halvings(h, w, 5)[:4]
+    if len(sizes) < 2:
+        raise ValueError(f"images of {h}x{w} are too small for --net larsen; give 8 pixels a side, or --net mlp")
+    return sizes
+
+
 def larsen_encoder(image_shape, out_dim: int) -> nn.Module:
     """Larsen et al. 2016, released code: 5x5 stride-2 convolutions 64, 128, 256 with batch norm, dense 1024."""
-    c, h, w = image_shape
-    sizes = halvings(h, w, 5)[:4]
+    c, *_ = image_shape
+    sizes = larsen_sizes(image_shape)
     outs = [64, 128, 256][: len(sizes) - 1]
     layers = [m for a, b in zip([c, *outs], outs, strict=False) for m in _bn_conv(a, b)]
     return nn.Sequential(
@@ -155,8 +164,8 @@ def larsen_encoder(image_shape, out_dim: int) -> nn.Module:
 
 def larsen_decoder(in_dim: int, image_shape) -> nn.Module:
     """Larsen et al. 2016, released code: a 256-channel seed, transposed 5x5 convolutions 256, 128, 32, then 5x5."""
-    c, h, w = image_shape
-    sizes = halvings(h, w, 5)[:4]
+    c, *_ = image_shape
+    sizes = larsen_sizes(image_shape)
     outs = [256, 256, 128, 32][: len(sizes) - 1] + [32]
     layers: list[nn.Module] = []
     for i in range(len(sizes) - 1, 0, -1):
@@ -173,8 +182,8 @@ def larsen_critic(image_shape) -> nn.Module:
     """Larsen et al. 2016, released code: 5x5 convolution 32, stride-2 128, 256, 256 with batch norm, dense 512. The
     features are the raw output of the last stride-2 convolution; that is the released network for 64x64, for 32x32 the
     release has one convolution less."""
-    c, h, w = image_shape
-    sizes = halvings(h, w, 5)[:4]
+    c, *_ = image_shape
+    sizes = larsen_sizes(image_shape)
     outs = [128, 256, 256][: len(sizes) - 1]
     body: list[nn.Module] = [Conv2d(c, 32, 5, padding=2), nn.ReLU()]
     for a, b in zip([32, *outs], outs, strict=False):

@@ -64,7 +64,8 @@ class Full:
 
     def sample(self, noise: Tensor | None = None) -> Tensor:
         noise = torch.randn_like(self.mean) if noise is None else noise
-        return self.mean + (self.scale @ noise[:, :, None])[:, :, 0]
+        with torch.autocast(noise.device.type, enabled=False):  # a product would be of half precision else
+            return self.mean + (self.scale @ noise[:, :, None])[:, :, 0]
 
     def log_prob(self, z: Tensor) -> Tensor:
         d = torch.linalg.solve_triangular(self.scale, (z - self.mean)[:, :, None], upper=False)[:, :, 0]

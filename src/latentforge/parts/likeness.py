@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -14,4 +15,5 @@ def gram(features: Tensor) -> Tensor:
     """(B, F, h, w) -> (B, F, F): which features occur together, wherever that is; the mean over places of their products (Gatys
     et al. 2016, "Image style transfer using convolutional neural networks", equation 3, per place)."""
     f = features.float().flatten(2)  # (B, F, P)
-    return f @ f.mT / f.shape[2]
+    with torch.autocast(f.device.type, enabled=False):  # a product would be of half precision else
+        return f @ f.mT / f.shape[2]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentforge.clock import seeded
 from latentforge.data.batch import Images
 from latentforge.game import Game
 from latentforge.metrics.codes import means
@@ -49,7 +50,8 @@ def maps(model: Game, s: Subject) -> dict[str, Any]:
     }
     if model.can_sample:
         sampled = model.draw_codes(len(codes), s.seed, None if y is None else y.cpu()).cpu().double()
-        drawn_of_images = model.codes_of(Images(batch.image, batch.label))[0].double()  # as samplers see them
+        with seeded(s.seed, model.device):
+            drawn_of_images = model.codes_of(Images(batch.image, batch.label))[0].double()  # as samplers see them
         out["histograms"] = plot(partial(histograms, drawn_of_images, sampled), 7.4, 3.4)
     return out
 

@@ -50,6 +50,7 @@ def from_plane(offsets: Tensor, ridge: float) -> Tensor:
     gram = offsets @ offsets.mT
     scale = ridge * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
     gram = gram + scale[:, None, None] * torch.eye(gram.shape[1], device=gram.device)
-    weights = torch.linalg.solve(gram, torch.ones_like(gram[:, :, :1]))
+    place = "cpu" if gram.device.type == "mps" else gram.device  # older torch has no solver for Apple's
+    weights = torch.linalg.solve(gram.to(place), torch.ones_like(gram[:, :, :1]).to(place)).to(gram.device)
     weights = weights / weights.sum(1, keepdim=True)
     return (weights * offsets).sum(1).square().sum(1)
