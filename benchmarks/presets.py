@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 from machine import keep_result, machine
@@ -73,16 +74,21 @@ def shown(result: dict) -> dict:
     return {s: next((v["value"] for k, v in result["test"].items() if k.startswith(s)), None) for s in SHOWN}
 
 
-def expect(name: str) -> None:
-    """Write command, hardware, minutes and expected test numbers at the end of the preset's file."""
-    path, result = FILES / f"{name}.yaml", json.loads((RESULTS / f"{name}.json").read_text())
-    text = path.read_text().split("expected:")[0].rstrip()
-    hardware = f"{result['machine']['threads']} thread(s) of an {result['machine']['processor']}"
-    expected = {
-        "command": result["command"], "hardware": hardware, "minutes": round(result["seconds"] / 60, 1),
+def expected(name: str) -> dict[str, Any]:
+    """Command, hardware, minutes and test numbers of a preset's kept result."""
+    result = json.loads((RESULTS / f"{name}.json").read_text())
+    return {
+        "command": result["command"], "minutes": round(result["seconds"] / 60, 1),
+        "hardware": f"{result['machine']['threads']} thread(s) of an {result['machine']['processor']}",
         **{k: float(f"{v:.4g}") for k, v in shown(result).items() if v is not None},
     }  # fmt: skip
-    path.write_text(text + "\n" + yaml.safe_dump({"expected": expected}, sort_keys=False))
+
+
+def expect(name: str) -> None:
+    """Write what is expected of a preset at the end of its file."""
+    path = FILES / f"{name}.yaml"
+    text = path.read_text().split("expected:")[0].rstrip()
+    path.write_text(text + "\n" + yaml.safe_dump({"expected": expected(name)}, sort_keys=False))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import doctor
 import flagship
 import machine
 import modes
+import presets
 import torch
 import yaml
 import zoo
@@ -182,3 +183,8 @@ def test_what_is_measured_elsewhere_is_known(monkeypatch):
     assert machine.other(here | {"family": "0 0"})
     assert machine.other(here | {"torch": "1.0"})
     assert not machine.other({k: v for k, v in here.items() if k != "family"})  # older results do not say
+
+
+@pytest.mark.parametrize("name", sorted({*presets.presets.list_presets()} - {"mnist/density"}))  # density.py's
+def test_a_preset_says_what_was_measured(name):
+    assert presets.presets.load(name)["expected"] == presets.expected(name)
