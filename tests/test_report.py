@@ -370,3 +370,13 @@ def test_a_code_of_one_number_has_no_map_of_neighbours(monkeypatch):
     model = lf.create("vae", image_shape=(1, 12, 12), latent_dim=1, net="mlp", hidden=(8,)).eval()
     found = maps(model, Subject(model, data, features=("pca50",)))
     assert [m["title"] for m in found["maps"]] == ["two principal directions of the codes"]
+
+
+def test_codes_that_are_all_the_same_have_no_map():
+    """t-SNE crashes on them, and with it the process."""
+    model = lf.create("vae", image_shape=(1, 8, 8), net="mlp", hidden=(8,)).eval()
+    with torch.no_grad():
+        for p in model.encoder.parameters():
+            p.zero_()
+    data = tiny_data((1, 8, 8))
+    assert maps(model, Subject(model, data, features=("pca50",))) == {"why": "all images have the same code"}

@@ -36,6 +36,8 @@ def maps(model: Game, s: Subject) -> dict[str, Any]:
     batch = s.held[s.held.spread(min(POINTS, s.n))]
     y = model.told_with(batch)
     codes = means(model, batch.image, y)
+    if float((codes - codes[0]).abs().max()) <= 1e-12 * float(codes.abs().max()):  # t-SNE would crash
+        return {"why": "all images have the same code"}
     label = batch.label if s.data.num_classes > 1 else None
     names = s.data.classes or [str(k) for k in range(s.data.num_classes)]
     centre, axes, scale = principal_axes(codes)
