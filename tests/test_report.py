@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import latentforge as lf
+from conftest import LEARNED, tiny_data
 from latentforge.data.synthetic import blobs
 from latentforge.metrics.subject import Subject
 from latentforge.report.latent import maps
@@ -205,7 +207,6 @@ def test_tables():
 
 def test_the_page_of_a_finished_run_shows_its_latent_space(tmp_path, monkeypatch):
     """Drawn where the images can be had again, left out where they were in memory."""
-    from conftest import LEARNED, tiny_data
 
     monkeypatch.setattr("latentforge.report.page.learned", LEARNED)
     small = {"net": "mlp", "hidden": (8,), "latent_dim": 3}
