@@ -242,9 +242,9 @@ def summary(entries: list[Entry], split: str) -> dict[str, Any]:
     return {
         "latentforge": __version__, "python": platform.python_version(), "split": split,
         "date": date.today().isoformat(), "seeds": max(len(e.runs) for e in entries),
-        "images": (config.get("images") or {}) | {"from": origin(config)}, "machine": config.get("machine"),
-        "entries": {e.name: {"command": e.command, "training": [training(r) for r in e.runs], split: e.rows}
-                    for e in entries},
+        "images": (config.get("images") or {}) | {"from": origin(config)},
+        "entries": {e.name: {"command": e.command, "machine": e.run.config.get("machine"),
+                             "training": [training(r) for r in e.runs], split: e.rows} for e in entries},
     }  # fmt: skip
 
 
