@@ -60,8 +60,8 @@ def names_table() -> str:
     """Every public name and the first sentence of its docstring."""
     lines = ["| `lf.` | what it is |", "| --- | --- |"]
     for name in (n for n in lf.__all__ if not n.startswith("_")):
-        first = re.split(r"(?<=[.:])\s|\n\n", inspect.getdoc(getattr(lf, name)) or "")[0]
-        lines.append(f"| `{name}` | {' '.join(first.split())} |")
+        first = re.split(r"(?<=\.)\s|\n\n", inspect.getdoc(getattr(lf, name)) or "")[0]
+        lines.append(f"| `{name}` | {' '.join(first.split()).replace('|', chr(92) + '|')} |")
     return "\n".join(lines)
 
 

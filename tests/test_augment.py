@@ -19,7 +19,7 @@ from latentforge.cli import main
 from latentforge.data import Dataset, Images
 from latentforge.data.hide import hide_labels
 from latentforge.data.synthetic import blobs
-from latentforge.tasks.audit import Mixed, across, audit, verdict
+from latentforge.tasks.audit import Mixed, audit, mean_and_interval, verdict
 from latentforge.tasks.augment import LabelledSampler, asked_labels, folder_names, read_manifest, shares_of
 
 TRAIN = ["--examples", "64", "--batch-size", "16", "--latent-dim", "3", "--quiet"]
@@ -164,11 +164,11 @@ def test_every_other_image_is_real():
 def test_intervals_against_scipy():
     rng = np.random.default_rng(0)
     one = rng.random((1, 400)) < 0.8
-    mean, low, high = across(torch.from_numpy(one).double())
+    mean, low, high = mean_and_interval(torch.from_numpy(one).double())
     error = stats.sem(one[0].astype(float))
     assert (low, high) == pytest.approx((mean - 1.959964 * error, mean + 1.959964 * error), rel=1e-5)
     seeds = np.array([0.1, 0.5, 0.9, 0.3])[:, None] * np.ones((1, 50))  # no spread over images
-    mean, low, high = across(torch.from_numpy(seeds))
+    mean, low, high = mean_and_interval(torch.from_numpy(seeds))
     expected = stats.t.interval(0.95, 3, loc=0.45, scale=stats.sem([0.1, 0.5, 0.9, 0.3]))
     assert (low, high) == pytest.approx(expected, rel=1e-6)
 

@@ -388,3 +388,16 @@ def test_the_share_of_images_holds_in_small_batches_too():
             t.start_round()
             own += len(model.codes(torch.rand(size, 1, 8, 8), t)[1])
         assert own == 30
+
+
+def test_a_prior_that_was_chosen_is_not_asked_again(monkeypatch, tmp_path):
+    """`auto` may find the prior likelier than any density, and stage 1 plays on its codes; a run too short for it fits too."""
+    asked = []
+    monkeypatch.setattr("latentforge.samplers.fit", lambda *what: asked.append(what[0]))
+    options = {"batch_size": 16, "sampler": "auto", "quiet": True, "model_options": SMALL}
+    run = lf.fit("vae-gan", tiny_data((1, 8, 8)), examples=160, out=tmp_path / "r", **options)
+    assert (asked, run.sampler) == (["auto"], None)
+    lf.resume(tmp_path / "r", data=tiny_data((1, 8, 8)), examples=320, quiet=True)
+    assert asked == ["auto"]
+    lf.fit("vae-gan", tiny_data((1, 8, 8)), examples=1, **options)
+    assert asked == ["auto", "auto"]

@@ -26,7 +26,7 @@ def state_of(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "round": t.round, "examples": t.examples, "progress": t.progress, "seconds": trainer.seconds,
         "bad_steps": trainer.bad_steps, "bad_in_a_row": trainer.bad_in_a_row, "optimizers": scalars,
         "fingerprint": trainer.data.fingerprint, "stage": t.stage, "sampler": None if sampler is None else sampler.config,
-        "part_size": model.part_size,
+        "part_size": model.part_size, "sampler_chosen": model.sampler_chosen,
     }  # fmt: skip
     return {k: v.contiguous().cpu() for k, v in (tensors | packed).items()}, state
 
@@ -44,6 +44,9 @@ def take_up(trainer: Trainer, tensors: dict[str, Tensor], state: dict[str, Any])
         sampler.load_state_dict({k.removeprefix("sampler/"): v for k, v in tensors.items() if k.startswith("sampler/")})
         trainer.model.sampler = trainer.average.sampler = sampler
         trainer.model.sampler_scores = trainer.average.sampler_scores = dict(sampler.scores)
+    trainer.model.sampler_chosen = trainer.average.sampler_chosen = state.get(
+        "sampler_chosen", bool(state.get("sampler"))
+    )
     trainer.seconds, trainer.bad_steps = state["seconds"], state["bad_steps"]
     trainer.bad_in_a_row = state["bad_in_a_row"]
     for c, s in zip(trainer.clocks, trainer.streams, strict=True):

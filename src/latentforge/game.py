@@ -134,6 +134,7 @@ class Game(nn.Module):
     name: ClassVar[str]  # under which the model is registered
     trained_on: str | None = None
     sampler_kind: str = "prior"
+    sampler_chosen: bool = False  # whether the density is fitted, or the prior was chosen, which leaves no sampler
     batch_size: int = 128  # unless the trainer is told another
     part_size: int | None = (
         None  # images per forward pass in training; a critic that compares images is asked in as many
@@ -190,12 +191,13 @@ class Game(nn.Module):
 
     def finish(self, data: Images, held: Images) -> None:
         """Once, after the last round, on the averaged weights: fit what sampling needs, unless a stage did."""
-        if self.sampler is None:
+        if not self.sampler_chosen:
             self.fit_sampler(data, held)
 
     def fit_sampler(self, data: Images, held: Images) -> None:
         """Fit the density that codes are drawn from to those of the training images. `held` are the validation images,
         by whose codes `auto` chooses."""
+        self.sampler_chosen = True
         if self.sampler_kind != "prior":
             from latentforge import samplers
 

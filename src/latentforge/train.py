@@ -112,7 +112,7 @@ class Trainer:
         check_rates(lr, list(model.players()))
         kind = sampler_for(model, sampler)
         model.meet(data.train)
-        model.sampler_kind, model.sampler, model.trained_on = kind, None, data.source
+        model.sampler_kind, model.sampler, model.sampler_chosen, model.trained_on = kind, None, False, data.source
         model.part_size = batch_size // parts
         self.model = model.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.seats = {k: seat_with(s, k, lr, optimizer, weight_decay, clip, ema) for k, s in model.seats().items()}
@@ -302,8 +302,7 @@ class Trainer:
     def time_is_up(self) -> bool:
         """Whether the minutes of the budget are over, by this process's clock, but for what fitting the sampler takes."""
         seconds = 60 * (self.minutes or 0)
-        fitted = self.average.sampler is not None
-        reserve = 0.0 if fitted else min(SECONDS[self.average.sampler_kind], 0.1 * seconds)
+        reserve = 0.0 if self.average.sampler_chosen else min(SECONDS[self.average.sampler_kind], 0.1 * seconds)
         return self.base_seconds + time.monotonic() - self.started > seconds - reserve
 
     def advance(self) -> None:
@@ -324,7 +323,7 @@ class Trainer:
         self.average.sampler = self.model.sampler = None
         self.model.load_state_dict(self.average.state_dict())
         self.average.sampler = self.model.sampler = sampler
-        self.model.sampler_scores = self.average.sampler_scores
+        self.model.sampler_scores, self.model.sampler_chosen = self.average.sampler_scores, self.average.sampler_chosen
 
     def after_round(self) -> None:
         """Whatever is due between two rounds."""

@@ -81,9 +81,8 @@ def read_folder(
     _refuse_empty(tree, path)
     parts, classes = _parts(tree, notes)
     if tree.runs:
-        notes.append(
-            f"runs of Latentforge in it are no data and were passed over: {some([shown(p) for p in tree.runs])}"
-        )
+        places = some([shown(p.relative_to(path)) for p in tree.runs])
+        notes.append(f"runs of Latentforge in it are no data and were passed over: {places}")
     if ignored := tree.ignored.total():
         kinds = some([suffix for suffix, _ in tree.ignored.most_common()], 4)
         noun = "1 file that is not an image was" if ignored == 1 else f"{ignored:,} files that are not images were"

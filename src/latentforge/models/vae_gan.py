@@ -189,10 +189,6 @@ class VAEGAN(Duel):
     def enter(self, stage, data, held):
         self.fit_sampler(data, held)
 
-    def finish(self, data, held):
-        if not self.begins:  # else stage 1 has fitted the sampler, or chosen the prior, and played on its codes
-            super().finish(data, held)
-
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal:
         return Diagonal(*self.encoder(image).chunk(2, 1))
 
