@@ -3,7 +3,8 @@
 Stage 0 is the VAE of Kingma & Welling 2014. Stage 1 begins from the averaged weights: the encoder rests, the sampler is
 fitted to its codes (Ghosh et al. 2020, arXiv:1903.12436, section 4), and in every round the critic D compares images x
 with G(z), where a share `mix` of the codes z is that of images, z ~ q(z|x), and the rest is drawn from the sampler. The
-game is one of two. That of R3GAN (Huang et al. 2024, arXiv:2501.05441, equation 2), for small grey images:
+game is one of two. That of R3GAN (Huang et al. 2024, arXiv:2501.05441, equation 2), for small grey images, with all codes
+of images, and with penalties for larger ones alone:
 
     critic     softplus(D(G(z)) - D(x)) + r1/2 ||grad D(x)||^2 + r2/2 ||grad D(G(z))||^2
     generator  softplus(D(x) - D(G(z))) - pixel log p(x|z)      the second term for z ~ q(z|x) alone
@@ -16,9 +17,9 @@ instead of penalties, where they step in turn:
 
 Departures: those from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`. The losses
 are descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them;
-likeness is that of pixels and not of the critic's features; codes to sample from follow the fitted density instead of
-the prior, in training as afterwards. Images reach black and white, which the Bernoulli's mean only approaches: the
-sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|z).
+likeness is that of pixels and not of the critic's features; codes to sample from follow a density fitted to those of
+images instead of the prior, and so do those that the critic sees. Images reach black and white, which the Bernoulli's mean
+only approaches: the sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|z).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class VAEGAN(Duel):
     Args:
         image_shape: (C, H, W) of the images
         latent_dim: size of the code; 16 up to 28 x 28 grey, then in step with the values of an image (C H W), up to 64
-        game: stage 1: r3gan (relativistic, penalties), or, from 1,568 values per image on, dcgan (batch norm)
+        game: stage 1: r3gan (relativistic, no norm), or, from 1,568 values per image on, dcgan (batch norm)
         net: encoder and decoder: mlp (dense) or conv (any size)
         critic_net: critic: mlp or conv
         hidden: widths of the dense networks
@@ -60,12 +61,12 @@ class VAEGAN(Duel):
         critic_width: the same as width of the critic
         beta: weight of the KL term
         share: share of the budget that the VAE has for itself, 1 for a plain VAE; r3gan .25, dcgan .1
-        mix: share of the codes in stage 1 that are those of images; the others are the sampler's
+        mix: share of the codes in stage 1 that are those of images, the others are the sampler's; r3gan 1, dcgan .3
         pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict; r3gan .02, dcgan
             .2 over the root of values / 784
         stretch: how far images are stretched over black and white before they are cut there; none for a plain VAE
         loss: what critic and generator descend in stage 1; r3gan relativistic, dcgan nonsaturating
-        r1: weight of half the critic's squared gradient at real images; dcgan 0, r3gan .003 up to 28 x 28 grey, then
+        r1: weight of half the critic's squared gradient at real images; 0, and of r3gan above 28 x 28 grey
             .003 (values / 784)^1.5
         r2: the same at generated images
     """
@@ -80,7 +81,7 @@ class VAEGAN(Duel):
         game: Literal["r3gan", "dcgan"] | None = None, net: Literal["mlp", "conv"] = "conv",
         critic_net: Literal["mlp", "conv"] = "conv", hidden: tuple[int, ...] = (512,), width: int | None = None,
         wide: tuple[int, ...] | None = None, critic_width: int | None = None, beta: float = 1.0, share: float | None = None,
-        mix: float = 0.3, pixel: float | None = None, stretch: float = 0.03, *, loss: Loss | None = None,
+        mix: float | None = None, pixel: float | None = None, stretch: float = 0.03, *, loss: Loss | None = None,
         r1: float | None = None, r2: float | None = None, penalty_every: int = 8, augment: Augment = "auto", **rest,
     ):  # fmt: skip
         size = max(1.0, math.prod(image_shape) / 784)  # tried on 28 x 28 grey, 32 x 32 and 64 x 64 colour
@@ -93,9 +94,10 @@ class VAEGAN(Duel):
         self.wide = own.wide if wide is None else wide
         self.share, self.pixel = own.share if share is None else share, own.pixel if pixel is None else pixel
         self.lr, self.betas, self.batch_size = own.lr, own.betas, own.batch_size
-        if not (0 <= self.share <= 1 and 0 <= mix <= 1 and stretch >= 0):
+        self.mix = own.mix if mix is None else mix
+        if not (0 <= self.share <= 1 and 0 <= self.mix <= 1 and stretch >= 0):
             raise ValueError("share and mix are shares, in [0, 1], and stretch is not negative")
-        self.image_shape, self.beta, self.mix = image_shape, beta, mix
+        self.image_shape, self.beta = image_shape, beta
         self.begins, self.stretch = ((self.share,), stretch) if self.share < 1 else ((), 0.0)
         self.batch_coupled = own.norm and "conv" in (net, critic_net)
         self.encoder = nets.he_(nets.encoder(net, image_shape, 2 * latent_dim, hidden, self.width, 4))

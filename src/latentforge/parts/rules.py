@@ -1,5 +1,5 @@
 """What goes with each of two published games where an option is not given: networks, steps and weights, by the size of the
-image. Found by trials on 28 x 28 grey, 32 x 32 and 64 x 64 colour (docs/decisions.md, 36, 51 and 64)."""
+image. Found by trials on 28 x 28 grey, 32 x 32 and 64 x 64 colour (docs/decisions.md, 36, 51, 64 and 78)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ class Rules(NamedTuple):
     wide: tuple[int, ...]
     share: float
     pixel: float
+    mix: float
 
 
 def r3gan(size: float, side: int) -> Rules:
     """For images of `size` times 784 numbers. Huang et al. 2024, arXiv:2501.05441."""
     return Rules(
-        "relativistic", False, (0.0, 0.99), lr=4e-3 / size**0.5, penalty=0.003 * size**1.5, batch_size=64 if size < 2 else 32,
-        width=32, wide=(512,), share=0.25, pixel=0.02,
+        "relativistic", False, (0.0, 0.99), lr=4e-3 / size**0.5, penalty=0.003 * size**1.5 if size > 1 else 0.0,
+        batch_size=64 if size < 2 else 32, width=32, wide=(512,), share=0.25, pixel=0.02, mix=1.0,
     )  # fmt: skip
 
 
@@ -37,7 +38,7 @@ def dcgan(size: float, side: int) -> Rules:
     width = max(16, 64 >> max(0, round(math.log2(side / 32))))  # halved where the side is doubled
     return Rules(
         "nonsaturating", True, (0.5, 0.999), lr=2e-4, penalty=0.0, batch_size=64 if size < 8 else 32,
-        width=width, wide=(), share=0.1, pixel=0.2 / size**0.5,
+        width=width, wide=(), share=0.1, pixel=0.2 / size**0.5, mix=0.3,
     )  # fmt: skip
 
 
