@@ -188,8 +188,8 @@ def open_whole(
     _check_channels(channels)
     path = Path(source)
     if path.suffix.lower() in SUFFIXES and path.is_file():
-        pixels, _, notes = read_images([Item(shown(path), path)], path, size, channels, False)
-        name, found = shown(path), Found(shown(path), Part(pixels, None), names=[path.name], notes=notes)
+        array, _, notes = read_images([Item(shown(path), path)], path, size, channels, False)
+        name, found = shown(path), Found(shown(path), Part(array, None), names=[path.name], notes=notes)
     else:
         name, found = _find(source, data_dir, size, channels, skip_bad)
     parts = [p for p in (found.train, found.validation, found.test) if p is not None]

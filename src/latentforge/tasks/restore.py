@@ -64,7 +64,7 @@ def restore(
         raise InputError(f"images {tuple(images.shape)} do not fit the model, which needs (N, {c}, H, W).")
     seen = images if operator.masks and images.shape[1] == channels else operator.observe(images, mask)
     if model.has_restorer:
-        at = at_once((channels, *(side * operator.factor for side in seen.shape[2:])), BATCH)
+        at = at_once((channels, operator.factor * seen.shape[2], operator.factor * seen.shape[3]), BATCH)
         return torch.cat([model.restore(y).cpu() for y in seen.split(at)])
     need_codes(model)
     small = (-(-h // operator.factor), -(-w // operator.factor))
