@@ -49,7 +49,9 @@ def one(cell: dict[str, Any], seconds: float) -> dict[str, Any]:
 
     pixels = torch.randint(0, 256, (cell["images"], 3, cell["side"], cell["side"]), dtype=torch.uint8)
     data = lf.open_data(pixels)
-    own = {"game": "r3gan", "mix": 0.3, "share": 0.0, "critic_width": cell["width"]} if cell["model"] == "vae-gan" else {}
+    own = (
+        {"game": "r3gan", "mix": 0.3, "share": 0.0, "critic_width": cell["width"]} if cell["model"] == "vae-gan" else {}
+    )
     model = lf.create(cell["model"], image_shape=data.image_shape, latent_dim=cell["code"], width=cell["width"], **own)
     trainer = Trainer(model, data, examples=10**9, batch_size=cell["batch"], sampler="prior", quiet=True)
     stamps = []
