@@ -19,6 +19,7 @@ from torch import nn
 import latentforge as lf
 from conftest import tiny_data
 from datasets import refused
+from latentforge.allocator import want_of_memory
 from latentforge.averages import Averages
 from latentforge.checkpoint import state_of
 from latentforge.clock import Clock
@@ -855,3 +856,13 @@ def test_a_model_of_an_unfinished_run_knows_its_batches(tmp_path):
     found = lf.load(out)
     assert (found.part_size, found.trained_on) == (12, "synthetic ellipses")
     assert model.part_size is None
+
+
+def test_want_of_memory_is_one_line_with_a_remedy():
+    with (
+        pytest.raises(RunError, match="lower --batch-size 64, cut it into parts with --accumulate"),
+        want_of_memory(64),
+    ):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
+    with pytest.raises(RuntimeError, match="shapes"), want_of_memory(64):
+        raise RuntimeError("shapes do not fit")

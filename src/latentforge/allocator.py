@@ -1,4 +1,6 @@
-"""glibc gives every large freed block back to the system, and a training step pays for it in page faults, a
+"""Memory while a model trains: what is freed is kept, and want of it is one line.
+
+glibc gives every large freed block back to the system, and a training step pays for it in page faults, a
 convolutional one most. Inside `keep_freed_memory` freed blocks are kept; afterwards they are returned. Other C
 libraries are left alone."""
 
@@ -8,6 +10,9 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from latentforge.errors import RunError
+
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")  # in the words of CUDA, Linux and Windows
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 KEEP = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
 # where glibc's thresholds move by themselves to in a process that frees large blocks; once set, they stay where they are put
@@ -31,3 +36,17 @@ def keep_freed_memory() -> Iterator[bool]:
         for option, value in AFTER.items():
             mallopt(option, value)
         trim(0)
+
+
+@contextmanager
+def want_of_memory(batch_size: int) -> Iterator[None]:
+    """Turns torch's errors of want of memory inside the block, of any device, into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in NO_MEMORY):
+            raise
+        raise RunError(
+            f"training takes more memory than there is; lower --batch-size {batch_size}, cut it into parts with "
+            "--accumulate, or make images smaller with --image-size."
+        ) from error

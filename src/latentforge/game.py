@@ -136,10 +136,9 @@ class Game(nn.Module):
     sampler_kind: str = "prior"
     sampler_chosen: bool = False  # whether the density is fitted, or the prior was chosen, which leaves no sampler
     batch_size: int = 128  # unless the trainer is told another
-    part_size: int | None = (
-        None  # images per forward pass in training; a critic that compares images is asked in as many
-    )
-    schedule: Schedule = "constant"  # of the learning rates, likewise
+    # images per forward pass in training; a critic that compares images is asked in as many
+    part_size: int | None = None
+    schedule: Schedule = "constant"  # of the learning rates, unless the trainer is told another
     half_pays: ClassVar[bool] = False  # bfloat16 is faster on a processor that has it
     begins: tuple[float, ...] = ()  # shares of the budget at which the stages after the first begin
     unworried: ClassVar[tuple[str, ...]] = ()  # findings of the doctor that belong to the game

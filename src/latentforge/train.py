@@ -13,7 +13,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from latentforge import distributed
-from latentforge.allocator import keep_freed_memory
+from latentforge.allocator import keep_freed_memory, want_of_memory
 from latentforge.averages import Averages
 from latentforge.checkpoint import state_of
 from latentforge.clock import Clock, mix, reseed, seeded
@@ -42,7 +42,6 @@ from latentforge.stopping import StopSignal
 BAD_LIMIT = 20  # moves in a row with a non-finite gradient before the run is given up
 CHECKPOINT_SECONDS = 60.0
 PREVIEWS = 10  # per run
-NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")  # in the words of CUDA, Linux and Windows
 
 
 class Trainer:
@@ -247,13 +246,8 @@ class Trainer:
         """Train to the end of the budget, fit the sampler, save. Returns the model with its averaged weights."""
         if self.average.sampler_kind != "prior":
             import_module("sklearn.cluster")  # before the clock starts: it takes seconds
-        with (
-            seeded(device=self.device),
-            keep_freed_memory() as kept,
-            self.stop,
-            self.journal.display,
-            self.told_of_memory(),
-        ):
+        memory = want_of_memory(self.batch_size)
+        with seeded(device=self.device), keep_freed_memory() as kept, self.stop, self.journal.display, memory:
             self.started = self.logged_at = self.saved_at = time.monotonic()
             self.base_seconds, self.saved_examples = self.seconds, self.clocks[0].examples
             self.journal.display.note(self.applied(kept))
@@ -269,19 +263,6 @@ class Trainer:
             self.checkpoint()
             self.heed()
             return self.conclude()
-
-    @contextmanager
-    def told_of_memory(self) -> Iterator[None]:
-        """Turns torch's errors of want of memory, of any device, into one line."""
-        try:
-            yield
-        except RuntimeError as error:
-            if not any(words in str(error) for words in NO_MEMORY):
-                raise
-            raise RunError(
-                f"training takes more memory than there is; lower --batch-size {self.batch_size}, cut it into parts with "
-                "--accumulate, or make images smaller with --image-size."
-            ) from error
 
     def applied(self, kept: bool) -> str:
         """What the run computes with, for the log."""

@@ -52,7 +52,7 @@ def scan(path: Path, above: tuple[Path, ...] = ()) -> Tree:
         if os.path.isdir(here):  # False of a link that leads round in a circle or where nobody may go
             if here.resolve() in (real, *above):
                 continue
-            if (here / "config.yaml").is_file() and (here / "checkpoints").is_dir():
+            if (here / "config.yaml").is_file() and any((here / n).is_dir() for n in ("checkpoints", "previews")):
                 tree.runs.append(here)
                 continue
             below = scan(here, (real, *above))
