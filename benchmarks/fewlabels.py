@@ -41,8 +41,8 @@ VARIATIONS = {  # without one thing, and the papers' own objectives, at 100 labe
     "unmoved": "ssl-gan --shift 0",
     "critic-alone": "ssl-gan --matching 0",
     "classifier-alone": "ssl-vae --generative 0",
-    "m1+m2": f"ssl-vae --form m1+m2 {PAPER} --generative .1",
-    "m2": f"ssl-vae {PAPER} --generative .1",
+    "m1+m2": f"ssl-vae --form m1+m2 {PAPER} --generative 10",
+    "m2": f"ssl-vae {PAPER} --generative 10",
     "feature-matching": f"ssl-gan {PAPER} --net mlp --lr 3e-3",
 }
 BASELINES = {"1-nn": "1-NN on PCA-50", "logistic": "logistic regression", "spreading": "label spreading on PCA-50"}

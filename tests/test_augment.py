@@ -130,6 +130,29 @@ def test_a_folder_says_which_numbers_it_cannot_keep(shop, tmp_path, capsys):
         assert ("numbered anew" in capsys.readouterr().err) == says
 
 
+@pytest.mark.parametrize("name", ["x.npz", "x.parquet"])
+def test_files_keep_the_numbers_of_classes_without_samples(shop, name, tmp_path):
+    assert main(["augment", str(shop / "cvae"), "-n", "12", "--label", "2", "--out", str(tmp_path / name)]) == 0
+    data = lf.open_data(tmp_path / name)
+    assert data.classes == ["0", "1", "2"]
+    assert set(data.train.labels.tolist()) == {2}
+
+
+def test_options_that_could_not_be_used(shop, tmp_path, capsys):
+    for flags, says in (
+        (["--repeats", "3"], "--audit"), (["--examples", "64"], "--audit"), (["--label", "1", "--even"], "leave out one")
+    ):  # fmt: skip
+        assert main(["augment", str(shop / "cvae"), "--out", str(tmp_path / "x"), *flags]) == 2
+        assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_audit_on_other_classes(shop, tmp_path, capsys):
+    assert main(["augment", str(shop / "cvae"), "-n", "40", "--label", "2", "--out", str(tmp_path / "two")]) == 0
+    assert main(["augment", str(shop / "exported"), "--audit", "--data", str(tmp_path / "two")]) == 2
+    assert "classes" in capsys.readouterr().err
+
+
 def test_labels_asked_for():
     shares = torch.tensor([0.7, 0.3, 0.0])
     drawn = asked_labels(2000, 3, None, shares, 0)

@@ -11,6 +11,7 @@ from scipy import stats
 
 import latentforge as lf
 from conftest import tiny_data
+from datasets import refused
 from latentforge.cli import main
 from latentforge.data import Dataset, Images
 from latentforge.data.hide import hide_labels
@@ -26,6 +27,16 @@ PARTS = [
     ("ssl-gan", {"num_classes": 3, "hidden": (8,), "critic_hidden": (8,)}, "critic", (0.0, 1.0)),
     ("bigan", {"net": "mlp", "hidden": (8,), "critic_hidden": (8,)}, "encoder", None),
 ]
+
+
+def test_arrays_and_labels_as_users_have_them():
+    model = lf.create("vae", image_shape=(1, 12, 12), latent_dim=2, net="mlp", hidden=(8,))
+    images, labels = np.random.default_rng(0).integers(0, 256, (30, 12, 12), np.uint8), np.arange(30) % 3
+    a, b = (finetune(model, x, y, steps=3) for x, y in
+            ((images, labels), (torch.from_numpy(images)[:, None] / 255, torch.from_numpy(labels))))  # fmt: skip
+    assert torch.allclose(a(torch.ones(1, 1, 12, 12)), b(torch.ones(1, 1, 12, 12)), atol=1e-5)
+    for wrong in (labels[:20], np.concatenate([labels, labels])):
+        refused(lambda y=wrong: finetune(model, images, y), "for 30 images")
 
 
 @pytest.mark.parametrize(("name", "options", "part", "pixels"), PARTS, ids=[p[0] for p in PARTS])

@@ -82,6 +82,37 @@ def test_classes_are_told_by_name(shop, tmp_path):
     np.testing.assert_allclose(found["mean"], told, atol=1e-5)
 
 
+def test_an_exported_model_knows_the_names_too(shop, tmp_path):
+    assert main(["export", str(shop / "cvae"), str(tmp_path / "model")]) == 0
+    assert lf.load(tmp_path / "model").classes == list(NAMES)
+    some, wanted = pictures(tmp_path / "some", ("dog", "cat")), []
+    for model in (shop / "cvae", tmp_path / "model"):
+        assert main(["embed", str(model), "--data", str(some), "--out", str(tmp_path / "codes.npz")]) == 0
+        wanted.append(np.load(tmp_path / "codes.npz")["labels"].tolist())
+    assert wanted[0] == wanted[1]
+    assert set(wanted[0]) == {1, 2}
+
+
+def test_numbers_are_names_too(tmp_path):
+    """A model of classes 0, 1, 2 from an array is told folders `1` and `2` as such."""
+    images, labels = blobs(30, (1, 12, 12))
+    np.savez(tmp_path / "x.npz", images=images[:, 0], labels=labels)
+    run = train("cvae", tmp_path / "x.npz", tmp_path / "run")
+    some = pictures(tmp_path / "some", ("1", "2"))
+    assert main(["embed", str(run), "--data", str(some), "--out", str(tmp_path / "codes.npz")]) == 0
+    assert set(np.load(tmp_path / "codes.npz")["labels"].tolist()) == {1, 2}
+
+
+def test_edits_tell_the_classes_that_folders_name(shop, tmp_path):
+    """`edit --in` reads folders `dog` and `cat` as the verbs with --data do, and tells nothing of folders it does not know."""
+    from latentforge.cli.inputs import open_fitting
+
+    model = lf.load(shop / "cvae")
+    known = open_fitting(model, pictures(tmp_path / "some", ("dog", "cat")), False)
+    assert set(known.labels.tolist()) == {1, 2}
+    assert open_fitting(model, pictures(tmp_path / "more", ("fish", "cat")), False).labels is None
+
+
 def test_a_class_that_the_model_was_not_told_is_refused(shop, tmp_path, capsys):
     fish = pictures(tmp_path / "more", ("cat", "fish"))
     assert main(["reconstruct", str(shop / "cvae"), "--data", str(fish)]) == 2

@@ -393,6 +393,7 @@ def test_a_folder_and_a_single_image(runs, tmp_path, capsys):
     for i, array in enumerate(to_uint8(seen)):
         picture(array).save(folder / f"{i}.png")
     assert main(["restore", str(runs / "noise"), "--in", str(folder), "--out", str(tmp_path / "clean")]) == 0
+    assert sorted(p.name for p in (tmp_path / "clean").iterdir()) == ["0.png", "1.png", "2.png"]  # as in the folder
     found = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "clean").iterdir())]
     expected = lf.restore(lf.load(runs / "noise"), torch.as_tensor(to_uint8(seen)).permute(0, 3, 1, 2).float() / 255)
     np.testing.assert_array_equal(np.stack(found), to_uint8(expected)[..., 0])
@@ -408,6 +409,26 @@ def test_a_folder_and_a_single_image(runs, tmp_path, capsys):
         same = f["images"][..., 0] == to_uint8(seen)[..., 0]
     assert same[:, mask == 255].all()
     assert not same[:, mask == 0].all()
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "arrays.npz", "folder"])
+def test_spoiling_where_pixels_are_cut_off(name, tmp_path, capsys):
+    """Ten pixels in threes leave one over: what is restored is as large as the original all the same."""
+    model = restorer_of((1, 10, 10), task="superres", operator="downsample:3", **TINY)
+    model.save_pretrained(tmp_path / "model")
+    np.savez(tmp_path / "x.npz", images=to_uint8(images(6, (1, 10, 10))))
+    words = ["restore", tmp_path / "model", "--spoil", "--data", tmp_path / "x.npz", "--out", tmp_path / name]
+    assert main([str(w) for w in words]) == 0
+    assert "psnr" in capsys.readouterr().out
+
+
+def test_bytes_are_no_shades_beyond_white(runs):
+    model = lf.load(runs / "vae")
+    x = blob_images(runs)[:2]
+    whole = (255 * x).round().to(torch.uint8)
+    a, b = (lf.restore(model, seen, "hole:4", steps=2) for seen in (x, whole))
+    assert torch.allclose(a, b, atol=1e-5)
+    assert b.max() <= 1
 
 
 def test_colour_is_not_given_up_unasked(runs, tmp_path, capsys):
@@ -436,6 +457,7 @@ def test_a_page_of_a_restorer_has_no_latent_space(runs):
         (["noise", "--in", "nowhere.png"], "nowhere.png"), (["noise", "--spoil", "--mask", "nowhere.png"], "nowhere.png"),
         (["noise", "--spoil", "--out", "x.jpg"], "x.jpg"), (["vae", "--task", "inpaint", "--spoil"], "leaves nothing"),
         (["vae", "--operator", "pixels:0.5", "--in", "blobs.npz"], "give a mask"),
+        (["vae", "--task", "deblur", "--operator", "hole:4", "--spoil"], "not what --task deblur undoes"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(words, line, runs, tmp_path, capsys, monkeypatch):

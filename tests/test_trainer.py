@@ -229,7 +229,7 @@ def test_not_waiting_changes_nothing(clip):
 def test_bad_gradients_are_counted_in_the_statistics(tmp_path):
     run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
     trainer = trainer_of(Broken(bad={2, 4}), examples=96)
-    trainer.journal.open(run, tensorboard=False, model=trainer.model)
+    trainer.journal.open(run, False, trainer.model, "fp32", 64, None)
     trainer.started = trainer.base_seconds = 0.0
     for _ in range(6):
         trainer.round()
@@ -597,7 +597,7 @@ class Counting(Tiny):
 def test_rows_are_means_since_the_row_before(tmp_path):
     run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
     trainer = trainer_of(Counting(), examples=6400)  # a row at every 32 images
-    trainer.journal.open(run, tensorboard=False, model=trainer.model)
+    trainer.journal.open(run, False, trainer.model, "fp32", 64, None)
     trainer.started = trainer.base_seconds = trainer.logged_at = trainer.saved_at = time.monotonic()
     trainer.saved_examples = 0
     for _ in range(100):

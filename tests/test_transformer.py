@@ -108,3 +108,78 @@ def test_bad_input(tmp_path):
     good = lf.CodeTransformer(model, image_shape=(2, 5)).fit(X)
     with pytest.raises(ValueError, match="not \\(N, 2\\)"):
         good.inverse_transform(np.zeros((3, 4)))
+
+
+def small(**options):
+    return lf.CodeTransformer("autoencoder", latent_dim=2, model_options={"net": "mlp", "hidden": (8,)}, examples=32,
+                              random_state=0, **options)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int8", "int64"])
+def test_whole_numbers_are_scaled_as_their_floats_are(kind):
+    X = np.random.default_rng(0).integers(-100 if kind == "int8" else 0, 100, (20, 6)).astype(kind)
+    fitted, as_floats = small().fit(X), small().fit(X.astype(float))
+    beyond = (X + np.array(1, kind))[:5]
+    beyond[0, 0] = X[:, 0].min()  # below what other columns begin at
+    assert np.allclose(fitted.transform(beyond), as_floats.transform(beyond.astype(float)), atol=1e-5)
+
+
+def test_a_column_of_one_large_number():
+    X = np.random.default_rng(0).random((20, 3), np.float32)
+    X[:, 1] = 1.7e9  # seconds
+    assert np.isfinite(small().fit(X).transform(X)).all()
+
+
+def test_sixteen_bits_mean_what_they_meant_in_fit():
+    """Whether white is 255 or 65,535 is for the images of `fit` to say, not for those of a call."""
+    dark, bright = np.full((1, 12, 12), 200, np.uint16), np.full((1, 12, 12), 60_000, np.uint16)
+    wide = small().fit(np.concatenate([dark, bright] * 8))
+    assert np.allclose(wide.transform(dark), wide.transform(np.concatenate([dark, bright]))[:1], atol=1e-6)
+    narrow = small().fit(np.concatenate([dark, dark // 2] * 8))
+    assert narrow.inverse_transform(narrow.transform(dark)).max() <= 255
+    refused(lambda: narrow.transform(bright), "60000", "above 255")
+
+
+def test_rows_after_images_and_images_after_rows():
+    X = np.random.default_rng(0).integers(0, 256, (20, 12, 9), np.uint8)
+    rows = X.reshape(20, -1)
+    whole = small().fit(X)
+    assert np.allclose(whole.transform(rows), whole.transform(X), atol=1e-5)
+    assert np.allclose(whole.transform(rows / 255), whole.transform(X), atol=1e-5)
+    refused(lambda: whole.transform(rows - 300.0), "fit saw images")
+    again = small(image_shape=(12, 9)).fit(rows).fit(X)  # nothing is left of the first
+    assert np.allclose(again.transform(rows), again.transform(X), atol=1e-5)
+    own = small(image_shape=(12, 9)).fit(rows * 3.0 - 50)
+    refused(lambda: own.transform(X), "scale of their own")
+
+
+def test_rows_of_another_range_than_those_of_fit():
+    rows = np.random.default_rng(0).random((20, 108))
+    fitted = small(image_shape=(12, 9)).fit(rows)
+    assert np.isfinite(fitted.transform(rows * 1.1 - 0.05)).all()  # a little beyond
+    refused(lambda: fitted.transform(255 * rows), "floats in [0, 1]")
+    refused(lambda: fitted.transform((255 * rows).astype(np.int64)), "floats in [0, 1]")
+    trained = fitted.model_
+    for estimator in (
+        lf.CodeTransformer(trained, image_shape=(12, 9)),
+        lf.AnomalyDetector(trained, image_shape=(12, 9)),
+    ):
+        refused(lambda e=estimator: e.fit((120 * rows).astype(np.int64)), "uint8, or values in [0, 1]")
+
+
+def test_tensors_of_any_type():
+    X = torch.rand(20, 1, 12, 9)
+    fitted = small().fit(X)
+    codes = fitted.transform(X)
+    assert codes.dtype == np.float32
+    assert np.allclose(small().fit(X.bfloat16()).transform(X), codes, atol=0.1)
+    assert np.allclose(fitted.transform(X.requires_grad_()), codes)
+
+
+def test_tensors_out_of_range_are_refused():
+    model = lf.create("vae", image_shape=(1, 12, 9), latent_dim=2, net="mlp", hidden=(8,))
+    X = torch.rand(4, 1, 12, 9)
+    whole = (X * 255).round()
+    assert torch.allclose(lf.embed(model, whole.long())[0], lf.embed(model, whole / 255)[0], atol=1e-6)
+    refused(lambda: lf.embed(model, whole), "divide by 255")
+    refused(lambda: lf.embed(model, X.where(X > 0.1, torch.nan)), "NaN")

@@ -14,7 +14,7 @@ from latentforge.errors import RunError
 
 NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")  # in the words of CUDA, Linux and Windows
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
-KEEP = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
+KEEP = {M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
 # where glibc's thresholds move by themselves to in a process that frees large blocks; once set, they stay where they are put
 AFTER = {M_MMAP_THRESHOLD: 32 * 2**20, M_TRIM_THRESHOLD: 64 * 2**20, M_TOP_PAD: 128 * 1024}
 
@@ -28,6 +28,11 @@ def keep_freed_memory() -> Iterator[bool]:
     except (OSError, AttributeError):
         yield False
         return
+    if not (
+        mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)
+    ):  # older ones take no more than 32 MiB
+        yield False
+        return
     for option, value in KEEP.items():
         mallopt(option, value)
     try:
@@ -38,13 +43,17 @@ def keep_freed_memory() -> Iterator[bool]:
         trim(0)
 
 
+def is_want_of_memory(error: RuntimeError) -> bool:
+    return any(words in str(error) for words in NO_MEMORY)
+
+
 @contextmanager
 def want_of_memory(batch_size: int) -> Iterator[None]:
     """Turns torch's errors of want of memory inside the block, of any device, into one line."""
     try:
         yield
     except RuntimeError as error:
-        if not any(words in str(error) for words in NO_MEMORY):
+        if not is_want_of_memory(error):
             raise
         raise RunError(
             f"training takes more memory than there is; lower --batch-size {batch_size}, cut it into parts with "

@@ -81,8 +81,8 @@ def prepare(
     check(Trainer, options)
     if options.get("on_collapse") == "restart" and not isinstance(model, str):
         raise InputError("on_collapse restart trains new models: give the model by name, with its model_options.")
-    if options.get("tensorboard"):
-        summary_writer()  # before anything is written
+    if options.get("tensorboard"):  # before anything is written
+        summary_writer()
     dataset = open_together(data, **data_options)
     if isinstance(model, str):
         model = create_for(model, dataset, options.get("seed", 0), model_options)
@@ -294,6 +294,8 @@ def go_on(run: Run, data: Any, quiet: bool, device: str | None, budget: dict[str
         tensors, state, damaged = found
         for name in damaged:
             trainer.journal.display.warn(f"checkpoint {name} cannot be read; going back to round {state['round']}")
+            if trainer.rank == 0:  # or it would count among those that are kept
+                (run.path / "checkpoints" / name).unlink(missing_ok=True)
         try:
             take_up(trainer, tensors, state)
         except (RuntimeError, KeyError) as error:

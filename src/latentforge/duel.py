@@ -211,7 +211,9 @@ class Duel(Game):
         if self.loss == "relativistic":  # a pair is told apart the wrong way round
             wrong = critic_loss(-real, -fake, self.loss)
         else:
-            wrong = critic_loss(fake, real, self.loss)[::-1]  # each verdict under the other kind's formula
+            wrong = critic_loss(fake, real, self.loss, self.smoothing)[
+                ::-1
+            ]  # each verdict under the other kind's formula
         flipped = t.rand(real.shape[-1], 2) < self.label_noise
         if self.loss == "relativistic":
             flipped[:, 1] = flipped[:, 0]
@@ -302,9 +304,18 @@ class Duel(Game):
         generator = [Term("generator", GENERATOR[self.loss].format(real=real, fake=fake))]
         return [critic] * self.critic_steps + [generator] * self.generator_steps
 
+    def real_formula(self) -> str:
+        """The critic's cost of real examples, whose target is 1 or, under smoothing, less."""
+        if not self.smoothing:
+            return CRITIC_REAL[self.loss]
+        goal = f"{1 - self.smoothing:g}"
+        if self.loss == "least-squares":
+            return f"(D({{real}}) - {goal})^2"
+        return f"-{goal} log D({{real}}) - {self.smoothing:g} log(1 - D({{real}}))"
+
     def critic_terms(self, real: str, *fakes: str) -> list[Term]:
         """The critic's loss term by term."""
-        out = [Term("critic", CRITIC_REAL[self.loss].format(real=real))] if self.loss in CRITIC_REAL else []
+        out = [Term("critic", self.real_formula().format(real=real))] if self.loss in CRITIC_REAL else []
         out += [Term("critic", CRITIC_FAKE[self.loss].format(real=real, fake=fake)) for fake in fakes]
         fake = fakes[-1]
         out += [Term("critic", f"||grad D({real})||^2 / 2", self.r1)] * bool(self.r1)

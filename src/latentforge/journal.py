@@ -48,17 +48,25 @@ class Journal:
         self.failing: set[str] = set()  # what could not be written the last time
         self.doctor, self.findings = Doctor(), list[Finding]()
 
-    def open(self, run: Run | None, tensorboard: bool, model: Game) -> None:
-        """Begin writing to `run` what training this model logs."""
-        self.run, self.doctor = run, Doctor(getattr(model, "loss", None), model.unworried, model)
-        if run is not None:
-            self.doctor.recall(run.stats())
+    def open(
+        self, run: Run | None, tensorboard: bool, model: Game, precision: str, examples: int | None, minutes: float | None
+    ) -> None:  # fmt: skip
+        """Begin writing to `run` what training this model in `precision` logs, with a budget of `examples` or `minutes`."""
+        self.run, self.doctor = run, Doctor(getattr(model, "loss", None), model.unworried, model, precision)
+        rows = [] if run is None else run.stats()
+        self.doctor.recall(rows, examples, minutes)
         if tensorboard and run is not None:
-            self.board = summary_writer()(str(run.path / "tensorboard"))
+            step = 1 + max((r["examples"] for r in rows), default=0)  # what a killed process wrote beyond goes
+            self.guard(
+                "TensorBoard", lambda: self.tell_board(summary_writer()(str(run.path / "tensorboard"), purge_step=step))
+            )
+
+    def tell_board(self, board: Any) -> None:
+        self.board = board
 
     def close(self) -> None:
         if self.board is not None:
-            self.board.close()
+            self.guard("TensorBoard", self.board.close)
 
     def note(self, seen: dict[str, Tensor]) -> None:
         """What a round logged."""
@@ -103,14 +111,19 @@ class Journal:
         if run is not None:
             self.guard("statistics", lambda: run.append(row))
         if self.board is not None:
-            for name, value in row.items():
-                self.board.add_scalar(name, value, row["examples"])
+            self.guard("TensorBoard", partial(self.chart, row))
+            if "TensorBoard" in self.failing:  # its writer's thread has ended
+                self.board = None
         for found in self.doctor.see(row):
             self.findings.append(found)
             self.display.warn(str(found))
             if run is not None:
                 where = {k: v for k, v in row.items() if k in HIDDEN}
                 self.guard("findings", partial(run.append, where | found.row()))
+
+    def chart(self, row: dict[str, Any]) -> None:
+        for name, value in row.items():
+            self.board.add_scalar(name, value, row["examples"])
 
     def guard(self, what: str, action: Callable[[], Any]) -> None:
         """Do it; a full disk costs this one, not the run. Told once, until it works again."""

@@ -106,7 +106,13 @@ class Run:
         """Give the run a new budget: it is unfinished again, and its model goes until the new one is written. In this
         order, a crash in between leaves a run that `resume` can finish."""
         if (self.path / "model").is_dir():
-            shutil.rmtree(self.path / "model")
+            old = self.path / f".model.{os.getpid()}.old"
+            (self.path / "model").rename(old)
+            shutil.rmtree(old)
+        if measured := {k: v for k, v in self.metrics().items() if k == "training"}:
+            write_text(
+                self.path / "metrics.json", json.dumps(measured, indent=2) + "\n"
+            )  # the rest is of the model that went
         self.config["train"] |= budget
         write_text(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
 
@@ -160,21 +166,25 @@ class Run:
     def keep_measures(self, split: str, rows: list[dict[str, Any]], how: dict[str, Any] | None = None) -> None:
         """Add rows of `evaluate` on a split to `metrics.json`. `how` they were taken is noted for `compare`, which takes none
         for its own that came otherwise."""
-        kept = self.metrics()
         named = {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
-        kept[split] = kept.get(split, {}) | named
-        taken = {k: v for k, v in (kept.get("evaluated") or {}).items() if k != split}
-        kept["evaluated"] = taken if how is None else taken | {split: how | {"measures": list(named)}}
-        write_text(self.path / "metrics.json", json.dumps(kept, indent=2) + "\n")
+        with FileLock(self.path / ".metrics.lock", timeout=60):  # another process may be adding its own
+            kept = self.metrics()
+            kept[split] = kept.get(split, {}) | named
+            taken = {k: v for k, v in (kept.get("evaluated") or {}).items() if k != split}
+            kept["evaluated"] = taken if how is None else taken | {split: how | {"measures": list(named)}}
+            write_text(self.path / "metrics.json", json.dumps(kept, indent=2) + "\n")
 
     def tidy(self, round_: int) -> int:
-        """Before a run goes on from `round_`: drop the statistics of the rounds it will play again, and what a killed
-        process was writing. Returns the last round with validation measures, -1 where there is none."""
+        """Before a run goes on from `round_`: drop the statistics and pictures of the rounds it will play again, and what a
+        killed process was writing. Returns the last round with validation measures, -1 where there is none."""
         self.make_folders()
         kept = [r for r in self.stats() if r["round"] <= round_]
         write_text(self.path / "stats.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
         for rest in (p for pattern in UNFINISHED for p in self.path.glob(pattern)):
             shutil.rmtree(rest) if rest.is_dir() else rest.unlink(missing_ok=True)
+        for picture in (self.path / "previews").glob("*-*.png"):
+            if picture.stem.rpartition("-")[2].isdigit() and int(picture.stem.rpartition("-")[2]) > round_:
+                picture.unlink()
         return max((r["round"] for r in kept if any(k.startswith("validation/") for k in r)), default=-1)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
@@ -210,4 +220,4 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return (self.path / "model" / "config.json").is_file()
+        return all((self.path / "model" / name).is_file() for name in ("config.json", "model.safetensors"))

@@ -50,7 +50,7 @@ def model_config(model: Game) -> dict[str, Any]:
     sampler = model.sampler.config if model.sampler is not None else None
     return {
         "latentforge": __version__, "format": FORMAT, "model": model.name, "arguments": plain(model.args),
-        "sampler": sampler, "trained_on": model.trained_on, "part_size": model.part_size,
+        "sampler": sampler, "trained_on": model.trained_on, "classes": model.classes, "part_size": model.part_size,
     }  # fmt: skip
 
 
@@ -118,6 +118,8 @@ def card(model: Game) -> str:
     tag, use = "image-generation", f"images = model.sample(16)  # (16, {c}, {h}, {w}) in [0, 1]"
     if model.has_restorer:
         tag, use = "image-to-image", f"images = lf.restore(model, spoilt)  # (N, {c}, H, W) in [0, 1]"
+    elif not model.can_sample:
+        tag, use = "feature-extraction", f"codes, _ = lf.embed(model, images)  # of (N, {c}, {h}, {w}) in [0, 1]"
     return CARD.format(name=model.name, kind=row.kind, summary=row.summary, paper=row.paper, rows=rows, tag=tag, use=use,
                        version=__version__, data=data)  # fmt: skip
 
@@ -153,7 +155,7 @@ def load_directory(path: Path, remedy: str = "export the model again") -> Game:
             f"{path} was written by a newer Latentforge ({config.get('latentforge')}); upgrade to load it."
         )
     model = rebuild(name, arguments, config.get("sampler"), tensors, str(path))
-    model.trained_on, model.part_size = config.get("trained_on"), config.get("part_size")
+    model.trained_on, model.part_size, model.classes = (config.get(k) for k in ("trained_on", "part_size", "classes"))
     return model
 
 
@@ -177,7 +179,8 @@ def load(path: str | Path) -> Game:
     weights |= {k.replace("/", ".", 1): v for k, v in tensors.items() if k.startswith("sampler/")}
     settings = dict(run.config["model"])
     model = rebuild(settings.pop("name"), settings, state.get("sampler"), weights, str(path))
-    model.part_size, model.trained_on = state.get("part_size"), (run.config.get("images") or {}).get("from")
+    images = run.config.get("images") or {}
+    model.part_size, model.trained_on, model.classes = state.get("part_size"), images.get("from"), images.get("classes")
     return model
 
 

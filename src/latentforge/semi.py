@@ -28,7 +28,7 @@ class SemiSupervised(Game):
         smooth_length: how far next to, Euclidean over the pixels
         shift: images are moved by up to this share of their sides, at random, where p(y | x) is taught or asked not to
           change; rows of a table are not
-        certain: weight of the entropy of p(y | x) of unlabelled images, reached half-way through the budget
+        certain: weight of the entropy of p(y | x) of unlabelled images, reached half-way through the classifier's training
         balance: weight of the divergence of their mean p(y | x) from how frequent classes are among labelled images
     """
 
@@ -100,7 +100,8 @@ class SemiSupervised(Game):
         if self.certain:
             entropy = -(log_p.exp() * log_p).sum(1).mean()
             t.log("entropy_nats", entropy)
-            total = total + self.certain * min(1.0, 2 * t.progress) * entropy  # at first nothing is known to be sure of
+            begun = self.begins[-1] if self.begins else 0.0  # at first nothing is known to be sure of
+            total = total + self.certain * min(1.0, 2 * (t.progress - begun) / (1 - begun)) * entropy
         if self.balance:  # else all unlabelled images may end in one class, certainly and smoothly
             mean = log_p.exp().mean(0)
             total = total + self.balance * (mean * (mean.clamp(min=1e-8).log() - self.known_classes.log())).sum()
@@ -132,6 +133,6 @@ class SemiSupervised(Game):
         return [
             Term(player, "-log p(y|x'), x labelled,  x' = x moved by up to --shift"),
             Term(player, "KL(p(y|x) || p(y|x'+r)), x unlabelled", self.smooth),
-            Term(player, "H(p(y|x)), x unlabelled, from 0 up over half of the budget", self.certain),
+            Term(player, "H(p(y|x)), x unlabelled, from 0 up over half of its training", self.certain),
             Term(player, "KL(E p(y|x) || p(y)), x unlabelled", self.balance),
         ]

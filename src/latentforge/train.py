@@ -111,7 +111,8 @@ class Trainer:
         check_rates(lr, list(model.players()))
         kind = sampler_for(model, sampler)
         model.meet(data.train)
-        model.sampler_kind, model.sampler, model.sampler_chosen, model.trained_on = kind, None, False, data.source
+        model.sampler_kind, model.sampler, model.sampler_chosen = kind, None, False
+        model.trained_on, model.classes = data.source, data.classes
         model.part_size = batch_size // parts
         self.model = model.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.seats = {k: seat_with(s, k, lr, optimizer, weight_decay, clip, ema) for k, s in model.seats().items()}
@@ -251,7 +252,8 @@ class Trainer:
             self.started = self.logged_at = self.saved_at = time.monotonic()
             self.base_seconds, self.saved_examples = self.seconds, self.clocks[0].examples
             self.journal.display.note(self.applied(kept))
-            self.journal.open(self.run if self.rank == 0 else None, self.tensorboard, self.model)
+            run = self.run if self.rank == 0 else None
+            self.journal.open(run, self.tensorboard, self.model, self.precision, self.examples, self.minutes)
             if self.clocks[0].round == 0:
                 self.preview()
             (self.over,) = distributed.agree([self.time_is_up()], self.world)
@@ -324,7 +326,7 @@ class Trainer:
         if save or stop:
             self.checkpoint()
         if stop:
-            kept = self.run is not None and "checkpoint" not in self.journal.failing
+            (kept,) = distributed.agree([self.run is not None and "checkpoint" not in self.journal.failing], self.world)
             raise Interrupted(f"stopped at round {t.round}" + ("; its checkpoint is written" if kept else ", not kept"))
         if log:
             self.heed()

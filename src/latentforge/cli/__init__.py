@@ -88,6 +88,12 @@ def main(arguments: list[str] | None = None) -> int:
         return fail(f"{error.filename or 'the disk'}: {error.strerror or error}", 1)
     except Interrupted as error:
         return fail(str(error), 130)
+    except (MemoryError, RuntimeError) as error:
+        from latentforge.allocator import is_want_of_memory
+
+        if isinstance(error, RuntimeError) and not is_want_of_memory(error):
+            raise
+        return fail("this takes more memory than there is; ask for fewer or smaller images", 1)
 
 
 def fail(text: str, code: int) -> int:

@@ -24,12 +24,12 @@ from latentforge.errors import InputError
 @click.option("--even", is_flag=True, help="all classes alike  [as frequent as in training]")
 @image_files("the images an exported model was trained on: named set, folder or file")
 @click.option("--audit", is_flag=True, help="write nothing; train classifiers on real, synthetic and both, and compare")
-@click.option("--repeats", type=click.IntRange(1), default=5, help="classifiers per row of an audit  [5]")
+@click.option("--repeats", type=click.IntRange(1), help="classifiers per row of an audit  [5]")
 @click.option("--examples", type=click.IntRange(1), help="images each classifier of an audit draws  [64000]")
 @click.option("--seed", default=0, help="seed of samples and classifiers  [0]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON: the manifest, or the rows of an audit")
 def command(
-    run: Path, number: int | None, out: Path | None, label: int | None, even: bool, audit: bool, repeats: int,
+    run: Path, number: int | None, out: Path | None, label: int | None, even: bool, audit: bool, repeats: int | None,
     examples: int | None, seed: int, as_json: bool, **source: Any,
 ) -> None:  # fmt: skip
     """Export labelled samples with a manifest, to train on beside real images: from a model that is told classes, or from a
@@ -41,12 +41,16 @@ def command(
 
     if audit and (out is not None or label is not None or even):
         raise InputError("--audit writes no samples and draws all classes; leave out --out, --label and --even.")
+    if not audit and (repeats or examples):
+        raise InputError("--repeats and --examples are of the classifiers of an --audit; leave them out, or add it.")
+    if even and label is not None:
+        raise InputError("--label draws one class and --even all of them; leave out one.")
     target = out or run / "augmented"
     if not audit:
         check_place(target, *FORMATS)
     model = lf.load(run)
     if audit:
-        print_audit(run, model, data_for(run, needed=True, **source), number, repeats, examples, seed, as_json)
+        print_audit(run, model, data_for(run, needed=True, **source), number, repeats or 5, examples, seed, as_json)
         return
     needed = model.condition is None and model.has_encoder
     dataset = data_for(run, needed, **source)
@@ -76,7 +80,7 @@ def data_for(run: Path, needed: bool, data: str | None, **source: Any) -> Any:
         except InputError as error:
             if needed:
                 raise
-            print(f"class names are those of the model: {error}", file=sys.stderr)
+            print(f"class names are those the model keeps: {error}", file=sys.stderr)
             return None
     if needed:
         raise InputError(f"{run} is an exported model and carries no data; name its images with --data.")

@@ -44,7 +44,7 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
     else:
         print(f"{run} carries no data: its probabilities are not calibrated, and nothing is rejected", file=sys.stderr)
     found = Verdict(log_joint(model, images, codes=codes, seed=seed), temperature)
-    classes = classes or [str(k) for k in range(found.log_joint.shape[1])]
+    classes = classes or model.classes or [str(k) for k in range(found.log_joint.shape[1])]
     rejected = found.log_evidence < (float("-inf") if least is None else least)
     columns: dict[str, Any] = {
         "image": given.names, "label": found.label.tolist(), "class": [classes[k] for k in found.label.tolist()],

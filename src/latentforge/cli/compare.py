@@ -52,8 +52,6 @@ def command(
         )
     train = [[f"--{k.replace('_', '-')}", *([] if v is True else [f"{v:g}" if isinstance(v, float) else str(v)])]
              for k, v in shared.items() if v]  # fmt: skip
-    if what and not any(shared[k] for k in ("minutes", "examples", "epochs")):
-        train.append(["--minutes", "5"])
     if not all(w.strip() for w in what):
         raise InputError("an empty name is no model; name models or runs, as in 'latentforge compare vae gan'.")
     place = out or free("-".join(w.split()[0].rstrip("/").split("/")[-1] for w in what) or "none")

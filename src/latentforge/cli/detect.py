@@ -36,8 +36,7 @@ def command(
     """Say how strange images are to a trained model. A folder or file given with --data is judged whole, in its order. A
     score above the threshold is an anomaly; the scores do not depend on the threshold."""
     import latentforge as lf
-    from latentforge.tasks.detect import QUANTILE, Detector, heat_sheet
-    from latentforge.tasks.encode import need_encoder
+    from latentforge.tasks.detect import QUANTILE, Detector, check_share, heat_sheet, need_reconstruction
     from latentforge.tasks.output import check_place, write_columns, write_images
     from latentforge.tasks.scores import AUTO, SCORES
 
@@ -48,13 +47,16 @@ def command(
         raise click.UsageError("Missing argument 'RUN'.", click.get_current_context())
     if quantile is not None and contamination is not None:
         raise InputError("--quantile and --contamination both choose the threshold; give one of them.")
+    for name, share in (("--quantile", quantile), ("--contamination", contamination)):
+        if share is not None:
+            check_share(name, share)
     out = out or run / "scores.csv"
     check_place(out, ".csv", ".npz")
     if heatmaps:
         check_place(heatmaps, ".png", flag="--heatmaps")
     model = lf.load(run)
     if heatmaps:
-        need_encoder(model)
+        need_reconstruction(model)
     given = open_given(run, model, told=False, **source)
     images, names = given.images, given.names
     usual, held = reference(run, model, normal, source)

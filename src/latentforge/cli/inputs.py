@@ -61,7 +61,7 @@ def open_given(run: Path, model: Any, data: str | None, split: str, *, told: boo
         images = part_of(dataset, split)
         given = Given(images, [str(i) for i in range(len(images))], dataset.classes)
     if told and data is not None:
-        given.images = as_told(run, model, given.images, given.classes, data)
+        given.images = as_told(model, given.images, given.classes, data)
     return given
 
 
@@ -94,9 +94,15 @@ def open_all(model: Any, data: str, **how: Any) -> Given:
 
 
 def open_fitting(model: Any, data: Path, skip_bad: bool) -> Any:
-    """All images of a file or folder (`Images`), cropped at the centre and resized to the model's."""
+    """All images of a file or folder (`Images`), cropped at the centre and resized to the model's. What folders are named is
+    told to a model that is told classes where all of them are its own."""
+    from latentforge.data import Images
+
     c, h, w = model.image_shape
-    return read_all(str(data), image_size=(h, w), channels=c, skip_bad=skip_bad).images
+    given = read_all(str(data), image_size=(h, w), channels=c, skip_bad=skip_bad)
+    if given.classes is not None and not set(given.classes) <= set(names_of(model)):
+        return Images(given.images.pixels, None, given.images.device)
+    return as_told(model, given.images, given.classes, str(data))
 
 
 def read_all(data: str, **how: Any) -> Given:
@@ -114,18 +120,21 @@ def say(notes: list[str]) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def as_told(run: Path, model: Any, images: Any, theirs: list[str] | None, data: str) -> Any:
+def names_of(model: Any) -> list[str]:
+    """What the classes are called that the model is told, numbers where they have no names; none where it is told none."""
+    known = model.condition is not None and model.condition.classes
+    return (model.classes or [str(k) for k in range(model.condition.size)]) if known else []
+
+
+def as_told(model: Any, images: Any, theirs: list[str] | None, data: str) -> Any:
     """Images whose labels are the classes of the same names that the model was trained on. As they are where the model is told
-    no classes, or one side has no names. InputError for a class that the model does not know."""
+    no classes, or they have numbers alone. InputError for a class that the model does not know."""
     import torch
 
     from latentforge.data import Images
-    from latentforge.run import Run
 
-    if model.condition is None or not model.condition.classes or images.labels is None or theirs is None:
-        return images
-    ours = Run.open(run).config.get("images", {}).get("classes") if (run / "config.yaml").is_file() else None
-    if ours is None or theirs == ours:
+    ours = names_of(model)
+    if not ours or images.labels is None or theirs is None or theirs == ours:
         return images
     strange = [name for name in theirs if name not in ours]
     if strange:

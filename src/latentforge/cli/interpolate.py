@@ -28,6 +28,7 @@ def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path 
 
     import latentforge as lf
     from latentforge.data import Images
+    from latentforge.game import generator_of
     from latentforge.tasks.output import check_place, write_images
 
     out = out or run / "interpolations.png"
@@ -37,7 +38,7 @@ def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path 
         images = open_images(run, model, **source)
         if len(images) < 2:
             raise InputError("a walk needs two images, and there is one; choose more with --split all or --data.")
-        generator = torch.Generator().manual_seed(seed)
+        generator = generator_of(seed, 0x1A7E)
         first = torch.randint(len(images), (number,), generator=generator)
         step = 1 + torch.randint(len(images) - 1, (number,), generator=generator)  # to another image
         ends = images[torch.cat([first, (first + step) % len(images)])]

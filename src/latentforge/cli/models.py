@@ -8,6 +8,7 @@ import click
 
 from latentforge import registry
 from latentforge.cli.tables import print_table
+from latentforge.errors import InputError
 
 
 @click.command("models")
@@ -16,6 +17,8 @@ from latentforge.cli.tables import print_table
 @click.option("--presets", "show_presets", is_flag=True, help="list the presets instead")
 def command(name: str | None, as_json: bool, show_presets: bool) -> None:
     """List the models, or show one with its arguments."""
+    if show_presets and name is not None:
+        raise InputError("--presets lists those of all models; leave out the model.")
     if show_presets:
         from latentforge import presets
 

@@ -38,6 +38,7 @@ def command(run: Path, number: int, out: Path | None, **source: Any) -> None:
         check_place(out, ".png", ".npz")
         if out.suffix.lower() == ".png":
             with writing(out):
+                out.parent.mkdir(parents=True, exist_ok=True)
                 save(draw_pairs(originals, rebuilt.cpu(), None), out)
             text = f"{out}: {len(originals)} points and their reconstructions"
         else:

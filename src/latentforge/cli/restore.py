@@ -54,20 +54,22 @@ def command(
     check_place(out, ".png", ".npz", "")
     model = lf.load(run)
     op = operator_for(model, task, operator)
-    known = None if mask is None else (read(str(mask), 1, clean) > 0.5).float()[:1]
+    known = None if mask is None else (read(str(mask), 1, clean)[0] > 0.5).float()[:1]
     if spoil:
         images = open_images(run, model, told=False, **clean)
-        original = images[images.spread(number or 256)].image.cpu()
+        original, names = images[images.spread(number or 256)].image.cpu(), None
         spoilt = spoil_images(original, op, seed) if known is None else op.observe(original, known)
     else:
         original = None
-        read_in, channels = read(str(source), clean["channels"], clean), model.image_shape[0]
+        read_in, names = read(str(source), clean["channels"], clean)
+        channels = model.image_shape[0]
         if (seen := read_in.shape[1]) != channels:
             raise InputError(
                 f"{source}: images of {seen} channel(s) do not fit the model's {channels}; add --channels {channels}."
             )
-        spoilt = op.observe(read_in[:number], known)
-    restored = lf.restore(model, spoilt, op, steps=steps, seed=seed)
+        spoilt, names = op.observe(read_in[:number], known), names[:number]
+    whole = None if original is None else (original.shape[2], original.shape[3])
+    restored = lf.restore(model, spoilt, op, size=whole, steps=steps, seed=seed)
     size = (restored.shape[2], restored.shape[3])
     before = op.naive(spoilt, size).clamp(0, 1)
     if out.suffix.lower() == ".npz":
@@ -80,19 +82,20 @@ def command(
         shown = torch.stack([r[:64] for r in row], 1).flatten(0, 1)
         text = write_images(shown, out, columns=len(row) * (4 if len(restored) > 4 else 1))
     else:
-        text = write_images(restored, out)
+        text = write_images(restored, out, names=names)
     print(text, file=sys.stderr if as_json else sys.stdout)
     if original is not None:
         print_table(rows(before, restored, original), as_json)
 
 
-def read(source: str, channels: int | None, options: dict[str, Any]) -> Any:
-    """All images at `source`, a single one included, of its own size: (N, C, H, W) in [0, 1]."""
+def read(source: str, channels: int | None, options: dict[str, Any]) -> tuple[Any, list[str]]:
+    """All images at `source`, a single one included, of its own size: (N, C, H, W) in [0, 1], and what they are called."""
     how = {k: options[k] for k in ("data_dir", "image_size", "skip_bad")}
-    images = read_all(source, channels=channels, **how).images
+    given = read_all(source, channels=channels, **how)
+    images = given.images
     if not len(images):
         raise InputError(f"{source}: there are no images in it.")
-    return images[images.spread(len(images))].image
+    return images[images.spread(len(images))].image, given.names
 
 
 def rows(before: Any, restored: Any, original: Any) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from latentforge.errors import InputError
+
 
 @click.command("resume")
 @click.argument("run", type=click.Path(path_type=Path))
@@ -25,6 +27,8 @@ def command(
 
     budget = {k: v for k, v in (("epochs", epochs), ("examples", examples), ("minutes", minutes)) if v is not None}
     if Run.open(run).finished and not budget:
+        if device:
+            raise InputError(f"{run} is finished, so --device has nothing to do; give a larger total to train on.")
         print(f"{run} is finished; give a larger total with --epochs, --examples or --minutes to train on.")
         return
     resume(run, quiet=quiet, device=device, **budget)

@@ -36,6 +36,7 @@ FAMILIES: tuple[dict[str, tuple[str, str]], ...] = (
     {"train": ("x", "y")},
     {"train": ("arr_0", "arr_1")},
 )
+CLASSES = "classes"  # beside any of them: the names of classes 0, 1 ...
 ACCEPTED = (
     "images/labels, x/y, x_train/y_train (and x_val, x_test), train_images/train_labels (and val_, test_), arr_0/arr_1"
 )
@@ -50,12 +51,13 @@ def images_from_array(array: Any, where: str) -> tuple[np.ndarray, list[str]]:
     `array` is (N, H, W), (N, H, W, C) or (N, C, H, W) with C in 1..4, the last axis being tried first; bool, an
     integer type with values in 0..255, uint16, or floating point in [0, 1]. Raises InputError for anything else.
     """
-    array = _numpy(array, where)
+    array = as_numpy(array, where)
     values, notes = _values(_axes(array, where), where)
     return values, notes
 
 
-def _numpy(array: Any, where: str) -> np.ndarray:
+def as_numpy(array: Any, where: str) -> np.ndarray:
+    """An array or tensor as an array. InputError for what numpy cannot hold."""
     if hasattr(array, "detach"):  # a torch tensor, wherever it lives; bfloat16 has no numpy type
         try:
             array = array.detach().cpu()
@@ -150,7 +152,7 @@ def labels_from_array(array: Any, count: int, where: str) -> np.ndarray:
             array = np.asarray(array)
         except (ValueError, OverflowError):
             raise InputError(f"{where}: a list that is not one integer per image, or one row of numbers") from None
-    array = _numpy(array, where)
+    array = as_numpy(array, where)
     if array.dtype.kind == "f":
         return _descriptors(array, count, where)
     shape = "x".join(str(n) for n in array.shape) or "a single number"
@@ -192,8 +194,11 @@ def _one_each(array: np.ndarray, count: int, where: str) -> None:
         raise InputError(f"{where}: {len(array):,} labels for {count:,} images; give one label per image")
 
 
-def parts_from_arrays(arrays: Mapping[str, tuple[Any, Any, str]], source: str, where: str) -> Found:
-    """Splits given as arrays: split -> (images, labels or None, name of the array for messages).
+def parts_from_arrays(
+    arrays: Mapping[str, tuple[Any, Any, str]], source: str, where: str, names: list[str] | None = None
+) -> Found:
+    """Splits given as arrays: split -> (images, labels or None, name of the array for messages). `names` of the classes 0, 1
+    ..., where they are known: then no class is numbered anew.
 
     Raises InputError for what `images_from_array` and `labels_from_array` refuse, and for splits that do not match.
     """
@@ -214,7 +219,7 @@ def parts_from_arrays(arrays: Mapping[str, tuple[Any, Any, str]], source: str, w
     if len(set(kinds.values())) > 1:
         listed = ", ".join(f"{split} {kind}" for split, kind in kinds.items())
         raise InputError(f"{where}: labels of different kinds ({listed}); store them all alike")
-    classes = contiguous(labels, notes)
+    classes = contiguous(labels, notes) if names is None else named(labels, names, where)
     parts = {split: Part(images[split], labels[split]) for split in images}
     return Found(source, parts["train"], parts.get("validation"), parts.get("test"), classes, notes)
 
@@ -249,6 +254,17 @@ def contiguous(labels: dict[str, np.ndarray | None], notes: list[str]) -> list[s
     return names
 
 
+def named(labels: dict[str, np.ndarray | None], names: list[str], where: str) -> list[str] | None:
+    """`names` where there are classes, each with one. InputError for a class without."""
+    classes = [y for y in labels.values() if y is not None and y.ndim == 1]
+    last = max((int(y.max()) for y in classes if len(y)), default=-1)
+    if last >= len(names):
+        raise InputError(
+            f"{where}: label {last}, and {len(names)} names of classes; name them all, or leave out classes"
+        )
+    return names if classes else None
+
+
 def conform(part: Part, size: Size | None, channels: int | None, where: str, notes: list[str]) -> Part:
     """`part` with images cropped and resized to `size`, in `channels` channels; itself where it is so already."""
     n, have, height, width = part.pixels.shape
@@ -274,15 +290,15 @@ def conform(part: Part, size: Size | None, channels: int | None, where: str, not
 def read_numpy(path: Path) -> Found:
     """An .npz (keys as in ACCEPTED) or .npy file. Never unpickles. Raises InputError for all it cannot use."""
     name = shown(path)
-    arrays, ignored = _load(path, name)
+    arrays, ignored, classes = _load(path, name)
     notes = [f"arrays of {path.name} that were ignored: {some(ignored, 6)}"] if ignored else []
-    found = parts_from_arrays(arrays, str(path.resolve()), name)
+    found = parts_from_arrays(arrays, str(path.resolve()), name, classes)
     found.notes = notes + found.notes
     return found
 
 
-def _load(path: Path, name: str) -> tuple[dict[str, tuple[Any, Any, str]], list[str]]:
-    """split -> (images, labels, name for messages), and the keys that were not read."""
+def _load(path: Path, name: str) -> tuple[dict[str, tuple[Any, Any, str]], list[str], list[str] | None]:
+    """split -> (images, labels, name for messages), the keys that were not read, and the names of classes."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:  # sizes after decompression, before a bomb can go off
@@ -291,7 +307,7 @@ def _load(path: Path, name: str) -> tuple[dict[str, tuple[Any, Any, str]], list[
             check_memory(path.stat().st_size, name, "its values")
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return {"train": (loaded, None, name)}, []
+            return {"train": (loaded, None, name)}, [], None
         with loaded:
             family = _family(loaded.files, name)
             taken = {
@@ -303,7 +319,11 @@ def _load(path: Path, name: str) -> tuple[dict[str, tuple[Any, Any, str]], list[
             for split, (x, y) in family.items():
                 if y in loaded.files and x not in loaded.files:
                     raise InputError(f"{name}: has {y} but no {x}; add the images of {split} or remove their labels")
-            return taken, [shown(key) for key in loaded.files if key not in used]
+            names = loaded[CLASSES] if CLASSES in loaded.files else np.empty(0)
+            known = names.ndim == 1 and names.dtype.kind == "U" and len(set(names.tolist())) == len(names) > 0
+            used |= {CLASSES} if known else set()
+            named_so: Any = names.tolist() if known else None
+            return taken, [shown(key) for key in loaded.files if key not in used], named_so
     except InputError:
         raise
     except Exception as error:  # a damaged header or archive can raise nearly anything

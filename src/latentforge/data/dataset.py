@@ -130,6 +130,8 @@ def open_data(
     if seed < 0:
         raise InputError(f"seed {seed} is negative; give 0 or more")
     _check_channels(channels)
+    if labels is None and labels_seed:
+        raise InputError(f"labels_seed {labels_seed} chooses which labels are kept; say how many with labels too")
     if labels is not None:
         from latentforge.data.hide import hide_labels
 

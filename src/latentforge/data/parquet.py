@@ -40,7 +40,8 @@ def read_parquet(
         classes = contiguous(per_split, notes)
     elif labels is not None and (labels[kept] < 0).any():
         notes.append(unknown_labels(int((labels[kept] < 0).sum())))
-    return Found(str(path.resolve()), Part(pixels, per_split["train"]), classes=classes, notes=notes)
+    names = [str(i) for i in kept]
+    return Found(str(path.resolve()), Part(pixels, per_split["train"]), classes=classes, names=names, notes=notes)
 
 
 class Rows(Sequence[Item]):

@@ -54,6 +54,8 @@ def take(pixels: np.ndarray, rows: np.ndarray | Iterable[int]) -> np.ndarray:
 
 def mapped(shape: tuple[int, ...], kind: type | np.dtype) -> np.ndarray:
     with usable_cache(), tempfile.TemporaryFile(dir=cache()) as file:
+        if hasattr(os, "posix_fallocate"):  # now, or a disk that another process fills ends this one without a word
+            os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * np.dtype(kind).itemsize))
         return np.memmap(file, kind, "w+", shape=shape)
 
 

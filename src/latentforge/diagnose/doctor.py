@@ -32,19 +32,31 @@ class Finding:
 class Doctor:
     """Rules over the stream of a run, but those that do not worry the model. Remedies are those that fit it."""
 
-    def __init__(self, loss: str | None = None, unworried: Iterable[str] = (), model: Game | None = None) -> None:
-        self.history, self.model = History(loss), model
+    def __init__(
+        self, loss: str | None = None, unworried: Iterable[str] = (), model: Game | None = None, precision: str = ""
+    ) -> None:  # fmt: skip
+        self.history, self.model, self.precision = History(loss), model, precision
         self.known = set(unworried)
 
-    def recall(self, rows: list[dict[str, Any]]) -> None:
-        """Take up the statistics of a run that goes on: what was found is not told again."""
+    def recall(self, rows: list[dict[str, Any]], examples: int | None = None, minutes: float | None = None) -> None:
+        """Take up the statistics of a run that goes on: what was found is not told again. Progress is that towards the budget
+        of now, which may be a larger one."""
         for row in rows:
             if "finding" in row:
                 self.known.add(row["finding"])
-            else:
-                self.history.see(row)
+                continue
+            done = (
+                row["examples"] / examples
+                if examples
+                else row["seconds"] / (60 * minutes)
+                if minutes
+                else row["progress"]
+            )
+            self.history.see(row | {"progress": min(1.0, done)})
 
     def fits(self, remedy: str) -> bool:
+        if self.precision == "fp32" and "--precision fp32" in remedy:
+            return False
         return self.model is None or fits(remedy, self.model)
 
     def see(self, row: dict[str, Any]) -> list[Finding]:

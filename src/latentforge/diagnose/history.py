@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 import statistics
+from bisect import bisect_left, bisect_right
+from operator import itemgetter
 from typing import Any
+
+first = itemgetter(0)
+
+
+COSTS = ("critic_real", "critic_fake")
+GENERATORS = ("generator", "fool")  # names under which a generator's cost is logged
+MOVED = ("gradient/generator", "gradient/decoder")
+SERIES = (COSTS, *((name,) for name in (*GENERATORS, *MOVED)))  # what rules ask for over time
 
 
 class History:
-    """Rows of statistics in the order they were written."""
+    """What rules need of the rows of statistics, in the order they were written: a run of days has a row a second."""
 
     def __init__(self, loss: str | None = None) -> None:
         self.loss = loss  # what the critic descends, None where there is none
-        self.rows: list[dict[str, Any]] = []
+        self.progress, self.bad_steps = 0.0, 0
+        self.gradients: dict[str, float] = {}  # the last norms
+        self.signs: dict[str, list[float]] = {}
+        self.columns: dict[tuple[str, ...], list[tuple[float, float]]] = {names: [] for names in SERIES}
 
     def see(self, row: dict[str, Any]) -> None:
-        self.rows.append(row)
-
-    @property
-    def progress(self) -> float:
-        return self.rows[-1]["progress"] if self.rows else 0.0
-
-    @property
-    def bad_steps(self) -> int:
-        return self.rows[-1].get("bad_steps", 0) if self.rows else 0
+        self.progress, self.bad_steps = row["progress"], row.get("bad_steps", 0)
+        self.gradients |= {k: v for k, v in row.items() if k.startswith("gradient/")}
+        for k, v in row.items():
+            if k.startswith("sign/") and row["round"] > 0:
+                self.signs.setdefault(k[5:], []).append(v)
+        for names, column in self.columns.items():
+            if all(n in row for n in names):
+                column.append((row["progress"], sum(row[n] for n in names)))
 
     def sign(self, name: str, count: int = 2) -> list[float] | None:
         """The last `count` values of a sign, newest last, those before any training left out; None where there are
         fewer."""
-        found = [r[f"sign/{name}"] for r in self.rows if r["round"] > 0 and f"sign/{name}" in r]
+        found = self.signs.get(name, [])
         return found[-count:] if len(found) >= count else None
 
     def series(self, *names: str) -> list[tuple[float, float]]:
-        """(progress, sum of the named values) of every row that has them all."""
-        return [(r["progress"], sum(r[n] for n in names)) for r in self.rows if all(n in r for n in names)]
+        """(progress, sum of the named values) of every row that has them all; `names` is one of `SERIES`."""
+        return self.columns[names]
 
     def early(self, *names: str) -> float | None:
         """The median of the summed values over the first tenth of the budget, but of three rows at least; None where
         there are fewer."""
         series = self.series(*names)
-        return middle([v for i, (p, v) in enumerate(series) if i < 3 or p <= 0.1])
+        return middle([v for _, v in series[: max(3, bisect_right(series, 0.1, key=first))]])
 
     def recent(self, *names: str) -> float | None:
         """The same over the last twentieth."""
@@ -48,7 +60,7 @@ class History:
         """The summed values logged over the last `share` of the budget, but `least` of them at least; none where there
         are fewer."""
         series = self.series(*names)
-        count = max(least, sum(p >= self.progress - share for p, _ in series))
+        count = max(least, len(series) - bisect_left(series, self.progress - share, key=first))
         return [v for _, v in series[-count:]] if len(series) >= count else []
 
 

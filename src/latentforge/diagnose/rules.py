@@ -9,18 +9,15 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from latentforge.diagnose.history import History
+from latentforge.diagnose.history import COSTS, GENERATORS, MOVED, History
 from latentforge.game import Game
 
 SETTLED = 0.15  # share of the budget before which samples and codes are not judged
 RISING = 1.15  # a sign that grows by more over three previews is on its way up
 EVEN = 1.386  # nats: what a critic of two kinds pays in an even game, 2 ln 2; half of it where kinds are told apart in pairs
 SWING = 1.5  # of the generator's loss, over its size
-COSTS = ("critic_real", "critic_fake")
 CROSS_ENTROPIES = ("nonsaturating", "minimax", "relativistic")
 FLOORED = ("nonsaturating", "relativistic")  # what the generator descends ends at 0 where it wins
-GENERATORS = ("generator", "fool")  # names under which a generator's cost is logged
-MOVED = ("gradient/generator", "gradient/decoder")
 TRAINERS = {"lr", "clip", "ema", "precision"}  # flags that every model has
 NO_NORM = {"r1", "r2", "spectral_norm"}  # do not combine with batch norm in the critic (docs/duel.md)
 
@@ -45,6 +42,8 @@ def fits(remedy: str, model: Game) -> bool:
     critic: Any = getattr(model, "critic", None)
     normed = critic is not None and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in critic.modules())
     relativistic = getattr(model, "loss", "") == "relativistic"
+    if re.search(rf"--loss [\w, ]*\b{getattr(model, 'loss', None)}\b", remedy):  # in force already
+        return False
     if "vae-gan" in remedy and getattr(model, "name", "").endswith("vae-gan"):
         return False
     if not flags <= TRAINERS | set(getattr(model, "args", {})) or not players <= set(model.players()):
@@ -173,9 +172,8 @@ def too_few_data(h: History) -> str | None:
 def not_finite(h: History) -> str | None:
     if not h.bad_steps:
         return None
-    norms = {n: v for r in h.rows for n, v in r.items() if n.startswith("gradient/")}
-    largest = max(norms, key=lambda n: norms[n], default=None)
-    last = f"; the last norms: {', '.join(f'{n[9:]} {v:.2g}' for n, v in norms.items())}" if largest else ""
+    norms = ", ".join(f"{n[9:]} {v:.2g}" for n, v in h.gradients.items())
+    last = f"; the last norms: {norms}" if norms else ""
     return f"{h.bad_steps} steps were left out because a gradient was not finite{last}"
 
 

@@ -1,7 +1,7 @@
 """What the codes of held-out images hold.
 
 codes-frechet: Frechet distance from the codes sampled from to those of held-out images, lower is better. active-units:
-dimensions whose posterior mean varies by more than .01 over images (Burda et al. 2016, arXiv:1509.00519, section 4.2).
+dimensions whose posterior mean varies by more than .01 over images (Burda et al. 2016, arXiv:1509.00519, section 5.2).
 mutual-information: E log q(z | x) - log q(z) in nats over N images (Hoffman & Johnson 2016), at most log N. 1-nn and
 linear-probe: the share of test images whose class the nearest training code, or a logistic regression on training codes,
 tells. Higher is better for all but the first.

@@ -155,7 +155,7 @@ def cached(
         return load(path, data.image_shape, outputs)
     net = half(train())
     facts = facts_of(net) | {"sha256": fingerprint(net)}
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, SafetensorError):  # the second is how it reports a full disk
         path.parent.mkdir(parents=True, exist_ok=True)
         save(net, path, facts)
     return net, facts

@@ -26,7 +26,8 @@ def rows(s: Subject) -> list[Row]:
 
 
 def better(name: str) -> str:
-    return "" if "logit" in name or name in ("kl_nats", "spoilt_mse", "entropy_nats") else "lower"
+    state = "logit" in name or name.startswith("critic_")  # of the game, where neither end is good
+    return "" if state or name in ("kl_nats", "spoilt_mse", "entropy_nats") else "lower"
 
 
 def baseline(name: str, s: Subject) -> dict[str, Any]:

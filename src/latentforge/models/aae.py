@@ -6,8 +6,8 @@ the encoder, as its generator, learns to fool it. How well the codes match the p
 `latentforge evaluate`.
 
 Departures: Adam instead of momentum; a deterministic encoder only (their first of three); the reconstruction is by
-Bernoulli likelihood or squared error summed over pixels; R1 on the critic, without which the critic won for good (`--r1 0`
-for the paper's).
+Bernoulli likelihood or squared error summed over pixels; R1 on the critic, without which the critic won for good (`--r1
+0` for the paper's); samples come from a moving average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations

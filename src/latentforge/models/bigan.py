@@ -5,8 +5,9 @@ al., "Adversarially Learned Inference", ICLR 2017, arXiv:1606.00704: the critic 
 and generator together descend its loss with the roles exchanged. At the end of an ideal game E inverts G.
 `encoder=stochastic` is ALI's, a Gaussian; `deterministic` BiGAN's.
 
-Departures: the critic joins image features and code in dense layers of its own; no batch norm in the encoder; a small R1
-penalty (Mescheder et al. 2018, arXiv:1801.04406) every eighth round, for runs of minutes.
+Departures: the critic joins image features and code in dense layers of its own; no batch norm in the encoder; a small
+R1 penalty (Mescheder et al. 2018, arXiv:1801.04406) every eighth round, for runs of minutes; samples come from a moving
+average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ and critic are both told the label. `how=concat` gives it to the critic as part 
 is that of Miyato & Koyama, "cGANs with Projection Discriminator", ICLR 2018, arXiv:1802.05637.
 
 Departures: convolutional networks by default; the critic gets the label as one more channel, a learned linear image of
-it, instead of beside the pixels of a dense layer; Adam instead of momentum; the generator steps on the
-images the critic has just stepped on.
+it, instead of beside the pixels of a dense layer; Adam instead of momentum; the generator steps on the images the
+critic has just stepped on; samples come from a moving average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 After Bao et al., "CVAE-GAN: Fine-Grained Image Generation through Asymmetric Training", ICCV 2017, arXiv:1703.10155:
 encoder, decoder and critic of a VAE-GAN are all told the label.
 
-Departures: the game is that of `larsen-vae-gan` (Larsen's Algorithm 1 and its options) instead of mean feature matching, and
-instead of a classifier as fourth player the critic itself judges image and label, by projection (Miyato & Koyama 2018,
-arXiv:1802.05637) or with the label as one more channel; in a share `drop` of the examples no label is told. Each class
-has its own sampler of codes.
+Departures: the game is that of `larsen-vae-gan` (Larsen's Algorithm 1 and its options) instead of mean feature
+matching, and instead of a classifier as fourth player the critic itself judges image and label, by projection (Miyato &
+Koyama 2018, arXiv:1802.05637) or with the label as one more channel; in a share `drop` of the examples no label is
+told. Each class has its own sampler of codes; samples come from a moving average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations

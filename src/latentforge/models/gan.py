@@ -5,7 +5,8 @@ generator step; the round itself is `Duel.play`. Sizes, uniform noise and optimi
 256-256, generator 1024-1024, Adam 1e-3 with beta1 .5.
 
 Departures: leaky ReLU instead of maxout, no dropout unless asked for; the generator descends -log D(G(z)) (their
-section 3's advice) unless `loss` says otherwise, on the images the critic has just stepped on instead of fresh ones.
+section 3's advice) unless `loss` says otherwise, on the images the critic has just stepped on instead of fresh ones;
+samples come from a moving average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations

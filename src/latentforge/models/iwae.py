@@ -4,7 +4,8 @@ Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, ar
 -E log 1/K sum_k p(x, z_k) / q(z_k | x), z_k ~ q. With K = 1 it is the VAE's, with the KL term estimated by its sample;
 it is never looser than that, and tightens as K grows.
 
-Departures: one layer of codes; grey values under the Bernoulli loss, where the bound is of that loss and no likelihood.
+Departures: one layer of codes; grey values under the Bernoulli loss, where the bound is of that loss and no likelihood;
+samples come from a moving average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ x_p = G(z_p), z_p ~ p(z), and the critic's features D_l:
 
 Departures: the decoder descends -log D by default instead of ascending the critic's loss (`loss=minimax` is the
 published form, and other losses can take its place); a player sits out by running averages of the critic's costs
-instead of by the batch in hand (the margin, .35 as released and .5 here, lies around the costs of an even game: ln 2 for
-one kind of fakes, ln 3 and ln 3/2 for both); by default likeness is mostly that of pixels (`pixel`, Bernoulli) and a
-little that of features (`feature`; 0 and 1 are the published form), which keeps reconstructions true and the KL
+instead of by the batch in hand (the margin, .35 as released and .5 here, lies around the costs of an even game: ln 2
+for one kind of fakes, ln 3 and ln 3/2 for both); by default likeness is mostly that of pixels (`pixel`, Bernoulli) and
+a little that of features (`feature`; 0 and 1 are the published form), which keeps reconstructions true and the KL
 moderate; codes to sample from come from a Gaussian mixture fitted after training (`--sampler prior` for N(0, I)); no
-batch norm unless `net=larsen`.
+batch norm unless `net=larsen`; samples come from a moving average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations

@@ -30,13 +30,14 @@ from latentforge.nets.linear_filter import LinearFilter
 from latentforge.nets.unet import UNet, widths_of
 from latentforge.parts.likeness import gram, squared_error
 from latentforge.parts.operators import operator_of, spoil
-from latentforge.registry import register
+from latentforge.registry import arguments, register
 
 Error = Literal["squared", "absolute", "decibels"]
 ERROR = {"squared": "||x - x'||^2", "absolute": "|x - x'|", "decibels": "10 log10 of the mean of (x - x')^2"}
 LIKENESS = {"critic": "||D_l(x) - D_l(x')||^2 / 2", "style": "||Gram D_l(x) - Gram D_l(x')||^2"}
 SIDE = 9  # of the neighbourhoods that the linear filter sees
 IMAGES = 512  # that it is solved on
+LOOSE = ("generator_steps", "generator_dropout", "dropout_in_samples")  # rules that are not of the critic
 LEAK = 0.01  # slope beyond black and white, without which there would be no way back
 
 
@@ -94,6 +95,11 @@ class Restorer(Duel):
         super().__init__(**rules)
         if self.generator_steps != 1:
             raise ValueError("it steps once a round, together with its critic; leave out generator_steps")
+        if similarity == "pixel":
+            known, given = arguments(Restorer), {"weight": weight, "critic_width": critic_width, **rules}
+            unheard = sorted(k for k, v in given.items() if k not in LOOSE and v != known[k].default)
+            if unheard:
+                raise ValueError(f"{unheard[0]} is for a critic, and similarity pixel has none")
         c, h, w = image_shape
         self.image_shape, self.error, self.similarity = image_shape, error, similarity
         self.pixel, self.weight = pixel, weight

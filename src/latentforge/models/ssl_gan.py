@@ -1,14 +1,17 @@
 """A GAN that learns to classify from few labels: a critic of K classes and one for what is generated.
 
 Salimans et al., "Improved Techniques for Training GANs", NeurIPS 2016, arXiv:1606.03498: the K + 1 classes of section 5, with
-the last one's logit fixed to 0, and the generator's feature matching of section 3.1. Dense networks, noise and weight norm are
-those of their code for MNIST (MIT licence).
+the last one's logit fixed to 0, and the generator's feature matching of section 3.1. The widths of dense networks, their noise
+and weight norm are those of their code for MNIST (MIT licence).
 
-Departures: p(y | x) of unlabelled images is also kept smooth (virtual adversarial training, Miyato et al. 2018,
-arXiv:1704.03976, here around a shifted copy as well), certain, and in the mean as the labels are (`--smooth`, `--shift`,
-`--certain`, `--balance`; all 0 is the paper's game); learning rates fall to 0 with the budget instead of staying; weights
-begin as torch draws them, where the paper's begin so that each unit has mean 0 and variance 1 on a batch of data; half as
-many labelled and generated images as unlabelled ones in a batch; the convolutional critic is ours.
+Departures: p(y | x) of unlabelled images is also kept smooth (after Miyato et al. 2018, arXiv:1704.03976, see
+`parts/smooth.py`; here around a shifted copy as well), certain, and in the mean as the labels are (`--smooth`, `--shift`,
+`--certain`, `--balance`; all 0 is the paper's objective). The convolutional critic is ours; its batch norm norms images and
+samples apart where their features are matched, so that brightness and contrast of the whole batch are for the critic's costs
+alone to tell. Rates of 1e-3 (theirs 3e-3) fall to 0 with the budget; weights begin as torch draws them, where the paper's begin
+so that each unit has mean 0 and variance 1 on a batch of data, and all gains of weight norm are learned (theirs in the last
+layer alone); z is uniform in [-1, 1] (theirs in [0, 1]); the generator has no weight norm and gains in its batch norm; half as
+many labelled and generated images as unlabelled ones in a batch.
 """
 
 from __future__ import annotations

@@ -5,11 +5,12 @@ is their model M2 with the objective of equations 6 to 9, summed over all classe
 the codes of a VAE (M1) trained before, for a share of the budget.
 
 Departures: q(y | x) is a convolutional network, or a dense one with noise and weight norm, and of unlabelled images kept
-smooth (virtual adversarial training, Miyato et al. 2018, arXiv:1704.03976, here around a shifted copy as well), certain,
+smooth (after Miyato et al. 2018, arXiv:1704.03976, see `parts/smooth.py`; here around a shifted copy as well), certain,
 and in the mean as the labels are (`--smooth`, `--shift`, `--certain`, `--balance`; all 0 is the paper's objective): the
-bound alone sorts images by whatever explains most pixels. The whole bound is weighed against -log q(y | x), where the paper
-weighs the latter (their alpha is 1 / `generative`), and is taken of half the images of a batch. M2 on codes sees a sample
-of q(z1 | x) anew each time.
+bound alone sorts images by whatever explains most pixels. The whole bound is weighed against the mean of -log q(y | x), where
+the paper weighs that mean beside bounds summed over all N images (equation 9): their alpha is N / `generative`, and their .1 N
+is `--generative 10`. The bound of equation 7 is taken of all images, labelled ones among them, and of half of a batch. M2 on
+codes sees a sample of q(z1 | x) anew each time.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class SSLVAE(SemiSupervised):
         return (q.mean if noise is None else q.sample(noise))[:, :, None, None]
 
     def bound(self, v: Tensor, noise: Tensor) -> Tensor:
-        """-L(x, y) of equation 6 for every class, (B, K) nats, with one z of noise (B, Z) each; p(y) is uniform."""
+        """L(x, y) of equation 6 for every class, (B, K) nats, with one z of noise (B, Z) each; p(y) is uniform."""
         b, k = len(v), self.num_classes
         classes = torch.eye(k, device=v.device)
         mean, log_variance = self.encoder(v).chunk(2, -1)  # (B, K, Z)

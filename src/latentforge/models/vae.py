@@ -7,8 +7,9 @@ arXiv:2006.13202, equation 5; `pixel-gaussian` lets the decoder give a standard 
 `binarise` is the dynamic binarisation of Burda et al. 2016, arXiv:1509.00519, section 5.
 
 Departures: Adam instead of Adagrad; the decoder's mean goes through a sigmoid under every likelihood; under
-`pixel-gaussian` sigma stays above 1/255, else constant pixels would make the likelihood unbounded. The uniform prior
-on [-1, 1]^Z of article 001 is a standard normal pushed through 2 Phi(u) - 1, which keeps the KL in closed form.
+`pixel-gaussian` sigma stays above 1/255, else constant pixels would make the likelihood unbounded. The uniform prior on
+[-1, 1]^Z of article 001 is a standard normal pushed through 2 Phi(u) - 1, which keeps the KL in closed form; samples
+come from a moving average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ class VAE(Game):
         width: channels of the first convolution, doubled at every halving
         kernel: side of the convolutions
         likelihood: bernoulli, gaussian (fixed sigma), learned-gaussian (one learned sigma), pixel-gaussian (one per pixel)
-        sigma: standard deviation of the gaussian likelihood
+        sigma: standard deviation of the gaussian likelihood; where a learned one begins
         beta: weight of the KL term; 1 is the VAE, more is the beta-VAE
         kl_warmup: examples over which the KL term grows from 0 to its weight
-        free_bits: nats of each code dimension that cost nothing
+        free_bits: nats of each code dimension that cost nothing, in the mean over a batch
         prior: gaussian with the mean and scale below, or uniform on [-1, 1]
         prior_mean: one number or one per dimension
         prior_scale: one number, one per dimension, or the lower triangle of a Cholesky factor row by row
@@ -89,6 +90,12 @@ class VAE(Game):
             raise ValueError("the uniform prior takes no prior_mean or prior_scale")
         if free_bits and not (self.standard and posterior == "diagonal"):
             raise ValueError("free_bits needs the diagonal posterior and a standard prior")
+        if sigma != 1 and likelihood not in ("gaussian", "learned-gaussian"):
+            raise ValueError(
+                f"sigma is of the gaussian likelihoods, and the {likelihood} has none; add likelihood gaussian"
+            )
+        if free_bits:
+            self.batch_coupled = True  # what is free is so in the mean over the batch
         if binarise and likelihood != "bernoulli":
             raise ValueError("black and white pixels need the bernoulli likelihood")
         numbers = 2 * z if posterior == "diagonal" else z + z * (z + 1) // 2
@@ -196,7 +203,9 @@ class VAE(Game):
     def objective(self):
         given = "" if self.condition is None else ", y"
         prior = "U(-1, 1)" if self.prior == "uniform" else "N(0, I)" if self.standard else "N(m, S)"
+        kl = f"KL(q(z|x{given}) || {prior})"
+        kl = f"sum over j of max({self.free_bits:g}, E KL_j)  of {kl}" if self.free_bits else kl
+        kl += f",  from 0 up over {self.kl_warmup:,} images" if self.kl_warmup else ""
         return [[
-            Term("vae", f"-log p(x|z{given})  ({self.likelihood}, nats),  z ~ q(z|x{given})"),
-            Term("vae", f"KL(q(z|x{given}) || {prior})", self.beta),
+            Term("vae", f"-log p(x|z{given})  ({self.likelihood}, nats),  z ~ q(z|x{given})"), Term("vae", kl, self.beta),
         ]]  # fmt: skip

@@ -1,4 +1,4 @@
-"""VAE-GAN in two stages: a VAE learns codes, then its decoder plays against a critic on codes it will be sampled at.
+"""VAE-GAN in two stages: a VAE learns codes, then its decoder plays against a critic.
 
 Stage 0 is the VAE of Kingma & Welling 2014. Stage 1 begins from the averaged weights: the encoder rests, the sampler is
 fitted to its codes (Ghosh et al. 2020, arXiv:1903.12436, section 4), and in every round the critic D compares images x
@@ -18,7 +18,7 @@ instead of penalties, where they step in turn:
 Departures: those from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`. The losses
 are descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them;
 likeness is that of pixels and not of the critic's features; codes to sample from follow a density fitted to those of
-images instead of the prior, and so do those that the critic sees. Images reach black and white, which the Bernoulli's mean
+images instead of the prior, and so do those beside the images' own that the critic sees where `mix` is below 1. Images reach black and white, which the Bernoulli's mean
 only approaches: the sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|z).
 """
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from latentforge.game import Seat
+from latentforge.game import Seat, Term
 from latentforge.models._either import EitherDuel
 from latentforge.parts.adversarial import Loss
 from latentforge.registry import register
@@ -56,6 +56,15 @@ class WGAN(EitherDuel):
     def critic_steps_at(self, round_: int) -> int:
         boosted = round_ < self.boosted_rounds or round_ % 500 == 0
         return self.boosted_steps if boosted and self.boosted_rounds else self.critic_steps
+
+    def objective(self):
+        moves = super().objective()
+        if not self.boosted_rounds:
+            return moves
+        often = f",  in rounds 1 to {self.boosted_rounds} and in every 500th {self.boosted_steps} times in turn"
+        return [
+            [Term(m.player, m.formula + often, m.weight) if m.player == "critic" else m for m in move] for move in moves
+        ]
 
     def seats(self):
         rates = {"critic": 3e-4, "generator": 1e-3}

@@ -180,8 +180,8 @@ def larsen_decoder(in_dim: int, image_shape) -> nn.Module:
 
 def larsen_critic(image_shape) -> nn.Module:
     """Larsen et al. 2016, released code: 5x5 convolution 32, stride-2 128, 256, 256 with batch norm, dense 512. The
-    features are the raw output of the last stride-2 convolution; that is the released network for 64x64, for 32x32 the
-    release has one convolution less."""
+    features are the raw output of the last stride-2 convolution; that is the released network for 64x64; for 32x32 the
+    release has 192 for the first 256."""
     c, *_ = image_shape
     sizes = larsen_sizes(image_shape)
     outs = [128, 256, 256][: len(sizes) - 1]

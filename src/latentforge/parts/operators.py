@@ -91,6 +91,8 @@ OPERATORS: dict[str, type[Operator]] = {
 }
 TASKS = {"denoise": "clipped:0.2", "deblur": "blur:1", "superres": "downsample:2", "inpaint": "hole:14",
          "enhance": "faded:0.5"}  # fmt: skip
+KINDS = {"denoise": ("noise", "clipped"), "deblur": ("blur",), "superres": ("downsample",),
+         "inpaint": ("hole", "lower", "pixels"), "enhance": ("faded", "none")}  # fmt: skip
 
 
 def parse(text: str) -> Operator:

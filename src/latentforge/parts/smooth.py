@@ -17,6 +17,10 @@ def virtual_adversarial(
     fastest, found by one step from `noise` like x (Miyato et al. 2018, arXiv:1704.03976, equations 5 to 7 and algorithm 1).
     classify: images (B, C, H, W) -> log p (B, K). `log_p` is that of x, and constant here.
 
+    Departure: theirs fixes the classifier's own noise and its norms' averages over the passes. Here each pass draws anew, and
+    `log_p` may come of a pass over a larger batch. So p(y | x) moves at r = 0 already, and r is mostly the steepest direction
+    of that difference, which is of first order; `noise` decides where the classifier has none of its own.
+
     >>> border = lambda x: torch.stack([x[:, 0, 0, 0], 0 * x[:, 0, 0, 0]], 1).log_softmax(1)
     >>> x = torch.zeros(1, 1, 1, 2)
     >>> float(virtual_adversarial(border, x, border(x), torch.ones_like(x), 0.0))

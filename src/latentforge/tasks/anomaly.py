@@ -11,9 +11,7 @@ from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from latentforge import registry
-from latentforge.errors import InputError
 from latentforge.game import Game
-from latentforge.saving import load
 from latentforge.tasks.detect import Detector, check_share
 from latentforge.tasks.estimator import ImageEstimator, hold_out
 from latentforge.tasks.scores import some
@@ -38,7 +36,7 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
     image_shape: (H, W) or (C, H, W) of the images that X has as rows; None: rows are a table.
     examples, minutes: the budget of training, one of them (default: 100,000 examples).
     trainer_options: other options of `Trainer`, for example {"lr": 3e-3}.
-    device: auto, cpu, cuda or mps.
+    device: auto, cpu, cuda or mps; a `Game` stays where it is.
     random_state: seed of everything random.
 
     Attributes
@@ -66,10 +64,8 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
         train, held = hold_out(images, self._seed)
         if isinstance(self.model, str) and self.model in registry.MODELS:
             self.model_ = self._train(self.model, train, held)
-        elif self.model_options:
-            raise InputError("model_options are for a model given by name; this one is trained already.")
         else:
-            self.model_ = self.model if isinstance(self.model, Game) else load(self.model)
+            self.model_ = self._given()
         self.detector_ = Detector(self.model_, train, held, self.scores, self._seed)
         self.offset_ = float(
             np.percentile(-self.detector_.score(some(images, JUDGED)).numpy(), 100 * self.contamination)

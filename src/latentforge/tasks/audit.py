@@ -19,7 +19,7 @@ from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.metrics.intervals import NORMAL, student
 from latentforge.metrics.network import SMALLEST, FeatureNet, jitter, train_classifier
-from latentforge.tasks.augment import LabelledSampler, asked_labels, shares_of
+from latentforge.tasks.augment import LabelledSampler, asked_labels, need_classes_of, shares_of
 
 EXAMPLES = 64_000  # drawn in each training of the classifier
 SYNTHETIC = 10_000  # images, or as many as there are real ones where those are more
@@ -63,6 +63,7 @@ def audit(
     if min(data.image_shape[1:]) < SMALLEST:
         raise InputError(f"the audit's classifier needs images of at least {SMALLEST}x{SMALLEST}.")
     sampler = LabelledSampler(model, data)
+    need_classes_of(data, model, sampler.classes)
     known = data.train.labelled()
     real = Images(known.pixels, known.labels)
     m = synthetic or max(SYNTHETIC, len(real))

@@ -76,6 +76,13 @@ class LabelledSampler:
             yield images.permute(0, 2, 3, 1).numpy() if points else to_uint8(images)
 
 
+def need_classes_of(data: Dataset, model: Game, k: int) -> None:
+    """InputError where images have other than the k classes that are drawn."""
+    if data.num_classes != k:
+        raise InputError(f"{data.source} has {data.num_classes} classes and {model.name} was told {k}; "
+                         "give the images that the model was trained on.")  # fmt: skip
+
+
 def asked_labels(n: int, classes: int, label: int | None, shares: Tensor | None, seed: int) -> Tensor:
     """(n,) classes: all `label`, as frequent as in `shares` (K,), or as even as can be."""
     if label is not None:
@@ -93,8 +100,9 @@ def augment(
 ) -> dict[str, Any]:  # fmt: skip
     """Write n labelled samples to `out` and return their manifest.
 
-    out: NAME.npz (`images` uint8 (N, H, W, C), `labels`, `manifest` as JSON), NAME.parquet (Hugging Face's image
-    convention, the manifest in the schema's metadata) or a directory (a folder of PNG files per class, `manifest.json`).
+    out: NAME.npz (`images` uint8 (N, H, W, C), `labels`, `classes`, their names, and `manifest` as JSON), NAME.parquet
+    (Hugging Face's image convention, the manifest in the schema's metadata) or a directory (a folder of PNG files per class,
+    `manifest.json`).
     All three can be trained on; `read_manifest` reads any.
     data: what the model was trained on: its classes' names and frequencies, and for a model that is told no labels the
     codes of each. label: draw this class alone. even: all classes alike, instead of as frequent as in training.
@@ -105,15 +113,16 @@ def augment(
     points = is_points(model.image_shape)
     if points:
         check_place(out, ".npz")
+    if even and label is not None:
+        raise InputError("one class cannot be drawn as even as the others; give label or even.")
     if data is not None:
         need_shape(model, data.image_shape, data.source)
     sampler = LabelledSampler(model, data)
     k = sampler.classes
-    if data is not None and data.num_classes not in (0, k):
-        raise InputError(f"{data.source} has {data.num_classes} classes and {model.name} was told {k}; "
-                         "give the images that the model was trained on.")  # fmt: skip
+    if data is not None and data.num_classes:
+        need_classes_of(data, model, k)
     labels = asked_labels(n, k, label, None if even else shares_of(model, data), seed)
-    names = (data.classes if data is not None else None) or [str(i) for i in range(k)]
+    names = (data.classes if data is not None else model.classes) or [str(i) for i in range(k)]
     count = torch.bincount(labels, minlength=k).tolist()
     manifest: dict[str, Any] = {
         "what": "synthetic images, drawn by a generative model", "latentforge": __version__,
@@ -145,7 +154,9 @@ Parts = Iterator[np.ndarray]
 def write_npz(out: Path, parts: Parts, labels: Tensor, names: list[str], manifest: dict[str, Any]) -> None:
     images = np.concatenate(list(parts))
     manifest["sha256"] = hashlib.sha256(images.tobytes()).hexdigest()
-    write_arrays(out, images=images, labels=labels.numpy(), manifest=np.array(json.dumps(manifest)))
+    write_arrays(
+        out, images=images, labels=labels.numpy(), classes=np.array(names), manifest=np.array(json.dumps(manifest))
+    )
 
 
 def write_folders(out: Path, parts: Parts, labels: Tensor, names: list[str], manifest: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from latentforge import registry
 from latentforge.data import Images
 from latentforge.errors import InputError
 from latentforge.tasks import classify
+from latentforge.tasks.detect import check_share
 from latentforge.tasks.estimator import EXAMPLES, ImageEstimator, hold_out
 
 
@@ -53,6 +54,9 @@ class BayesClassifier(ClassifierMixin, ImageEstimator):
 
     def fit(self, X: Any, y: Any) -> BayesClassifier:
         """X: images or rows, (N, ...); y: (N,) classes, at least two images of each."""
+        if self.codes < 1:
+            raise InputError(f"codes={self.codes}: give at least one per image and class.")
+        check_share("reject", self.reject)
         images, y = self._pictures(X, True, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(column_or_1d(y), return_inverse=True)

@@ -133,10 +133,10 @@ def measures(verdict: Verdict, labels: Tensor) -> dict[str, float]:
 
     k, labels = verdict.log_joint.shape[1], labels.cpu()
     plain = Verdict(verdict.log_joint)
-    probability = verdict.probability.double()
+    log_p = (verdict.log_joint.double() / verdict.temperature).log_softmax(1)
     return {
         "accuracy": float((verdict.label == labels).double().mean()),
         "calibration_error": float(gap(verdict.probability, labels, k, n_bins=BINS)),
         "calibration_error_at_1": float(gap(plain.probability, labels, k, n_bins=BINS)),
-        "nats": float(-probability[torch.arange(len(labels)), labels].clamp(min=1e-300).log().mean()),
+        "nats": float(-log_p[torch.arange(len(labels)), labels].mean()),
     }

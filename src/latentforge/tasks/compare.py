@@ -9,10 +9,12 @@ import json
 import platform
 import re
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -23,15 +25,17 @@ import yaml
 from latentforge import registry
 from latentforge._version import __version__
 from latentforge.api import data_of
-from latentforge.errors import InputError, RunError
+from latentforge.errors import InputError, Interrupted, RunError
 from latentforge.files import write_text
 from latentforge.report.words import origin
 from latentforge.run import Run
 from latentforge.saving import load
 from latentforge.tasks.evaluate import QUICK, chosen, evaluate
 
-NOT_FOR_RUNS = {"--data", "--data-dir", "--image-size", "--channels", "--skip-bad"}
-SHARED = {"--seed", "--out", "--minutes", "--examples", "--epochs"}  # flags of `train` that no model has for itself
+BUDGETS = {"--minutes", "--examples", "--epochs"}
+NOT_FOR_RUNS = {"--data", "--data-dir", "--image-size", "--channels", "--skip-bad"} | BUDGETS
+SHARED = {"--seed", "--out"} | BUDGETS  # flags of `train` that no model has for itself
+MINUTES = 5.0  # where no budget is given
 
 Rows = dict[str, dict[str, Any]]  # measure -> row
 
@@ -80,7 +84,8 @@ def compare(
         raise InputError("nothing to compare; name models or runs, as in 'latentforge compare vae gan vae-gan'.")
     chosen(metrics, features)
     out = Path(out)
-    entries = [entry(words, out, tuple(train), seeds) for words in what]
+    budget = [] if BUDGETS & set(train) else ["--minutes", f"{MINUTES:g}"]
+    entries = [entry(words, out, (*train, *budget), seeds) for words in what]
     if train and all(e.given for e in entries) and (set(train) & NOT_FOR_RUNS or seeds > 1):
         raise InputError("these runs are trained already; leave out --data and what else is for training.")
     tell_apart(entries)
@@ -189,8 +194,8 @@ def trained(run: Run, command: str, seed: int, quiet: bool) -> Run:
 
 
 def call(words: list[str], quiet: bool) -> str:
-    """Run a command of ours; returns what it printed. Ctrl-C goes to it too: it is waited for, as it may have a round to end
-    and a checkpoint to write; a second one kills it."""
+    """Run a command of ours; returns what it printed. Ctrl-C goes to it too, and SIGTERM is passed on: it is waited for, as it
+    may have a round to end and a checkpoint to write; a second Ctrl-C kills it."""
     if not quiet:
         print("latentforge " + shlex.join(words), file=sys.stderr, flush=True)
     process = subprocess.Popen(
@@ -198,13 +203,16 @@ def call(words: list[str], quiet: bool) -> str:
         stderr=subprocess.PIPE if quiet else None, text=True,
     )  # fmt: skip
     try:
-        out, errors = process.communicate()
+        with passed_on(signal.SIGTERM, process):
+            out, errors = process.communicate()
     except KeyboardInterrupt:
         try:
             process.wait()
         finally:
             process.kill()
         raise
+    if process.returncode == 130:
+        raise Interrupted("stopped; run it again with the same --out to go on")
     if process.returncode == 2:
         raise InputError(f"'latentforge {shlex.join(words)}' was refused{last_line(errors)}")
     if process.returncode:
@@ -212,6 +220,19 @@ def call(words: list[str], quiet: bool) -> str:
             f"'latentforge {shlex.join(words)}' ended with exit code {process.returncode}{last_line(errors)}"
         )
     return out
+
+
+@contextmanager
+def passed_on(number: int, process: subprocess.Popen) -> Iterator[None]:
+    """Inside the block a signal to this process goes to that one; only the main thread can see to that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, lambda *_: process.send_signal(number))
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def last_line(text: str | None) -> str:

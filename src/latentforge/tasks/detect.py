@@ -18,7 +18,7 @@ from latentforge.data import Images
 from latentforge.data.modes import is_points
 from latentforge.errors import InputError, suggest
 from latentforge.game import Game
-from latentforge.tasks.encode import images_of, need_encoder, need_shape
+from latentforge.tasks.encode import images_of, need_shape
 from latentforge.tasks.scores import AUTO, SCORES, Score, some
 
 QUANTILE = 0.95
@@ -112,8 +112,8 @@ class Detector:
     @torch.no_grad()
     def heat(self, images: Tensor) -> Tensor:
         """Where an image (N, C, H, W) is not what the model would make of it: squared errors (N, 1, H, W), mean over
-        channels. InputError where the model has no encoder."""
-        need_encoder(self.model)
+        channels. InputError where the model cannot encode an image of which it is told nothing."""
+        need_reconstruction(self.model)
         x = images.to(self.model.device)
         return (self.model.reconstruct(x) - x).square().mean(1, keepdim=True).cpu()
 
@@ -140,6 +140,14 @@ def chosen(model: Game, score: str | Sequence[str]) -> list[str]:
         if why := SCORES[name].lacks(model):
             raise InputError(f"{model.name} {why}, so it has no score '{name}'; leave it out, or use --score auto.")
     return list(dict.fromkeys(asked))
+
+
+def need_reconstruction(model: Game) -> None:
+    """InputError where the model cannot rebuild an image of which it is told nothing."""
+    if why := SCORES["reconstruction"].lacks(model):
+        raise InputError(
+            f"{model.name} {why}, so that there is nothing to compare an image with; leave out --heatmaps."
+        )
 
 
 def check_share(name: str, value: float) -> float:

@@ -35,12 +35,19 @@ def need_shape(model: Game, shape: tuple[int, int, int], where: str) -> None:
 
 def images_of(images: Any) -> Images:
     """What the tasks take for images: `Images`, a tensor (N, C, H, W) of bytes or numbers in [0, 1], or an array as `open_data`
-    takes it."""
+    takes it. InputError for numbers of another range."""
     if isinstance(images, Images):
         return images
-    if isinstance(images, Tensor) and images.dim() == 4:
+    if isinstance(images, Tensor) and images.dim() == 4 and is_pixels(images):
         return Images(images)
     return Images(torch.from_numpy(images_from_array(images, "images")[0]))
+
+
+def is_pixels(images: Tensor) -> bool:
+    """Whether a tensor holds bytes, or floats in [0, 1] but for rounding."""
+    if images.dtype == torch.uint8 or not images.numel():
+        return True
+    return images.is_floating_point() and bool((images.min() >= -1e-3) & (images.max() <= 1 + 1e-3))
 
 
 @torch.no_grad()

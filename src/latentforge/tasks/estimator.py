@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from sklearn.utils.validation import validate_data
 from latentforge import registry
 from latentforge.api import create_for, fit
 from latentforge.data import Dataset, Images
-from latentforge.data.arrays import images_from_array
+from latentforge.data.arrays import as_numpy, images_from_array
 from latentforge.errors import InputError
 from latentforge.game import Game
+from latentforge.saving import load, pick_device
 
 EXAMPLES = 100_000  # images drawn in training, where no budget is given
-BYTES, UNIT = "uint8", "floats in [0, 1]"
+BYTES, UNIT, WHOLE = "uint8", "floats in [0, 1]", "images"  # what `fit` saw
 SMALLEST = 8  # pixels: images with a shorter side get dense networks
 
 
@@ -38,32 +40,63 @@ class ImageEstimator(BaseEstimator):
     trainer_options: dict[str, Any] | None
     device: str
     random_state: Any
+    _white: int | None  # the greatest number of 16 bits, where fit saw images of 16 bits
 
     def _pictures(self, X: Any, reset: bool, y: Any = None) -> tuple[Images, Any]:
         """X as images, and y checked beside it; `reset` learns their shape and scale."""
-        if (X if hasattr(X, "ndim") else np.asarray(X)).ndim > 2:
-            return self._whole(X, reset), y
+        X = plain_array(X)
+        if X.ndim > 2:
+            return self._whole(np.asarray(X), reset), y
         if y is None:
             X = validate_data(self, X, reset=reset, dtype="numeric", ensure_min_samples=2 if reset else 1)
         else:
             X, y = validate_data(self, X, y, reset=reset, dtype="numeric", ensure_min_samples=2)
+        own, rows = range_of(X), np.asarray(X, np.float64)  # whose own type may be too small for the arithmetic
         if reset:
-            self._shape, self._scale = self._row_shape(X.shape[1]), self._row_scale(X)
-            self._range = range_of(X)
-        elif {self._range, range_of(X)} == {BYTES, UNIT} and X.max() > 0:
-            raise InputError(f"X has {range_of(X)}, and fit saw {self._range}; give both in one range.")
+            self._shape, self._scale, self._range = self._row_shape(X.shape[1]), self._row_scale(X), own
+            self._white = None
+        elif self._range == WHOLE:  # fit saw images
+            if own is None:
+                raise InputError(f"X has rows from {X.min()} to {X.max()}, and fit saw images; give {BYTES} or {UNIT}.")
+            self._scale = (0.0, 255.0) if own == BYTES else (0.0, 1.0)
+        elif {self._range, own} == {BYTES, UNIT} and X.max() > 0:
+            raise InputError(f"X has {own}, and fit saw {self._range}; give both in one range.")
+        elif self._range == UNIT and self.image_shape is not None and (rows.max() > 2 or rows.min() < -1):
+            raise InputError(f"X has numbers from {X.min()} to {X.max()}, and fit saw {UNIT}; give both in one range.")
         low, high = self._scale
-        values = (X - low) / (high - low)
-        return Images(torch.from_numpy(np.asarray(values, np.float32)).view(len(X), *self._shape)), y
+        values = (rows - low) / (high - low)
+        return Images(torch.from_numpy(values.astype(np.float32)).view(len(X), *self._shape)), y
 
-    def _whole(self, X: Any, reset: bool) -> Images:
-        pixels = torch.from_numpy(images_from_array(X if hasattr(X, "detach") else np.asarray(X), "X")[0])
+    def _whole(self, X: np.ndarray, reset: bool) -> Images:
+        """Images that come as such. Whether white is 255 or 65,535 in 16 bits is for the images that `fit` saw to say."""
+        wide = X.dtype == np.uint16 and X.size > 0
+        if reset:
+            self._white = (255 if X.max() <= 255 else 65535) if wide else None
+        elif self._range not in (WHOLE, BYTES, UNIT):
+            raise InputError("X has images, and fit saw rows on a scale of their own; give rows.")
+        elif wide and self._white is not None:
+            if X.max() > self._white:
+                raise InputError(f"X has numbers up to {X.max()}, and fit saw none above 255; give both in one range.")
+            X = X.astype(np.float32) / self._white
+        pixels = torch.from_numpy(images_from_array(X, "X")[0])
         shape = Images(pixels).shape
         if reset:
-            self._shape, self._scale, self.n_features_in_ = shape, (0.0, 1.0), math.prod(shape)
+            self._shape, self._scale, self._range = shape, (0.0, 1.0), WHOLE
+            self.n_features_in_ = math.prod(shape)
+            self.__dict__.pop("feature_names_in_", None)  # of an earlier fit on a table
         elif shape != self._shape:
             raise InputError(f"X has images {shape} (C, H, W), and those of fit were {self._shape}.")
         return Images(pixels)
+
+    def _given(self) -> Game:
+        """The model that came trained, on the device asked for where it is loaded. InputError where X, or an option, does not
+        belong to such a one."""
+        if self.model_options:
+            raise InputError("model_options are for a model given by name; this one is trained already.")
+        low, high = self._scale
+        if np.any(low != 0) or not np.all(np.isin(high, (1, 255))):
+            raise InputError("X has values below 0 or above 1; a trained model needs uint8, or values in [0, 1].")
+        return self.model if isinstance(self.model, Game) else load(Path(self.model)).to(pick_device(self.device))
 
     def _row_shape(self, columns: int) -> tuple[int, int, int]:
         if self.image_shape is None:
@@ -77,8 +110,9 @@ class ImageEstimator(BaseEstimator):
     def _row_scale(self, X: np.ndarray) -> tuple[Any, Any]:
         if known := range_of(X):
             return (0.0, 255.0) if known == BYTES else (0.0, 1.0)
+        X = np.asarray(X, np.float64)
         low, high = (X.min(), X.max()) if self.image_shape is not None else (X.min(0), X.max(0))
-        return low, np.where(high > low, high, low + 1)
+        return low, np.where(high > low, high, low + np.maximum(1, np.abs(low)))  # where all are alike, 0 for all
 
     def _train(
         self, name: str, images: Images, held: Images, told: dict[str, Any] | None = None, budget: Any = None,
@@ -107,6 +141,11 @@ class ImageEstimator(BaseEstimator):
 
     def _start(self) -> None:
         self._seed = int(check_random_state(self.random_state).randint(2**31))
+
+
+def plain_array(X: Any) -> Any:
+    """X with `ndim`: a tensor or a list as an array, an array or a table as it is."""
+    return as_numpy(X, "X") if hasattr(X, "detach") else X if hasattr(X, "ndim") else np.asarray(X)
 
 
 def range_of(X: np.ndarray) -> str | None:

@@ -68,7 +68,7 @@ class SemiSupervisedClassifier(ClassifierMixin, ImageEstimator):
         train = Images(images.pixels, labels)
         model: Any = self._train(self.model, train, train.labelled())
         self.model_ = model
-        found = model.classify(train[torch.arange(len(train))].image).argmax(1).cpu().numpy()
+        found = torch.cat([model.classify(b.image).argmax(1).cpu() for b in train.batches()]).numpy()
         self.transduction_ = np.where(unknown, self.classes_[found], y)
         return self
 

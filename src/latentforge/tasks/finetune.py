@@ -23,7 +23,7 @@ from latentforge.errors import InputError
 from latentforge.game import Game, evaluating
 from latentforge.metrics.intervals import student
 from latentforge.nets.condition import last_linear
-from latentforge.tasks.encode import need_shape
+from latentforge.tasks.encode import images_of, need_shape
 
 BATCH = 100
 
@@ -95,18 +95,25 @@ def range_of(model: Game, part: str) -> tuple[float, float] | None:
 
 
 def finetune(
-    model: Game, images: Images, labels: Tensor | None = None, *, part: str = "auto", pretrained: bool = True,
+    model: Game, images: Any, labels: Any = None, *, part: str = "auto", pretrained: bool = True,
     steps: int = 500, lr: float = 1e-3, body_lr: float = 3e-4, seed: int = 0,
 ) -> FineTuned:  # fmt: skip
     """A classifier trained on labelled images, in eval mode.
 
-    model: trained; its weights are copied and stay. images: (N, C, H, W) in [0, 1] or `Images`; labels: (N,) classes, unless
-    the images have them; those of -1 are left out. part: encoder, critic, or auto, which takes the encoder where there is one.
+    model: trained; its weights are copied and stay. images: as `images_of` takes them, such as (N, C, H, W) in [0, 1]; labels:
+    (N,) classes, unless the images have them; those of -1 are left out. part: encoder, critic, or auto, which takes the encoder
+    where there is one.
     pretrained: False starts the same network from random weights. steps: of Adam on 100 images each; lr falls to 0 on a line,
     from `lr` for the new layer and `body_lr` for the others (`lr` for all from random weights).
     InputError where the model has no such part, or there are fewer than two classes.
     """
-    known = (images if labels is None and isinstance(images, Images) else Images(pixels_of(images), labels)).labelled()
+    given = images_of(images)
+    if labels is not None:
+        told = torch.as_tensor(labels)
+        if told.dim() != 1 or len(told) != len(given):
+            raise InputError(f"labels have shape {tuple(told.shape)} for {len(given)} images; give a class for each.")
+        given = Images(given.pixels, told, given.device)
+    known = given.labelled()
     if known.labels is None or known.labels.is_floating_point() or len(known.labels.unique()) < 2:
         raise InputError("finetune needs images of two classes or more; give labels.")
     need_shape(model, known.shape, "images")
@@ -130,10 +137,6 @@ def finetune(
             optimizer.step()
             schedule.step()
     return net.eval()
-
-
-def pixels_of(images: Any) -> Tensor:
-    return images.pixels if isinstance(images, Images) else torch.as_tensor(images)
 
 
 def error_of(net: FineTuned, images: Images) -> float:

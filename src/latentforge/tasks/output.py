@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,13 @@ def check_place(out: Path, *suffixes: str, flag: str = "--out") -> None:
         raise InputError(f"{flag} {out} exists and is not an empty directory; choose another.")
 
 
-def write_images(images: Tensor, out: Path, columns: int | None = None, labels: Tensor | None = None) -> str:
+def write_images(
+    images: Tensor, out: Path, columns: int | None = None, labels: Tensor | None = None, names: list[str] | None = None
+) -> str:
     """Write images (N, C, H, W) in [0, 1] to `out`: NAME.png is one grid, NAME.npz holds `images` uint8
-    (N, H, W, C), with `labels` where there are any; anything without a suffix is a directory of PNG files. Points
-    (N, 2, 1, 1) are a scatter plot or float32. Returns what was written, in words."""
+    (N, H, W, C), with `labels` where there are any; anything without a suffix is a directory of PNG files, called like
+    the files that the images came from where `names` has these. Points (N, 2, 1, 1) are a scatter plot or float32. Returns
+    what was written, in words."""
     check_place(out, ".png", ".npz", "")
     extra = {} if labels is None else {"labels": labels.cpu().numpy()}
     if is_points(tuple(images.shape[1:])):
@@ -44,9 +48,18 @@ def write_images(images: Tensor, out: Path, columns: int | None = None, labels: 
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic(out) as part:
             part.mkdir()
-            for i, array in enumerate(to_uint8(images)):
-                picture(array).save(part / f"{i:06d}.png")
+            files = [f"{i:06d}.png" for i in range(len(images))] if names is None else file_names(names)
+            for file, array in zip(files, to_uint8(images), strict=True):
+                picture(array).save(part / file)
         return f"{out}: {len(images)} images"
+
+
+def file_names(names: list[str]) -> list[str]:
+    """Names of PNG files after those of the images they came from: folders joined with a dash, with a number where two would be
+    the same."""
+    stems = [Path(n).with_suffix("").as_posix().replace("/", "-") for n in names]
+    seen = Counter(stems)
+    return [f"{s}.png" if seen[s] == 1 else f"{s}-{i:06d}.png" for i, s in enumerate(stems)]
 
 
 def write_points(points: Tensor, out: Path, extra: dict[str, Any]) -> str:

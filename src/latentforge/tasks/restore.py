@@ -12,7 +12,8 @@ from torch import Tensor
 from latentforge.data.batch import Batch, at_once
 from latentforge.errors import InputError
 from latentforge.game import Game
-from latentforge.parts.operators import TASKS, Operator, operator_of, parse
+from latentforge.parts.operators import KINDS, TASKS, Operator, operator_of, parse
+from latentforge.tasks.encode import images_of
 from latentforge.tasks.invert import invert, need_codes
 
 BATCH = 256
@@ -33,7 +34,12 @@ def operator_for(model: Game, task: str | None = None, text: str | None = None) 
     need_codes(model)
     if task is None and text is None:
         raise InputError(f"{model.name} can undo anything; say what: --task {', '.join(TASKS)}, or --operator.")
-    return operator_of(task or "enhance", text or "")
+    found = operator_of(task or "enhance", text or "")
+    if task is not None and found.kind not in KINDS[task]:
+        raise InputError(
+            f"{found} is not what --task {task} undoes; give one of the two, or {' or '.join(KINDS[task])}."
+        )
+    return found
 
 
 def restore(
@@ -42,6 +48,7 @@ def restore(
     operator: Operator | str | None = None,
     *,
     mask: Tensor | None = None,
+    size: tuple[int, int] | None = None,
     steps: int = 200,
     lr: float = 0.05,
     prior: float = 1.0,
@@ -52,6 +59,7 @@ def restore(
     images: (N, C, h, w), or observations as an operator makes them. A restorer takes images of any size.
     operator: what spoilt them, such as "blur:1"; a restorer knows its own.
     mask: (N or 1, 1, H, W), 1 where a pixel is known, for operators that hide pixels; else the operator's own.
+    size: (H, W) of what a restorer is to give under `downsample`, where its factor had cut pixels off.
     steps, lr, prior: of the search for codes, as in `invert`; a restorer has none. `seed` of its starts.
     InputError where the model can do neither, or the images do not fit.
     """
@@ -62,10 +70,15 @@ def restore(
     channels = c + operator.masks
     if images.dim() != 4 or images.shape[1] not in (c, channels):
         raise InputError(f"images {tuple(images.shape)} do not fit the model, which needs (N, {c}, H, W).")
-    seen = images if operator.masks and images.shape[1] == channels else operator.observe(images, mask)
+    if operator.masks and images.shape[1] == channels:
+        if mask is not None:
+            raise InputError("the images carry their mask as a last channel; leave out mask.")
+        seen = images_of(images)[torch.arange(len(images))].image
+    else:
+        seen = operator.observe(images_of(images)[torch.arange(len(images))].image, mask)
     if model.has_restorer:
         at = at_once((channels, operator.factor * seen.shape[2], operator.factor * seen.shape[3]), BATCH)
-        return torch.cat([model.restore(y).cpu() for y in seen.split(at)])
+        return torch.cat([model.restore(y, size).cpu() for y in seen.split(at)])
     need_codes(model)
     small = (-(-h // operator.factor), -(-w // operator.factor))
     if tuple(seen.shape[2:]) != small:

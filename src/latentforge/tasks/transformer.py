@@ -11,11 +11,9 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from latentforge import registry
-from latentforge.errors import InputError
 from latentforge.game import Game
-from latentforge.saving import load
 from latentforge.tasks.encode import embed, no_encoder
-from latentforge.tasks.estimator import ImageEstimator
+from latentforge.tasks.estimator import ImageEstimator, plain_array
 
 FLOATS = (np.float32, np.float64)
 
@@ -32,7 +30,7 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEs
     image_shape: (H, W) or (C, H, W) of the images that X has as rows; None: rows are a table.
     examples, minutes: the budget of training, one of them (default: 100,000 examples).
     trainer_options: other options of `Trainer`, for example {"lr": 3e-3}.
-    device: auto, cpu, cuda or mps.
+    device: auto, cpu, cuda or mps; a `Game` stays where it is.
     random_state: seed of everything random.
 
     Attributes
@@ -60,28 +58,25 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEs
         named = isinstance(self.model, str) and self.model in registry.MODELS
         if named and registry.model_class(self.model).encode is Game.encode:
             raise no_encoder(str(self.model))
-        images, _ = self._pictures(X, True)
-        given = np.asarray(X)
+        given = plain_array(X)
+        images, _ = self._pictures(given, True)
+        given = np.asarray(given)
         self._layout, kind = given.shape[1:], given.dtype
-        self._unit = 1 if kind.kind in "fb" else 65535 if kind == np.uint16 else 255  # of images that are no rows
+        self._unit = 1 if kind.kind in "fb" else self._white or 255  # of images that are no rows
         if named:
             self._start()  # what stands for validation serves the choice of a sampler alone
             self.model_ = self._train(
                 str(self.model), images, images.select(images.spread(500)), {"latent_dim": self.latent_dim}
             )
             return self
-        if self.model_options:
-            raise InputError("model_options are for a model given by name; this one is trained already.")
-        low, high = self._scale
-        if np.any(low != 0) or not np.all(np.isin(high, (1, 255))):
-            raise InputError("X has values below 0 or above 1; a trained model needs uint8, or values in [0, 1].")
-        self.model_ = self.model if isinstance(self.model, Game) else load(Path(self.model))
+        self.model_ = self._given()
         embed(self.model_, images.select(torch.arange(1)))  # InputError where it does not fit
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Codes (N, Z), in X's floating-point type."""
         check_is_fitted(self)
+        X = plain_array(X)
         codes = embed(self.model_, self._pictures(X, False)[0])[0].numpy()
         kind = np.asarray(X).dtype
         return codes.astype(kind if kind in FLOATS else np.float32)
