@@ -35,9 +35,12 @@ import startup
 import studies
 import uses
 import zoo
+from click import Context
 from speed import bench
 
 import latentforge as lf
+from latentforge.cli import VERBS, root
+from latentforge.cli.train import train_command
 from latentforge.diagnose.rules import RULES
 from latentforge.registry import KINDS, MODELS
 
@@ -62,6 +65,30 @@ def names_table() -> str:
     for name in (n for n in lf.__all__ if not n.startswith("_")):
         first = re.split(r"(?<=\.)\s|\n\n", inspect.getdoc(getattr(lf, name)) or "")[0]
         lines.append(f"| `{name}` | {' '.join(first.split()).replace('|', chr(92) + '|')} |")
+    return "\n".join(lines)
+
+
+def verbs_table() -> str:
+    """Every verb, what it does and how it is called."""
+    context, lines = Context(root, info_name="latentforge"), ["| command | what it does |", "| --- | --- |"]
+    for verb, about in VERBS.items():
+        found = root.get_command(context, verb)
+        assert found is not None
+        usage = " ".join(found.collect_usage_pieces(Context(found, context, verb))).replace("[OPTIONS] ", "")
+        lines.append(f"| `latentforge {verb} {usage.replace('[OPTIONS]', '')}".rstrip() + f"` | {about} |")
+    return "\n".join(lines)
+
+
+def train_table() -> str:
+    """The flags of `train` that every model has, with their defaults in brackets."""
+    lines = ["| flag | what it does | of |", "| --- | --- | --- |"]
+    command = train_command("vae")
+    context = Context(command, info_name="train vae")
+    for p in command.params:
+        section, record = getattr(p, "section", ""), p.get_help_record(context)
+        if not section.startswith("Model") and record is not None:
+            flag = ", ".join(f"`{o}`" for o in (*p.opts, *p.secondary_opts) if o.startswith("--"))
+            lines.append(f"| {flag} | {' '.join(record[1].split()).replace('|', chr(92) + '|')} | {section.lower()} |")
     return "\n".join(lines)
 
 
@@ -99,6 +126,8 @@ def main() -> int:
         ("README.md", "flagship", flagship.table("mnist-5", tuple(flagship.PARENTS), FIRST_SCREEN)),
         ("README.md", "models", models_table()),
         ("docs/python.md", "names", names_table()),
+        ("docs/cli.md", "verbs", verbs_table()),
+        ("docs/cli.md", "train", train_table()),
         ("docs/results.md", "reference", reference.table()),
         ("docs/results.md", "zoo", zoo.table()),
         ("docs/results.md", "compare", compared()),

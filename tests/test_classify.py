@@ -149,6 +149,18 @@ def workshop(tmp_path_factory) -> Path:
     return folder
 
 
+def test_a_confident_mistake_costs_what_it_says():
+    joint = torch.tensor([[0.0, -150.0], [0.0, -150.0]])
+    assert measures(Verdict(joint), torch.tensor([1, 0]))["nats"] == pytest.approx(75)
+
+
+@pytest.mark.parametrize("options", [{"reject": 5.0}, {"codes": 0}])
+def test_settings_are_checked_before_training(options):
+    estimator = lf.BayesClassifier("vae", image_shape=(8, 8), examples=10**9, **options)
+    with pytest.raises(InputError):
+        estimator.fit(np.random.default_rng(0).random((20, 64)), np.arange(20) % 2)
+
+
 def test_classify_tells_classes_apart_and_refuses_what_is_none(workshop, tmp_path, capsys):
     assert main(["classify", str(workshop / "cvae"), "--out", str(tmp_path / "own.csv"), "--json"]) == 0
     own = json.loads(capsys.readouterr().out)

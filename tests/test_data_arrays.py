@@ -18,7 +18,7 @@ from datasets import FULL, needs_full, refused
 from latentforge.data import Dataset, Images, open_data
 from latentforge.data import arrays as module
 from latentforge.data.arrays import images_from_array, labels_from_array, read_numpy
-from latentforge.data.dataset import split
+from latentforge.data.dataset import open_whole, split
 from latentforge.data.parquet import read_parquet
 from latentforge.data.synthetic import blobs
 
@@ -378,6 +378,8 @@ def test_bad_parquet(tmp_path):
     parquet(path, [*good, None, b"", b"text"])
     check("3 images of 23", "row 20", "--skip-bad")
     assert len(open_data(path, skip_bad=True).train) == 16
+    parquet(path, [None, *good])
+    assert open_whole(path, skip_bad=True).names == [str(i) for i in range(1, 21)]  # of the rows in the file
     parquet(path, good, ["only one"], label=[0, 1] * 10)
     check("values from 0 to 1 for 1 class names")
     parquet(path, good, label=[None, 1] * 10)

@@ -219,16 +219,17 @@ def test_sixteen_bit_colour_is_told(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", [3, 6])
-def test_exif_orientation(tmp_path, suffix, orientation):
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_exif_orientation(tmp_path, suffix, orientation, mode):
     upright = np.zeros((16, 24), np.uint8)
     upright[:8, :8] = 255  # a mark in the top left corner
     turned = np.rot90(upright, 2 if orientation == 3 else 1)
     exif = Image.Exif()
     exif[0x0112] = orientation
     for i in range(2):
-        save(tmp_path / f"{i}.{suffix}", np.ascontiguousarray(turned), "RGB", exif=exif)
+        save(tmp_path / f"{i}.{suffix}", np.ascontiguousarray(turned), mode, exif=exif)
     pixels = read_folder(tmp_path).train.pixels
-    assert pixels.shape == (2, 3, 16, 24)
+    assert pixels.shape == (2, 1 if mode == "L" and suffix != "webp" else 3, 16, 24)
     assert np.abs(pixels[0].astype(int) - upright).max() < 40
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from latentforge.diagnose.doctor import Doctor
 from latentforge.diagnose.rules import RULES, fits
 from latentforge.diagnose.signs import of_samples, ranks_above, signs
 from latentforge.errors import InputError, RunError
-from latentforge.registry import MODELS, arguments, model_class
+from latentforge.registry import MODELS, arguments, create, model_class
 from latentforge.run import Run
 
 # ---- signs -------------------------------------------------------------------------------------------------------------
@@ -153,6 +154,37 @@ def test_a_finding_is_told_once_and_remembered():
     again = Doctor()
     again.recall([*rows[:half], {"round": 1, **told[0].row()}])
     assert [f for row in rows[half:] for f in again.see(row)] == []
+
+
+def test_what_was_seen_counts_by_the_budget_of_now():
+    """With four times the budget the run before is a quarter of it, not all."""
+    rows = list(stream())
+    longer = Doctor("nonsaturating")
+    longer.recall(rows, examples=4 * rows[-1]["examples"])
+    assert longer.history.progress == pytest.approx(0.25)
+    assert max(p for p, _ in longer.history.series("generator")) == pytest.approx(0.25)
+    longer.recall([{"finding": "oscillation"}], minutes=1.0)
+
+
+def test_a_row_of_a_long_run_costs_no_more_than_one_of_a_short_run():
+    doctor = Doctor("nonsaturating")
+    rows = [r for _ in range(300) for r in stream()]  # 33,000 rows
+    rows = [r | {"progress": i / len(rows), "round": 20 * i} for i, r in enumerate(rows)]
+    doctor.recall(rows[:-50])
+    began = time.process_time()
+    for row in rows[-50:]:
+        doctor.see(row)
+    assert (time.process_time() - began) / 50 < 0.1
+
+
+def test_remedies_in_force_are_not_told():
+    told = Doctor("relativistic", model=create("vae-gan", image_shape=(1, 8, 8), net="mlp"), precision="fp32")
+    assert not told.fits("use --loss nonsaturating, relativistic or wasserstein")
+    assert not told.fits("use --precision fp32")
+    assert told.fits("lower --lr")
+    assert Doctor(model=create("gan", image_shape=(1, 8, 8), loss="hinge")).fits(
+        "use --loss nonsaturating or wasserstein"
+    )
 
 
 def test_what_belongs_to_a_game_is_not_told():

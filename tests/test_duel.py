@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import latentforge as lf
@@ -271,6 +272,16 @@ def test_label_noise(kind, share):
         assert abs(int(wrong.sum()) - n * share) <= 5 * math.sqrt(n * share * (1 - share))
     both_turned = int((turned[0] & turned[1]).sum())  # independent of one another
     assert abs(both_turned - n * share**2) <= 5 * math.sqrt(n * share**2 * (1 - share**2))
+
+
+def test_label_noise_under_smoothing_has_the_smoothed_target():
+    """What is told to be real has the target of what is real."""
+    model = build("gan", **SMALL, label_noise=0.5, smoothing=0.2)
+    real, fake = torch.full((4000,), 2.0), torch.full((4000,), 2.0)
+    costs = model.costs(real, fake, clock())
+    low, high = (float(F.softplus(torch.tensor(x))) for x in (-2.0, 2.0))  # -log of D and of 1 - D
+    for cost in costs:
+        assert sorted({round(float(c), 4) for c in cost}) == [round(0.8 * low + 0.2 * high, 4), round(high, 4)]
 
 
 def test_label_noise_turns_relativistic_pairs():

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+import latentforge as lf
 from latentforge import presets, registry
 from latentforge.cli import main
 from latentforge.cli.explain import explain
@@ -209,6 +210,20 @@ def test_rules_of_the_duel_are_told_where_they_are_not_the_plain_ones():
 # -- the command -----------------------------------------------------------------------------------------------------
 def run(*arguments: str) -> int:
     return main(["explain", *arguments])
+
+
+def test_costs_that_are_held_back_are_told():
+    """What is free, what grows, what is smoothed and what comes more often: the formula has it, not the list of flags alone."""
+    shown = {"image_shape": (1, 8, 8)}
+    vae = lf.create("vae", free_bits=0.5, kl_warmup=2000, **shown).objective()
+    assert "max(0.5, E KL_j)" in vae[0][1].formula
+    assert "from 0 up over 2,000 images" in vae[0][1].formula
+    critic = lf.create("gan", smoothing=0.3, loss="least-squares", **shown).objective()[0]
+    assert critic[0].formula == "(D(x) - 0.7)^2"
+    critic = lf.create("gan", smoothing=0.3, **shown).objective()[0]
+    assert critic[0].formula == "-0.7 log D(x) - 0.3 log(1 - D(x))"
+    assert "rounds 1 to 25 and in every 500th 100 times" in lf.create("wgan", **shown).objective()[0][0].formula
+    assert "500th" not in lf.create("wgan", boosted_rounds=0, **shown).objective()[0][0].formula
 
 
 def test_command(capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import shutil
 import threading
@@ -21,7 +22,7 @@ from conftest import tiny_data
 from datasets import refused
 from latentforge.allocator import want_of_memory
 from latentforge.averages import Averages
-from latentforge.checkpoint import state_of
+from latentforge.checkpoint import state_of, take_up
 from latentforge.clock import Clock
 from latentforge.data.batch import Images, at_once
 from latentforge.data.stream import Stream
@@ -706,6 +707,76 @@ def test_tidy_removes_what_a_killed_process_was_writing(tmp_path):
     assert not any(run.path.rglob(".*"))
 
 
+def test_tidy_takes_pictures_of_rounds_to_be_played_again(tmp_path):
+    run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
+    for name in ("samples-000000010.png", "samples-000000020.png", "reconstructions-000000020.png"):
+        (run.path / "previews" / name).touch()
+    run.tidy(10)
+    assert [p.name for p in (run.path / "previews").iterdir()] == ["samples-000000010.png"]
+
+
+def test_more_minutes_begin_where_they_are(tmp_path):
+    """The share of the budget that is behind a run is that of the new total: previews and signs go on."""
+    trainer = trainer_of(Tiny(), examples=None, minutes=1)
+    trainer.started, trainer.base_seconds = time.monotonic(), 60.0
+    trainer.where()
+    tensors, state = state_of(trainer)
+    assert state["progress"] == 1
+    again = trainer_of(Tiny(), examples=None, minutes=4)
+    take_up(again, tensors, state)
+    assert again.clocks[0].progress == again.preview_progress == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_longer_run_has_no_numbers_of_the_model_before(tmp_path):
+    images, _ = blobs(40, SHAPE)
+    lf.fit("vae", images, out=tmp_path / "run", **QUICK)
+    run = Run.open(tmp_path / "run")
+    run.keep_measures("test", [{"measure": "loss_nats", "value": 1.0}])
+    run.reopen({"examples": 64})
+    assert set(run.metrics()) == {"training"}
+    assert not run.finished
+    assert not (run.path / "model").exists()
+
+
+def test_a_damaged_checkpoint_counts_no_more(tmp_path, capsys):
+    images, _ = blobs(40, SHAPE)
+    lf.fit("vae", images, out=tmp_path / "run", checkpoint_every=16, **QUICK)
+    checkpoints = sorted((tmp_path / "run" / "checkpoints").glob("round-*"))
+    assert len(checkpoints) == 2
+    checkpoints[-1].write_bytes(b"cut short")
+    lf.resume(tmp_path / "run", images, quiet=True, examples=48)
+    assert "cannot be read" in capsys.readouterr().err
+    kept = sorted((tmp_path / "run" / "checkpoints").glob("round-*"))
+    assert checkpoints[0] in kept
+    assert all(p.stat().st_size > 100 for p in kept)
+
+
+def test_a_board_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch, capsys):
+    class Board:
+        def __init__(self, *where, **how):
+            pass
+
+        def add_scalar(self, *point):
+            raise OSError(28, "No space left on device")
+
+        close = add_scalar
+
+    monkeypatch.setattr("latentforge.journal.summary_writer", lambda: Board)
+    lf.fit("vae", blobs(40, SHAPE), out=tmp_path / "run", tensorboard=True, **QUICK)
+    assert Run.open(tmp_path / "run").finished
+    assert capsys.readouterr().err.count("TensorBoard not written") == 1
+
+
+def test_a_page_of_a_folder_whose_name_is_no_utf8(tmp_path):
+    from latentforge.report.page import write_report
+
+    images, _ = blobs(40, SHAPE)
+    lf.fit("vae", images, out=tmp_path / "run", **QUICK)
+    run = Run.open(tmp_path / "run")
+    run.config["data"]["source"] = os.fsdecode(b"/photos/caf\xe9")
+    assert "caf" in write_report(run).read_text(encoding="utf-8")
+
+
 def test_a_collapse_seen_elsewhere_is_a_collapse_here(monkeypatch):
     """Under several processes one alone looks at samples; all are to start again."""
     t = Trainer(lf.create("gan", image_shape=(1, 8, 8)), tiny_data((1, 8, 8)), examples=64, quiet=True)
@@ -785,6 +856,20 @@ def test_generators_of_other_devices_are_left_alone(monkeypatch):
     model = lf.fit("vae", tiny_data((1, 8, 8)), examples=64, quiet=True, sampler="gmm", model_options={"net": "mlp"})
     model.sample(2, seed=0)
     lf.evaluate(model, tiny_data((1, 8, 8)), metrics=("own", "codes"), repeats=0)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), MemoryError()]
+)
+def test_want_of_memory_of_a_verb_is_one_line(error, monkeypatch, capsys):
+    from latentforge import cli
+
+    def want(*arguments, **how):
+        raise error
+
+    monkeypatch.setattr(cli.root, "main", want)
+    assert cli.main(["models"]) == 1
+    assert "more memory than there is" in capsys.readouterr().err
 
 
 def test_a_refused_training_leaves_the_model_as_it_was():

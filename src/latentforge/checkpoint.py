@@ -52,6 +52,6 @@ def take_up(trainer: Trainer, tensors: dict[str, Tensor], state: dict[str, Any])
     for c, s in zip(trainer.clocks, trainer.streams, strict=True):
         c.round, c.examples, c.stage = state["round"], state["examples"], state.get("stage", 0)
         s.drawn = state["examples"]
-        done, budget = (c.examples, trainer.examples) if trainer.examples else (state["seconds"], 60 * trainer.minutes)
-        c.progress = min(1.0, done / budget)
+        share = c.examples / trainer.examples if trainer.examples else state["seconds"] / (60 * (trainer.minutes or 1))
+        c.progress = min(1.0, share)
     trainer.preview_progress = trainer.clocks[0].progress

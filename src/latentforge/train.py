@@ -51,7 +51,7 @@ class Trainer:
         epochs: budget in passes over the training images
         examples: budget in training images drawn
         minutes: budget in minutes from the first round to the fitted sampler
-        batch_size: images per step, over all accumulated parts and processes; default: the model's own, 32 to 128
+        batch_size: images per step, over all accumulated parts and processes; default: the model's own, 8 to 128
         accumulate: parts a batch is cut into, to save memory
         lr: learning rate, one number for all players or player=number,...; default: the model's own
         optimizer: sgd, momentum, adagrad, rmsprop, adam or adamw for all players; default: the model's own
@@ -65,7 +65,7 @@ class Trainer:
         tensorboard: also write TensorBoard files
         seed: seed of everything random
         device: auto, cpu, cuda or mps
-        precision: auto is bf16 on CUDA, and, on processors that compute in it, for models that it speeds up; fp32 elsewhere
+        precision: auto is bf16 on GPUs and processors that compute in it, on these for models that it speeds up; else fp32
         compile: torch.compile the networks; auto is off
         strict: end the run, with exit code 1, when the doctor finds something wrong
         on_collapse: at mode collapse: warn, stop, or restart with another seed and what is left of the budget

@@ -15,11 +15,12 @@ instead of penalties, where they step in turn:
     critic     -log D(x) - log(1 - D(G(z)))
     generator  -log D(G(z)) - pixel log p(x|z)
 
-Departures: those from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`. The losses
-are descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them;
-likeness is that of pixels and not of the critic's features; codes to sample from follow a density fitted to those of
-images instead of the prior, and so do those beside the images' own that the critic sees where `mix` is below 1. Images reach black and white, which the Bernoulli's mean
-only approaches: the sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|z).
+Departures: those from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`. The
+losses are descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave
+them; likeness is that of pixels and not of the critic's features; codes to sample from follow a density fitted to those
+of images instead of the prior, and so do those beside the images' own that the critic sees where `mix` is below 1.
+Images reach black and white, which the Bernoulli's mean only approaches: the sigmoid is stretched a little over [0, 1]
+and cut there, but not inside log p(x|z).
 """
 
 from __future__ import annotations
