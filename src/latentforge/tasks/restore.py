@@ -56,7 +56,7 @@ def restore(
 ) -> Tensor:
     """Clean images (N, C, H, W) in [0, 1] from spoilt ones.
 
-    images: (N, C, h, w), or observations as an operator makes them. A restorer takes images of any size.
+    images: (N, C, h, w) in [0, 1] or bytes, or observations as an operator makes them. A restorer takes images of any size.
     operator: what spoilt them, such as "blur:1"; a restorer knows its own.
     mask: (N or 1, 1, H, W), 1 where a pixel is known, for operators that hide pixels; else the operator's own.
     size: (H, W) of what a restorer is to give under `downsample`, where its factor had cut pixels off.
@@ -70,12 +70,14 @@ def restore(
     channels = c + operator.masks
     if images.dim() != 4 or images.shape[1] not in (c, channels):
         raise InputError(f"images {tuple(images.shape)} do not fit the model, which needs (N, {c}, H, W).")
+    if not images.is_floating_point():  # bytes; floats may lie beyond [0, 1], where noise took them
+        images = images_of(images)[torch.arange(len(images))].image
     if operator.masks and images.shape[1] == channels:
         if mask is not None:
             raise InputError("the images carry their mask as a last channel; leave out mask.")
-        seen = images_of(images)[torch.arange(len(images))].image
+        seen = images
     else:
-        seen = operator.observe(images_of(images)[torch.arange(len(images))].image, mask)
+        seen = operator.observe(images, mask)
     if model.has_restorer:
         at = at_once((channels, operator.factor * seen.shape[2], operator.factor * seen.shape[3]), BATCH)
         return torch.cat([model.restore(y, size).cpu() for y in seen.split(at)])
