@@ -44,6 +44,6 @@ def cache() -> Path:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file at once or not at all."""
+    """Write a text file at once or not at all. Bytes of a file's name that are no UTF-8 become escapes."""
     with atomic(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")

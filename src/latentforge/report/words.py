@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from latentforge.errors import shown
-
 
 def origin(config: dict[str, Any]) -> str:
     """Where the images of a run come from, in a word: the name of the set, of the file or of the folder, without its path
@@ -14,7 +12,7 @@ def origin(config: dict[str, Any]) -> str:
     images, source = config.get("images") or {}, (config.get("data") or {}).get("source")
     if source is None or source == "memory":
         return str(images.get("from", "data not recorded"))
-    return shown(Path(source).name)
+    return Path(source).name
 
 
 def show(value: Any) -> str:
