@@ -1,5 +1,5 @@
 """What goes with each of two published games where an option is not given: networks, steps and weights, by the size of the
-image. Found by trials on 28 x 28 grey, 32 x 32 and 64 x 64 colour (docs/decisions.md, 36, 51, 64 and 78)."""
+image. Found by trials on 28 x 28 grey, 32 x 32 and 64 x 64 colour (docs/decisions.md, 36, 51, 64, 78 and 79)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def dcgan(size: float, side: int) -> Rules:
     """For images of `size` times 784 numbers, `side` pixels high or wide. Radford et al. 2016, arXiv:1511.06434."""
     width = max(16, 64 >> max(0, round(math.log2(side / 32))))  # halved where the side is doubled
     return Rules(
-        "nonsaturating", True, (0.5, 0.999), lr=2e-4, penalty=0.0, batch_size=64 if size < 8 else 32,
-        width=width, wide=(), share=0.1, pixel=0.2 / size**0.5, mix=0.3,
+        "nonsaturating", True, (0.5, 0.999), lr=min(8e-4, max(2e-4, 3.13e-3 / size)), penalty=0.0,
+        batch_size=64 if size < 8 else 32, width=width, wide=(), share=0.1, pixel=0.2 / size**0.5, mix=0.3,
     )  # fmt: skip
 
 
