@@ -286,7 +286,8 @@ def test_two_halves_equal_one_whole(name, args):
 
 def has_coupling_layers(model):
     kinds = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.Dropout, MinibatchDiscrimination, GaussianNoise)
-    moments = getattr(model, "kl_weight", 0.0)  # the batch's mean and variance of codes, in joint-vae-gan's KL
+    # the batch's mean and variance of codes, in joint-vae-gan's KL; its mean KL, against what is free
+    moments = getattr(model, "kl_weight", 0.0) or getattr(model, "free_bits", 0.0)
     moving = getattr(model, "spectral_norm", False) or getattr(
         model, "unroll", 0
     )  # with every pass; by the whole batch
