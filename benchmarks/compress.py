@@ -40,7 +40,7 @@ from latentforge.tasks.quantise import dequantise, quantise
 
 RESULTS = Path(__file__).parent / "results" / "compress"
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "compress.png"
-TRAIN = "--lr 2e-3 --schedule cosine --minutes 5 --seed 0"
+TRAIN = "--schedule cosine --minutes 5 --seed 0"
 MODELS = {
     "mnist": {f"autoencoder-{k}": f"autoencoder --latent-dim {k} {TRAIN}" for k in (8, 16, 32, 64)}
     | {"vae-32": f"vae --latent-dim 32 {TRAIN}"},

@@ -34,6 +34,8 @@ def make(name: str, shape=(1, 12, 10), **options) -> Game:
     torch.manual_seed(0)
     known = arguments(model_class(name))
     chosen = {k: v for k, v in TINY.items() if k in known} | options
+    if name == "restorer" and options.get("similarity", "pixel") == "pixel":
+        del chosen["critic_width"]  # of a critic that it does not have
     return lf.create(name, image_shape=shape, **chosen).eval()
 
 
