@@ -222,7 +222,7 @@ def table(name: str, results: Path = RESULTS) -> str:
     titles = {"jpeg": "JPEG, a file per image", "webp": "WebP, a file per image", "jpeg-sheet": "JPEG, one sheet",
               "webp-sheet": "WebP, one sheet", "pca": "PCA, same quantiser and coder"}  # fmt: skip
     for codec, r in cells.items():
-        title = titles.get(codec, f"`{MODELS[name].get(codec, '').split(' --lr')[0]}`")
+        title = titles.get(codec, f"`{MODELS[name].get(codec, '').split(' --schedule')[0]}`")
         values = [at(r["points"], rate) for rate in RATES[name]]
         most = decibels(r["unrounded_mse"]) if "unrounded_mse" in r else None
         cells_ = [f"{v:.1f}" if v is not None else "" for v in (*values, most)]

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Iterator
 
 import classify
+import compress
 import detect
 import fewlabels
 import finetune
@@ -44,6 +45,12 @@ def lines() -> Iterator[tuple[str, str, str, str]]:
             r = json.loads(restore.kept(cell).read_text())
             linear = f"{r['linear']['psnr']:.1f} dB (best linear)"
             yield "restore", f"{cell.replace('/', ', `')}`, PSNR", f"{r['restorer']['psnr']:.1f} dB", linear
+    curves = {k: compress.at(r["points"], 0.1) for k, r in compress.kept("mnist", compress.RESULTS).items()}
+    models = {k: v for k, v in curves.items() if k in compress.MODELS["mnist"] and v is not None}
+    if models and curves.get("pca"):
+        best = max(models, key=models.__getitem__)
+        what = f"mnist, .1 bits per pixel, `{best}`, PSNR"
+        yield "compress", what, f"{models[best]:.1f} dB", f"{curves['pca']:.1f} dB (PCA, same coder)"
     for cell, plain in (("mnist/cvae", "mnist/gaussian"), ("fashion-mnist/cvae", "fashion-mnist/gaussian")):
         if classify.path(cell).exists() and classify.path(plain).exists():
             ours, gauss = (json.loads(classify.path(c).read_text())["accuracy"] for c in (cell, plain))

@@ -87,7 +87,7 @@ def test_uses_are_shown_beside_the_best_baseline(tmp_path, monkeypatch):
         file = tmp_path / f"{name}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(result))
-    for module in (uses.detect, uses.fewlabels, uses.restore, uses.classify, uses.finetune):
+    for module in (uses.detect, uses.fewlabels, uses.restore, uses.classify, uses.finetune, uses.compress):
         monkeypatch.setattr(module, "RESULTS", tmp_path / module.RESULTS.name)
     rows = [row.split(" | ")[2:] for row in uses.table().splitlines()[2:]]
     assert rows == [
