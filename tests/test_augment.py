@@ -140,7 +140,7 @@ def test_files_keep_the_numbers_of_classes_without_samples(shop, name, tmp_path)
 
 def test_options_that_could_not_be_used(shop, tmp_path, capsys):
     for flags, says in (
-        (["--repeats", "3"], "--audit"), (["--examples", "64"], "--audit"), (["--label", "1", "--even"], "leave out one")
+        (["--repeats", "3"], "--audit"), (["--examples", "64"], "--audit"), (["--label", "1", "--even"], "give label or even")
     ):  # fmt: skip
         assert main(["augment", str(shop / "cvae"), "--out", str(tmp_path / "x"), *flags]) == 2
         assert says in capsys.readouterr().err

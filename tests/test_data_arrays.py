@@ -323,6 +323,20 @@ def test_zip_bomb(tmp_path, monkeypatch):
     refused(lambda: open_data(path), path, "memory")
 
 
+@pytest.mark.parametrize(("labels", "told"), [([0, 2, -1], "-1"), ([0, 3, 1], "label 3"), ([0, 1, -2], "label -2")])
+def test_names_of_classes_in_a_file(tmp_path, labels, told):
+    """They keep the numbers of all classes, those without images too; -1 is no class, and any other needs a name."""
+    path = tmp_path / "x.npz"
+    np.savez(path, images=noise(3, 10, 10), labels=np.array(labels), classes=np.array(["a", "b", "c"]))
+    if min(labels) < -1 or max(labels) > 2:
+        refused(lambda: read_numpy(path), told)
+        return
+    found = read_numpy(path)
+    assert found.classes == ["a", "b", "c"]
+    assert found.train.labels.tolist() == labels
+    assert told in " ".join(found.notes)
+
+
 # ---- parquet
 
 

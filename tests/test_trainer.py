@@ -20,6 +20,7 @@ from torch import nn
 import latentforge as lf
 from conftest import tiny_data
 from datasets import refused
+from latentforge import allocator
 from latentforge.allocator import want_of_memory
 from latentforge.averages import Averages
 from latentforge.checkpoint import state_of, take_up
@@ -762,6 +763,32 @@ def test_a_board_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch, caps
     lf.fit("vae", blobs(40, SHAPE), out=tmp_path / "run", tensorboard=True, **QUICK)
     assert Run.open(tmp_path / "run").finished
     assert capsys.readouterr().err.count("TensorBoard not written") == 1
+
+
+def test_a_board_needs_a_place():
+    refused(lambda: lf.fit("vae", blobs(40, SHAPE)[0], tensorboard=True, **QUICK), "give out")
+
+
+@pytest.mark.parametrize(("takes", "kept"), [(2**30, True), (2**25, True), (0, False)])
+def test_an_allocator_that_refuses_keeps_what_it_can(takes, kept, monkeypatch):
+    asked = []
+
+    class Library:
+        def __init__(self, name):
+            pass
+
+        def mallopt(self, option, value):
+            asked.append((option, value))
+            return int(option != allocator.M_MMAP_THRESHOLD or value <= takes)
+
+        def malloc_trim(self, pad):
+            return 1
+
+    monkeypatch.setattr("ctypes.CDLL", Library)
+    with allocator.keep_freed_memory() as found:
+        assert found == kept
+        assert [v for o, v in asked if o == allocator.M_MMAP_THRESHOLD][-1] == (takes or 2**25)
+    assert (allocator.M_TRIM_THRESHOLD in dict(asked)) == kept  # else nothing is touched
 
 
 def test_a_page_of_a_folder_whose_name_is_no_utf8(tmp_path):

@@ -147,6 +147,7 @@ def test_rows_after_images_and_images_after_rows():
     assert np.allclose(whole.transform(rows), whole.transform(X), atol=1e-5)
     assert np.allclose(whole.transform(rows / 255), whole.transform(X), atol=1e-5)
     refused(lambda: whole.transform(rows - 300.0), "fit saw images")
+    assert np.ptp(whole.inverse_transform(whole.transform(X))) > 1  # still in the units of fit
     again = small(image_shape=(12, 9)).fit(rows).fit(X)  # nothing is left of the first
     assert np.allclose(again.transform(rows), again.transform(X), atol=1e-5)
     own = small(image_shape=(12, 9)).fit(rows * 3.0 - 50)

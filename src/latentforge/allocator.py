@@ -14,6 +14,7 @@ from latentforge.errors import RunError
 
 NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")  # in the words of CUDA, Linux and Windows
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+MOST = 2**30, 2**25  # bytes of a block that is kept; older versions take no more than 32 MiB
 KEEP = {M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
 # where glibc's thresholds move by themselves to in a process that frees large blocks; once set, they stay where they are put
 AFTER = {M_MMAP_THRESHOLD: 32 * 2**20, M_TRIM_THRESHOLD: 64 * 2**20, M_TOP_PAD: 128 * 1024}
@@ -28,9 +29,7 @@ def keep_freed_memory() -> Iterator[bool]:
     except (OSError, AttributeError):
         yield False
         return
-    if not (
-        mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)
-    ):  # older ones take no more than 32 MiB
+    if not any(mallopt(M_MMAP_THRESHOLD, most) for most in MOST):
         yield False
         return
     for option, value in KEEP.items():

@@ -81,8 +81,8 @@ def prepare(
     check(Trainer, options)
     if options.get("on_collapse") == "restart" and not isinstance(model, str):
         raise InputError("on_collapse restart trains new models: give the model by name, with its model_options.")
-    if options.get("tensorboard"):  # before anything is written
-        summary_writer()
+    if options.get("tensorboard"):
+        summary_writer()  # before anything is written
     dataset = open_together(data, **data_options)
     if isinstance(model, str):
         model = create_for(model, dataset, options.get("seed", 0), model_options)
@@ -131,6 +131,8 @@ def fit(
 
     Where `torchrun` starts its processes again after one died, a run that `out` holds already goes on.
     """
+    if options.get("tensorboard") is True and out is None:
+        raise InputError("tensorboard writes into a run directory; give out as well.")
     if out is not None and distributed.rank() == 0 and distributed.attempt() == 0:
         Run.need_free(out)  # before the data are read
     trainer = prepare(model, data, data_options or {}, model_options or {}, options, quiet)

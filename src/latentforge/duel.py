@@ -211,9 +211,8 @@ class Duel(Game):
         if self.loss == "relativistic":  # a pair is told apart the wrong way round
             wrong = critic_loss(-real, -fake, self.loss)
         else:
-            wrong = critic_loss(fake, real, self.loss, self.smoothing)[
-                ::-1
-            ]  # each verdict under the other kind's formula
+            # each verdict under the other kind's formula
+            wrong = critic_loss(fake, real, self.loss, self.smoothing)[::-1]
         flipped = t.rand(real.shape[-1], 2) < self.label_noise
         if self.loss == "relativistic":
             flipped[:, 1] = flipped[:, 0]

@@ -57,12 +57,10 @@ class Journal:
         self.doctor.recall(rows, examples, minutes)
         if tensorboard and run is not None:
             step = 1 + max((r["examples"] for r in rows), default=0)  # what a killed process wrote beyond goes
-            self.guard(
-                "TensorBoard", lambda: self.tell_board(summary_writer()(str(run.path / "tensorboard"), purge_step=step))
-            )
+            self.guard("TensorBoard", partial(self.open_board, run, step))
 
-    def tell_board(self, board: Any) -> None:
-        self.board = board
+    def open_board(self, run: Run, step: int) -> None:
+        self.board = summary_writer()(str(run.path / "tensorboard"), purge_step=step)
 
     def close(self) -> None:
         if self.board is not None:

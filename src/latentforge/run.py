@@ -109,10 +109,9 @@ class Run:
             old = self.path / f".model.{os.getpid()}.old"
             (self.path / "model").rename(old)
             shutil.rmtree(old)
-        if measured := {k: v for k, v in self.metrics().items() if k == "training"}:
-            write_text(
-                self.path / "metrics.json", json.dumps(measured, indent=2) + "\n"
-            )  # the rest is of the model that went
+        if measured := self.metrics():  # all but the costs of training is of the model that went
+            rest = {k: v for k, v in measured.items() if k == "training"}
+            write_text(self.path / "metrics.json", json.dumps(rest, indent=2) + "\n")
         self.config["train"] |= budget
         write_text(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
 

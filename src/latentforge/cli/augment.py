@@ -43,8 +43,6 @@ def command(
         raise InputError("--audit writes no samples and draws all classes; leave out --out, --label and --even.")
     if not audit and (repeats or examples):
         raise InputError("--repeats and --examples are of the classifiers of an --audit; leave them out, or add it.")
-    if even and label is not None:
-        raise InputError("--label draws one class and --even all of them; leave out one.")
     target = out or run / "augmented"
     if not audit:
         check_place(target, *FORMATS)

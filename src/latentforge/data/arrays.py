@@ -219,7 +219,7 @@ def parts_from_arrays(
     if len(set(kinds.values())) > 1:
         listed = ", ".join(f"{split} {kind}" for split, kind in kinds.items())
         raise InputError(f"{where}: labels of different kinds ({listed}); store them all alike")
-    classes = contiguous(labels, notes) if names is None else named(labels, names, where)
+    classes = contiguous(labels, notes) if names is None else named(labels, names, where, notes)
     parts = {split: Part(images[split], labels[split]) for split in images}
     return Found(source, parts["train"], parts.get("validation"), parts.get("test"), classes, notes)
 
@@ -254,15 +254,19 @@ def contiguous(labels: dict[str, np.ndarray | None], notes: list[str]) -> list[s
     return names
 
 
-def named(labels: dict[str, np.ndarray | None], names: list[str], where: str) -> list[str] | None:
-    """`names` where there are classes, each with one. InputError for a class without."""
-    classes = [y for y in labels.values() if y is not None and y.ndim == 1]
-    last = max((int(y.max()) for y in classes if len(y)), default=-1)
-    if last >= len(names):
-        raise InputError(
-            f"{where}: label {last}, and {len(names)} names of classes; name them all, or leave out classes"
-        )
-    return names if classes else None
+def named(
+    labels: dict[str, np.ndarray | None], names: list[str], where: str, notes: list[str]
+) -> list[str] | None:  # fmt: skip
+    """`names` where there are classes, each with one; -1 is an unknown label. InputError for a class without."""
+    present = [y for y in labels.values() if y is not None and y.ndim == 1]
+    if not present:
+        return None
+    values = np.unique(np.concatenate(present))
+    for value in values[(values < -1) | (values >= len(names))][:1]:
+        raise InputError(f"{where}: label {value}, and {len(names)} names of classes; name all from 0 on, or none")
+    if unknown := sum(int((y == -1).sum()) for y in present):
+        notes.append(unknown_labels(unknown))
+    return names
 
 
 def conform(part: Part, size: Size | None, channels: int | None, where: str, notes: list[str]) -> Part:

@@ -123,10 +123,8 @@ def _open(item: Item) -> Image.Image:
         raise Bad("a broken link, or not a regular file")
     try:
         image = Image.open(io.BytesIO(item.data) if isinstance(item.data, bytes) else item.data, formats=_formats())
-        if (
-            image.format == "TIFF"
-        ):  # by its name Pillow maps one that is not compressed, and goes wrong where EXIF turns it
-            image.filename = ""
+        if image.format == "TIFF":
+            image.filename = ""  # by which Pillow maps one that is not compressed, and goes wrong where EXIF turns it
         return image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Bad(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels (a decompression bomb?)") from None

@@ -52,18 +52,19 @@ class ImageEstimator(BaseEstimator):
         else:
             X, y = validate_data(self, X, y, reset=reset, dtype="numeric", ensure_min_samples=2)
         own, rows = range_of(X), np.asarray(X, np.float64)  # whose own type may be too small for the arithmetic
+        scale: tuple[float, float] | None = None  # that of fit, unless rows follow images
         if reset:
             self._shape, self._scale, self._range = self._row_shape(X.shape[1]), self._row_scale(X), own
             self._white = None
         elif self._range == WHOLE:  # fit saw images
             if own is None:
                 raise InputError(f"X has rows from {X.min()} to {X.max()}, and fit saw images; give {BYTES} or {UNIT}.")
-            self._scale = (0.0, 255.0) if own == BYTES else (0.0, 1.0)
+            scale = (0.0, 255.0) if own == BYTES else (0.0, 1.0)
         elif {self._range, own} == {BYTES, UNIT} and X.max() > 0:
             raise InputError(f"X has {own}, and fit saw {self._range}; give both in one range.")
         elif self._range == UNIT and self.image_shape is not None and (rows.max() > 2 or rows.min() < -1):
             raise InputError(f"X has numbers from {X.min()} to {X.max()}, and fit saw {UNIT}; give both in one range.")
-        low, high = self._scale
+        low, high = scale or self._scale
         values = (rows - low) / (high - low)
         return Images(torch.from_numpy(values.astype(np.float32)).view(len(X), *self._shape)), y
 
