@@ -45,6 +45,7 @@ def generator(seed: int = 0) -> torch.Generator:
 # -- labels ----------------------------------------------------------------------------------------------------------
 def test_labels_are_one_hot_and_none_is_zeros():
     c = Label(4)
+    c.drop = 0.1
     expected = [[0.0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
     assert c(torch.tensor([2, 0, -1, 3]), 4).tolist() == expected
     assert torch.equal(c(None, 3), torch.zeros(3, 4))
@@ -212,6 +213,10 @@ def test_a_model_that_always_was_told_cannot_do_without():
         refused(lambda label=label: Label(5).asked(label, 3), "label", "--drop")
     for label in (-1, "none", [[1.0, 2.0], [math.nan, math.nan], [0.0, 1.0]]):
         refused(lambda label=label: Descriptor((0.0,) * 2, (1.0,) * 2, 4).asked(label, 3), "label", "--drop")
+    model = lf.create("cgan", image_shape=(1, 12, 12), num_classes=3)
+    refused(lambda: model.decode(torch.zeros(2, model.latent_dim)), "label", "--drop")
+    model = lf.create("cvae", image_shape=(1, 12, 12), num_classes=3, drop=0.0)
+    refused(lambda: model.reconstruct(torch.zeros(2, 1, 12, 12)), "label", "--drop")
 
 
 @pytest.mark.parametrize(

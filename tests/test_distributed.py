@@ -19,6 +19,7 @@ from PIL import Image
 
 import latentforge as lf
 from conftest import tiny_data
+from latentforge import distributed
 from latentforge.cli import main
 from latentforge.data import open_data
 from latentforge.data.together import open_together
@@ -183,6 +184,28 @@ def test_a_parameter_with_a_gradient_on_one_process_moves_on_all(tmp_path):
     first, second = together(tmp_path, played, False)
     check_same(first, second)
     assert not torch.equal(first["extra.weight"], Parts(False).extra.weight)
+
+
+def built_by_hand() -> dict[str, torch.Tensor]:
+    torch.manual_seed(distributed.rank())
+    model = lf.create("vae", image_shape=SHAPE, **MODELS["vae"])
+    how = {"examples": 32, "batch_size": 16, "optimizer": "sgd", "lr": 1e-3, "precision": "fp32", "quiet": True}
+    return lf.fit(model, tiny_data(SHAPE), **how).state_dict()
+
+
+def test_a_model_built_by_hand_begins_alike_on_all(tmp_path):
+    """Each process draws its own first weights, and those of the first are taken."""
+    first, second = together(tmp_path, built_by_hand)
+    check_same(first, second)
+    for key, value in built_by_hand().items():
+        torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_more_processes_than_gpus(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match="this machine has 2"):
+        distributed.local_device(torch.device("cuda"))
 
 
 def called(*arguments: str) -> int:

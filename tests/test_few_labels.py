@@ -354,6 +354,13 @@ def test_codes_of_ssl_vae_are_decoded_under_the_class_it_sees(form):
     assert torch.allclose(mixed[1], model.decode(z, torch.full((5,), 2))[1], atol=1e-6)
 
 
+def test_a_trained_model_carries_no_training_images():
+    data = tiny_data()
+    model = lf.fit("ssl-gan", data, examples=20, batch_size=10, quiet=True, model_options=SMALL["ssl-gan"])
+    assert not hasattr(model, "known")
+    lf.fit(model, data, examples=20, batch_size=10, quiet=True)  # which it is given anew
+
+
 def test_labelled_images_are_not_copied():
     data = tiny_data()
     model = lf.create("ssl-gan", image_shape=(1, 28, 28), num_classes=3, **SMALL["ssl-gan"])

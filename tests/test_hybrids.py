@@ -14,6 +14,7 @@ from conftest import tiny_data
 from latentforge.averages import Averages
 from latentforge.checkpoint import take_up
 from latentforge.game import Seat
+from latentforge.parts.phases import UNKNOWN
 from latentforge.run import Run
 from latentforge.train import Trainer
 from playing import CRITIC, GENERATOR, assert_same, build, clock, d, feed, gradients, images, step, taken
@@ -271,6 +272,18 @@ def test_phases_follow_one_another():
         trainer.round()
     gan, start, vae = [("critic",), ("generator",)], [("encoder",)], [("encoder", "decoder")]
     assert moves == [gan, gan, start, vae, vae, vae] * 2 + [gan]
+
+
+def test_a_converged_model_can_be_trained_on():
+    model = joint()
+    model.phases.stale.fill_(99)
+    model.gap.fill_(3.0)
+    assert model.converged
+    trainer = Trainer(model, tiny_data((1, 6, 6)), examples=64, batch_size=8, quiet=True)
+    assert not model.converged
+    assert float(model.gap) == UNKNOWN
+    trainer.fit()
+    assert trainer.clocks[0].round == 8
 
 
 # -- the joint VAE-GAN: who sits out, and when it ends ---------------------------------------------------------------

@@ -65,6 +65,15 @@ def test_the_last_layer_is_larsens():
     assert torch.allclose(loss(again, x) * loss.scale[0], 2 * larsen, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["bigan", "joint-vae-gan", "began"])
+def test_dense_layers_behind_the_last_convolution_are_left_out(name):
+    """They see the image as a whole: the last layer that is left is one of an image's features, and has a style."""
+    loss = CriticFeatures(
+        make(name, (1, 16, 16), net="conv"), layers=(-1,), distance="style", reference=images(8, (1, 16, 16))
+    )
+    assert loss.features(images(2, (1, 16, 16)))[0].dim() == 3
+
+
 @pytest.mark.parametrize("distance", ["features", "style"])
 def test_distance_against_numpy(distance):
     """Pixels to [-1, 1], one convolution by hand, the variance over the reference as the scale."""

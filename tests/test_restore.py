@@ -532,6 +532,14 @@ def test_a_single_image_may_be_resized(runs, tmp_path):
         assert f["images"].shape == (1, 12, 12, 1)
 
 
+@pytest.mark.parametrize("similarity", ["critic", "style", "adversarial"])
+def test_a_clamped_critic_is_not_clamped_within_a_way_back(similarity):
+    data = tiny_data((1, 12, 12))
+    how = {**TINY, "similarity": similarity, "critic_width": 4, "loss": "wasserstein", "clip_weights": 0.01}
+    model = lf.fit("restorer", data, examples=32, batch_size=16, quiet=True, precision="fp32", model_options=how)
+    assert all(float(p.abs().max()) < 0.02 for p in model.critic.parameters())
+
+
 def test_it_steps_once_a_round():
     with pytest.raises(ValueError, match="generator_steps"):
         restorer_of(similarity="adversarial", generator_steps=2)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import latentforge as lf
@@ -28,9 +29,13 @@ from latentforge.clock import Clock
 from latentforge.data.batch import Images, at_once
 from latentforge.data.stream import Stream
 from latentforge.data.synthetic import blobs
+from latentforge.display import Display
 from latentforge.errors import Collapsed, InputError, RunError
+from latentforge.files import apart
 from latentforge.game import Game, Seat, own_parameters
-from latentforge.optim import laid_out_like, make_optimizer, pack, unpack
+from latentforge.gradients import gradients_of
+from latentforge.optim import MOMENTUM, laid_out_like, make_optimizer, pack, seat_with, unpack
+from latentforge.registry import MODELS, Entry, model_class
 from latentforge.run import Run
 from latentforge.saving import computes_in_bf16, pick_precision
 from latentforge.train import BAD_LIMIT, Trainer
@@ -660,6 +665,132 @@ def test_a_model_that_could_not_be_loaded_again_gets_no_run(tmp_path):
     with pytest.raises(InputError, match="Tiny"):
         lf.fit(Tiny(), tiny_data(SHAPE), examples=16, batch_size=16, quiet=True, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_derived_from_one_of_ours_is_not_taken_for_it(tmp_path):
+    class Mine(model_class("vae")):
+        pass
+
+    mine = Mine(image_shape=SHAPE, net="mlp", hidden=(4,))
+    refused(lambda: lf.fit(mine, tiny_data(SHAPE), examples=16, out=tmp_path / "run", quiet=True), "Mine has no name")
+    refused(lambda: mine.save_pretrained(tmp_path / "model"), "Mine has no name")
+    refused(lambda: Tiny().save_pretrained(tmp_path / "model"), "Tiny has no name")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_ones_own_in_the_table_is_trained_kept_and_taken_up(tmp_path, monkeypatch):
+    (tmp_path / "own_models.py").write_text(
+        "from latentforge.models.vae import VAE\n"
+        "from latentforge.registry import register\n"
+        "@register('mine')\n"
+        "class Mine(VAE):\n"
+        "    'A VAE by another name.'\n"
+    )
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").touch()
+    (tmp_path / "own_models.py").rename(tmp_path / "models" / "own.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(MODELS, "mine", Entry("models.own", "Mine", "vae", "Ours.", "no paper"))
+    images, _ = blobs(40, SHAPE)
+    model = lf.fit("mine", images, **QUICK, out=tmp_path / "run")
+    assert type(lf.load(tmp_path / "run")) is type(model)
+    assert type(lf.resume(tmp_path / "run", images, examples=64, quiet=True)) is type(model)
+    model.save_pretrained(tmp_path / "alone")
+    assert type(lf.load(tmp_path / "alone")) is type(model)
+
+
+def test_a_given_model_that_dies_before_its_first_checkpoint_is_not_begun_anew(tmp_path, monkeypatch):
+    """Its weights are in no seed: they stand in a checkpoint of round 0."""
+    images, _ = blobs(40, SHAPE)
+    known = lf.fit("vae", images, **QUICK | {"examples": 320})
+    before = copies(known.parameters())
+
+    def dies(trainer):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "round", dies)
+        with pytest.raises(KeyboardInterrupt):
+            lf.fit(known, images, examples=32, batch_size=16, quiet=True, out=tmp_path / "run")
+    patch = Trainer.round
+    seen = []
+    monkeypatch.setattr(Trainer, "round", lambda self: (seen.append(copies(self.model.parameters())), patch(self))[1])
+    lf.resume(tmp_path / "run", images, quiet=True)
+    assert all(torch.equal(a, b) for a, b in zip(seen[0], before, strict=True))
+
+
+def test_a_place_under_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    images, _ = blobs(40, SHAPE)
+    lf.fit("vae", images, **QUICK, out="~/run")
+    lf.load("~/run").save_pretrained("~/alone")
+    lf.load("~/alone")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["alone", "run"]
+    refused(lambda: lf.fit("vae", images, **QUICK, out="~/run"), "already exists")
+
+
+def test_a_buffer_may_be_infinite_on_purpose():
+    game = Tiny()
+    game.register_buffer("best", torch.tensor(torch.inf))
+    lf.fit(game, tiny_data(SHAPE), examples=16, batch_size=16, quiet=True)
+
+
+def test_tied_weights_are_kept(tmp_path):
+    tensors = {"a": torch.ones(3), "b": torch.zeros(2, 3).T, "c": torch.zeros(0)}
+    tensors |= {"tied": tensors["a"], "empty": tensors["c"]}
+    save_file(apart(tensors), tmp_path / "x.safetensors")
+    again = load_file(tmp_path / "x.safetensors")
+    assert all(torch.equal(again[k], v) for k, v in tensors.items())
+
+
+def test_a_player_without_a_free_weight_is_told():
+    model = lf.create("larsen-vae-gan", image_shape=SHAPE, net="mlp", hidden=(4,), critic_hidden=(4,))
+    model.encoder.requires_grad_(False)
+    refused(lambda: lf.fit(model, tiny_data(SHAPE), examples=16, quiet=True), "encoder are fixed")
+
+
+def test_momentum_has_some_where_the_familys_adam_has_none():
+    seats = lf.create("r3gan", image_shape=(1, 8, 8), width=4).seats()
+    assert seats["critic"].betas[0] == 0
+    assert seat_with(seats["critic"], "critic", None, "momentum", None, None, None).betas[0] == MOMENTUM
+    assert seat_with(Seat(), "critic", None, "momentum", None, None, None).betas[0] == Seat().betas[0]
+
+
+def test_gradients_come_in_the_order_of_the_move():
+    """Also where players with one loss stand apart; parts are compared by it."""
+    a, b, c = (nn.Parameter(torch.ones(1)) for _ in range(3))
+    loss, other = (a * c).sum(), (2 * b).sum()
+    found = gradients_of({"a": loss, "b": other, "c": loss}, {"a": [a], "b": [b], "c": [c]}, 0.5)
+    assert [(k, float(g)) for k, (g,) in found.items()] == [("a", 0.5), ("b", 1.0), ("c", 0.5)]
+
+
+def test_loading_and_creating_leave_the_callers_random_numbers_and_errors(tmp_path):
+    lf.fit("vae", tiny_data(SHAPE), **QUICK, out=tmp_path / "run")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    lf.load(tmp_path / "run")
+    assert torch.equal(torch.rand(3), expected)
+    refused(lambda: lf.create("cvae", image_shape=SHAPE), "num_classes")
+    refused(lambda: lf.create("ssl-gan", image_shape=SHAPE, num_classes=1), "num_classes")
+
+
+def test_signs_of_a_collapse_need_a_place():
+    refused(lambda: lf.fit("gan", tiny_data(SHAPE), examples=16, on_collapse="restart", quiet=True), "give out as well")
+
+
+def test_numpy_numbers_as_a_new_budget_cost_no_model(tmp_path):
+    images, _ = blobs(40, SHAPE)
+    lf.fit("vae", images, **QUICK | {"examples": None, "minutes": np.float32(0.001)}, out=tmp_path / "run")
+    lf.resume(tmp_path / "run", images, minutes=np.float64(0.02), quiet=True)
+    assert Run.open(tmp_path / "run").config["train"]["minutes"] == 0.02
+
+
+def test_only_the_first_process_warns(capsys):
+    Display(quiet=True).warn("seen")
+    Display(quiet=True, silent=True).warn("unseen")
+    assert capsys.readouterr().err == "warning: seen\n"
 
 
 def test_fit_says_what_does_not_fit(tmp_path):

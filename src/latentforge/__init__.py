@@ -11,7 +11,7 @@ their hybrids.
 from importlib import import_module
 
 from latentforge._version import __version__
-from latentforge.errors import InputError, RunError
+from latentforge.errors import InputError, Interrupted, RunError
 from latentforge.registry import create, describe, list_models
 
 # torch is imported at the first use of one of these, so that the command line answers at once
@@ -41,7 +41,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [  # noqa: RUF022
-    "__version__", "InputError", "RunError", "create", "describe", "list_models", "Game", "Seat", "frozen",
+    "__version__", "InputError", "RunError", "Interrupted", "create", "describe", "list_models", "Game", "Seat", "frozen",
     "leave_out", "Clock", "Trainer", "fit", "resume", "load", "open_data", "Dataset", "Batch", "Images", "embed", "interpolate",
     "invert", "evaluate", "compare", "attribute_vector", "edit", "traverse", "principal_directions", "neighbours",
     "CodeTransformer", "augment", "audit", "detect", "AnomalyDetector", "classify", "BayesClassifier", "compress",

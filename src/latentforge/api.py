@@ -39,14 +39,7 @@ def create_for(name: str, dataset: Dataset, seed: int, arguments: dict[str, Any]
         raise InputError("image_shape follows from the data; use image_size to resize the images.")
     arguments = told_by(name, dataset) | arguments
     with seeded(mix(seed, 0x1217)):
-        try:
-            return registry.create(name, image_shape=dataset.image_shape, **arguments)
-        except InputError:
-            raise
-        except (ValueError, RuntimeError) as error:  # the family's own limits, and weights larger than the memory
-            raise InputError(
-                f"{name} cannot be built for images of shape {dataset.image_shape}: {reason(error)}."
-            ) from None
+        return registry.create(name, image_shape=dataset.image_shape, **arguments)
 
 
 def told_by(name: str, dataset: Dataset) -> dict[str, Any]:
@@ -133,6 +126,8 @@ def fit(
     """
     if options.get("tensorboard") is True and out is None:
         raise InputError("tensorboard writes into a run directory; give out as well.")
+    if options.get("on_collapse", "warn") != "warn" and out is None:
+        raise InputError("on_collapse looks at what a run directory keeps of the samples; give out as well.")
     if out is not None and distributed.rank() == 0 and distributed.attempt() == 0:
         Run.need_free(out)  # before the data are read
     trainer = prepare(model, data, data_options or {}, model_options or {}, options, quiet)
@@ -202,11 +197,7 @@ def config_of(
 ) -> dict[str, Any]:
     """The resolved configuration: what `auto` came to is written down and reused by `resume`."""
     model, dataset = trainer.model, trainer.data
-    if getattr(model, "name", None) not in registry.MODELS:
-        raise InputError(
-            f"{type(model).__name__} has no name in latentforge.registry.MODELS, so its run could not be opened again; "
-            "add it there, or leave out the run directory."
-        )
+    name = registry.named(model, "its run could not be opened again")
     resolved = trainer_options() | options | {"device": kept_device(trainer, options), "precision": trainer.precision}
     resolved |= {"batch_size": trainer.batch_size, "schedule": trainer.schedule}
     resolved |= {"examples": trainer.examples, "minutes": trainer.minutes, "epochs": None}
@@ -219,7 +210,7 @@ def config_of(
     read = {k: str(Path(v).expanduser().resolve()) if k == "data_dir" and v else v for k, v in data_options.items()}
     return {
         "preset": preset,
-        "model": {"name": model.name, **plain(model.args)},
+        "model": {"name": name, **plain(model.args)},
         "data": {"source": where, **plain(read)},
         "images": {
             "from": dataset.source, "shape": list(dataset.image_shape),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from latentforge.files import apart
 from latentforge.optim import pack, unpack
 from latentforge.samplers import build
 
@@ -28,7 +29,7 @@ def state_of(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "fingerprint": trainer.data.fingerprint, "stage": t.stage, "sampler": None if sampler is None else sampler.config,
         "part_size": model.part_size, "sampler_chosen": model.sampler_chosen,
     }  # fmt: skip
-    return {k: v.contiguous().cpu() for k, v in (tensors | packed).items()}, state
+    return apart(tensors | packed), state
 
 
 def take_up(trainer: Trainer, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:

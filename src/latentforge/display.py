@@ -10,10 +10,10 @@ HIDDEN = {"round", "examples", "epoch", "progress", "seconds", "bad_steps"}
 
 
 class Display:
-    """A context around training. Writes to stderr; silent when `quiet`."""
+    """A context around training. Writes to stderr; warnings alone when `quiet`, nothing where `silent`."""
 
-    def __init__(self, quiet: bool = False):
-        self.quiet = quiet
+    def __init__(self, quiet: bool = False, silent: bool = False):
+        self.quiet, self.silent = quiet or silent, silent
         self.live: Any = None
         self.task: Any = None
         self.printed = 0.0
@@ -59,6 +59,8 @@ class Display:
 
     def warn(self, text: str) -> None:
         """A warning that stays on the screen."""
+        if self.silent:
+            return
         if self.live:
             self.live.console.print(f"warning: {text}", style="yellow", highlight=False)
         else:

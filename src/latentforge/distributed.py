@@ -46,7 +46,7 @@ def begun(out: str | Path) -> bool:
     before: what the first of them sees, on all."""
     if attempt() == 0:
         return False
-    return bool(same(float((Path(out) / "config.yaml").is_file()), start()[1]))
+    return bool(same(float((Path(out).expanduser() / "config.yaml").is_file()), start()[1]))
 
 
 def attempt() -> int:
@@ -77,7 +77,13 @@ def local_device(device: torch.device, chosen: bool = False) -> torch.device:
             raise InputError("several processes cannot train on Apple's GPU; give --device cpu, or one process.")
         return torch.device("cpu")
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        number, have = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if number >= have:
+            raise InputError(
+                f"process {number} has no GPU of its own: this machine has {have}; start {have} processes here, or give "
+                "--device cpu."
+            )
+        device = torch.device("cuda", number)
         torch.cuda.set_device(device)
     return device
 
@@ -124,6 +130,15 @@ def agree(votes: Sequence[bool], world: int) -> list[bool]:
     counted = torch.tensor(votes, dtype=torch.float32)
     dist.all_reduce(counted)
     return [v > 0 for v in counted.tolist()]
+
+
+@torch.no_grad()
+def alike(model: torch.nn.Module, world: int) -> None:
+    """Give every process the first one's weights and buffers: a model built by hand differs from process to process."""
+    for value in model.state_dict().values() if world > 1 else ():
+        told = value.contiguous()
+        dist.broadcast(told, 0)
+        value.copy_(told)
 
 
 def same(value: float, world: int) -> float:

@@ -120,8 +120,9 @@ class Duel(Game):
         super().meet(data)
         if self.augment == "auto":
             few = len(data) < FEW and min(self.image_shape[1:]) > 2  # points and tables are none
-            # in `args` too: the run keeps what `auto` came to
-            self.augment = self.args["augment"] = "translation-cutout" if few else "none"
+            self.augment = "translation-cutout" if few else "none"
+            if hasattr(self, "args"):  # the run keeps what `auto` came to
+                self.args["augment"] = self.augment
 
     def armed(self, critic: nn.Module, told: int = 0, projection: bool = False) -> Any:
         """The critic with the layers and norms that the rules ask for; it is told `told` numbers about each image."""

@@ -19,7 +19,7 @@ class Collapsed(RunError):
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop; a checkpoint has been written. The command line exits with 130."""
+    """Ctrl-C or SIGTERM ended a training; in a run directory its checkpoint is written. The command line exits with 130."""
 
 
 def suggest(word: str, choices: Iterable[str]) -> str:

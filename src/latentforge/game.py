@@ -74,6 +74,10 @@ def own_parameters(model: Game) -> dict[str, list[nn.Parameter]]:
             if key in owner and not any(names[key].startswith(s) for s in model.shared):
                 raise RunError(f"{names[key]} belongs to both {owner[key]} and {player}; declare it in `shared`.")
             owner[key] = player
+        if not own:
+            raise InputError(
+                f"all weights of the {player} are fixed (requires_grad is False); free some, or leave it out of players()."
+            )
         out[player] = list(own.values())
     lost = [k for key, k in names.items() if key not in owner]
     if lost:
@@ -218,6 +222,9 @@ class Game(nn.Module):
             if data.labels is None:
                 raise InputError(f"{self.name} is told labels, and these images have none; use folders named by class.")
             self.condition.learn(data.labels)
+
+    def leave(self) -> None:
+        """After the last round: let go of what `meet` kept of the training images, so that a trained model carries none."""
 
     @torch.no_grad()
     def codes_of(self, data: Images) -> tuple[Tensor, Tensor | None]:

@@ -12,7 +12,7 @@ from latentforge.game import Move
 
 def gradients_of(move: Move, parameters: dict[str, list], share: float) -> dict[str, list[Tensor | None]]:
     """Each player's gradient of `share` times its own loss over its own parameters. Players that are given one and the
-    same tensor are served by one pass back."""
+    same tensor are served by one pass back. In the order of the move."""
     together: dict[int, list[str]] = {}
     for name, loss in move.items():
         together.setdefault(id(loss), []).append(name)
@@ -22,7 +22,7 @@ def gradients_of(move: Move, parameters: dict[str, list], share: float) -> dict[
         loss, more = move[names[0]] * share, i < len(together)
         found = iter(torch.autograd.grad(loss, asked, retain_graph=more, allow_unused=True))
         out |= {name: list(islice(found, len(parameters[name]))) for name in names}
-    return out
+    return {name: out[name] for name in move}
 
 
 def add(a: list[Tensor | None], b: list[Tensor | None]) -> list[Tensor | None]:

@@ -39,8 +39,8 @@ def mean_of(name: str, values: Tensor) -> Tensor:
 class Journal:
     """Collects what rounds log and writes a row of means when asked. Writes nothing without a run."""
 
-    def __init__(self, quiet: bool):
-        self.display = Display(quiet)
+    def __init__(self, quiet: bool, silent: bool = False):
+        self.display = Display(quiet, silent)
         self.run: Run | None = None
         self.board: Any = None
         self.values: dict[str, list[Tensor]] = {}

@@ -58,6 +58,9 @@ class CriticFeatures(nn.Module):
             raise InputError(f"pixel_range {pixel_range} is no range; give (lowest, highest).")
         body, plane = model.critic_eyes()
         found = [m for m in body.modules() if isinstance(m, LAYERS)]
+        convolutions = [i for i, m in enumerate(found) if not isinstance(m, nn.Linear)]
+        if convolutions:
+            found = found[: convolutions[-1] + 1]
         if not found:
             raise InputError(
                 f"the critic of {model.name} has no layer that sees images alone; train one of convolutions (net=conv)."

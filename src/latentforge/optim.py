@@ -13,6 +13,7 @@ from latentforge.errors import InputError, suggest
 from latentforge.game import Seat
 
 Optimizer = Literal["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"]
+MOMENTUM = 0.9  # of `momentum` where the family's own first beta is 0
 
 
 def make_optimizer(seat: Seat, parameters: list) -> torch.optim.Optimizer:
@@ -44,6 +45,8 @@ def seat_with(
     """The family's seat with the user's options in place of its own."""
     changes: dict[str, Any] = {"optimizer": optimizer, "weight_decay": weight_decay, "clip": clip, "ema": ema}
     changes["lr"] = rates(lr).get(player, rates(lr).get("", None))
+    if optimizer == "momentum" and not seat.betas[0]:  # the family's Adam has none
+        changes["betas"] = (MOMENTUM, seat.betas[1])
     return replace(seat, **{k: v for k, v in changes.items() if v is not None})
 
 

@@ -15,7 +15,7 @@ from latentforge.errors import InputError, suggest
 
 @dataclass(frozen=True)
 class Entry:
-    module: str
+    module: str  # of latentforge.models, or a dotted one from elsewhere
     cls: str
     kind: str  # autoencoder, vae, gan, hybrid or restorer
     summary: str
@@ -163,7 +163,20 @@ def entry(name: str) -> Entry:
 def model_class(name: str) -> Any:
     """The class behind `name`; imports torch."""
     row = entry(name)
-    return getattr(import_module(f"latentforge.models.{row.module}"), row.cls)
+    return getattr(import_module(row.module if "." in row.module else f"latentforge.models.{row.module}"), row.cls)
+
+
+def named(model: Any, purpose: str) -> str:
+    """The name under which a model can be built again. InputError where it has none, as a class of the user's own that is not
+    in the table, or one that has its name from the model it was derived from."""
+    name = getattr(model, "name", None)
+    if name in MODELS and type(model) is model_class(name):
+        return name
+    own = type(model).__name__
+    raise InputError(
+        f"{own} has no name in latentforge.registry.MODELS, so {purpose}; decorate it with @register and add an Entry with "
+        "its module and class."
+    )
 
 
 def register(name: str):
@@ -241,4 +254,12 @@ def create(name: str, **kwargs: Any) -> Any:
     from latentforge.limits import check
 
     check(cls, kwargs, f"{name}: ")
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()})
+    try:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()})
+    except InputError:
+        raise
+    except (ValueError, RuntimeError) as error:  # the family's own limits, and weights larger than the memory
+        from latentforge.data.decode import reason
+
+        shape = kwargs.get("image_shape")
+        raise InputError(f"{name} cannot be built for images of shape {shape}: {reason(error)}.") from None

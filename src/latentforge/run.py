@@ -36,7 +36,7 @@ class Run:
     @classmethod
     def create(cls, path: str | Path, config: dict[str, Any]) -> Run:
         """A new run directory holding `config.yaml`. InputError where one exists or nothing can be written."""
-        path = Path(path)
+        path = Path(path).expanduser()
         cls.need_free(path)
         new = next((p for p in [*reversed(path.parents), path] if not p.exists()), None)
         run = cls(path, {"latentforge": __version__, "format": FORMAT, **config})
@@ -53,7 +53,7 @@ class Run:
     @staticmethod
     def need_free(path: str | Path) -> None:
         """InputError where there is something at `path` already."""
-        path = Path(path)
+        path = Path(path).expanduser()
         if path.exists() and (not path.is_dir() or any(p.suffix != ".part" for p in path.iterdir())):
             raise InputError(
                 f"{path} already exists; continue it with 'latentforge resume {path}' or choose another --out."
@@ -62,7 +62,7 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """An existing run. InputError where there is none or a newer version wrote it."""
-        path = Path(path)
+        path = Path(path).expanduser()
         file = path / "config.yaml"
         if not file.is_file():
             kind = "is a file" if path.exists() else "does not exist"
@@ -105,6 +105,8 @@ class Run:
     def reopen(self, budget: dict[str, Any]) -> None:
         """Give the run a new budget: it is unfinished again, and its model goes until the new one is written. In this
         order, a crash in between leaves a run that `resume` can finish."""
+        self.config["train"] |= budget
+        text = yaml.safe_dump(self.config, sort_keys=False)  # before anything goes
         if (self.path / "model").is_dir():
             old = self.path / f".model.{os.getpid()}.old"
             (self.path / "model").rename(old)
@@ -112,8 +114,7 @@ class Run:
         if measured := self.metrics():  # all but the costs of training is of the model that went
             rest = {k: v for k, v in measured.items() if k == "training"}
             write_text(self.path / "metrics.json", json.dumps(rest, indent=2) + "\n")
-        self.config["train"] |= budget
-        write_text(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+        write_text(self.path / "config.yaml", text)
 
     def set_aside(self, changes: dict[str, Any]) -> None:
         """Before another attempt: move what this one wrote to attempts/N and change its settings."""
@@ -210,7 +211,8 @@ class Run:
             try:
                 with safetensors.safe_open(file, "pt") as f:
                     state = json.loads(f.metadata()["state"])
-                    return {k: f.get_tensor(k) for k in f.keys()}, state, damaged  # noqa: SIM118
+                    # copies: a file that tensors are mapped from cannot be removed everywhere
+                    return {k: f.get_tensor(k).clone() for k in f.keys()}, state, damaged  # noqa: SIM118
             except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError):
                 damaged.append(file.name)
         if damaged:

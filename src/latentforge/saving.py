@@ -12,12 +12,14 @@ import numpy as np
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from latentforge import registry, samplers
 from latentforge._version import __version__
+from latentforge.clock import seeded
 from latentforge.data.decode import reason
 from latentforge.errors import InputError, RunError
-from latentforge.files import atomic, write_text
+from latentforge.files import apart, atomic, write_text
 from latentforge.game import Game
 from latentforge.limits import check
 from latentforge.run import FORMAT, Run
@@ -48,8 +50,9 @@ Trained with Latentforge {version} on: {data}
 def model_config(model: Game) -> dict[str, Any]:
     """What it takes to build the model again, its weights aside."""
     sampler = model.sampler.config if model.sampler is not None else None
+    name = registry.named(model, "it could not be loaded again")
     return {
-        "latentforge": __version__, "format": FORMAT, "model": model.name, "arguments": plain(model.args),
+        "latentforge": __version__, "format": FORMAT, "model": name, "arguments": plain(model.args),
         "sampler": sampler, "trained_on": model.trained_on, "classes": model.classes, "part_size": model.part_size,
     }  # fmt: skip
 
@@ -65,16 +68,17 @@ def plain(value: Any) -> Any:
 
 def save_model(model: Game, directory: str | Path) -> None:
     """Write the model into `directory`, each file at once or not at all."""
-    directory = Path(directory)
+    directory = Path(directory).expanduser()
+    config, text = json.dumps(model_config(model), indent=2) + "\n", card(model)
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory} is a file; give a directory to write the model to.")
     fresh = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with atomic(directory / "model.safetensors") as part:
-            save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, part)
-        write_text(directory / "config.json", json.dumps(model_config(model), indent=2) + "\n")
-        write_text(directory / "README.md", card(model))
+            save_file(apart(model.state_dict()), part)
+        write_text(directory / "config.json", config)
+        write_text(directory / "README.md", text)
     except (OSError, safetensors.SafetensorError) as error:
         if fresh:
             shutil.rmtree(directory, ignore_errors=True)
@@ -82,8 +86,9 @@ def save_model(model: Game, directory: str | Path) -> None:
 
 
 def need_finite(model: Game) -> None:
-    """RunError where a weight is not a number."""
-    if not all(v.isfinite().all() for v in model.state_dict().values()):
+    """RunError where a weight, or a statistic of batch norm, is not a number. Other buffers may be infinite on purpose."""
+    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    if not all(v.isfinite().all() for v in (*model.parameters(), *(b for m in norms for b in m.buffers()))):
         raise RunError("the weights are no longer finite; lower --lr, set --clip 1, or use --precision fp32.")
 
 
@@ -128,7 +133,8 @@ def rebuild(name: str, arguments: dict[str, Any], sampler: dict[str, Any] | None
     """A model in eval mode from its config and tensors."""
     check(registry.model_class(name), arguments, f"{where}: ")
     try:
-        model = registry.create(name, **arguments)
+        with seeded(0):  # its first weights go at once: the caller's random numbers are left alone
+            model = registry.create(name, **arguments)
         if sampler is not None:
             model.sampler = samplers.build(sampler)
         model.load_state_dict(tensors)
@@ -162,7 +168,7 @@ def load_directory(path: Path, remedy: str = "export the model again") -> Game:
 def load(path: str | Path) -> Game:
     """A trained model, in eval mode, from a run directory or an exported one. An unfinished run is loaded from its latest
     checkpoint, with the averaged weights."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if (path / "config.json").is_file():
         return load_directory(path)
     if not path.exists():
@@ -186,7 +192,7 @@ def load(path: str | Path) -> Game:
 
 def load_pretrained(name: str, cls: type[Game]) -> Game:
     """`Game.from_pretrained`: a local directory, else a hub repository."""
-    if Path(name).exists():
+    if Path(name).expanduser().exists():
         model = load(name)
     else:
         from huggingface_hub import snapshot_download
@@ -214,6 +220,9 @@ def push_to_hub(model: Game, repo_id: str, **options: Any) -> str:
     api.create_repo(repo_id, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         save_model(model, folder)
+        page = Path(folder) / "README.md"
+        there = f'lf.Game.from_pretrained("{repo_id}")'
+        page.write_text(page.read_text(encoding="utf-8").replace('lf.load("PATH")', there), encoding="utf-8")
         return str(api.upload_folder(repo_id=repo_id, folder_path=folder, **options))
 
 

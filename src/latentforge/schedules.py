@@ -37,5 +37,5 @@ def budget(
     if epochs is not None:
         return math.ceil(epochs * n), None
     if examples is not None:
-        return examples, None
-    return None, minutes if minutes is not None else 5.0
+        return int(examples), None  # numpy's numbers fit no configuration
+    return None, float(minutes) if minutes is not None else 5.0

@@ -71,6 +71,9 @@ class SemiSupervised(Game):
             self.condition.learn(data.labels[index])
         self.known = data.labelled()
 
+    def leave(self) -> None:
+        del self.known
+
     def draw_known(self, n: int, t: Any) -> tuple[Tensor, Tensor]:
         """n labelled images (n, C, H, W) in [0, 1] and their classes (n,), drawn anew with each round."""
         batch = self.known[(t.rand(n).cpu() * len(self.known)).long()]

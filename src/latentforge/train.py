@@ -52,7 +52,7 @@ class Trainer:
         examples: budget in training images drawn
         minutes: budget in minutes from the first round to the fitted sampler
         batch_size: images per step, over all accumulated parts and processes; default: the model's own, 8 to 128
-        accumulate: parts a batch is cut into, to save memory
+        accumulate: parts a batch is cut into, to save memory; in a duel, that of the critic
         lr: learning rate, one number for all players or player=number,...; default: the model's own
         optimizer: sgd, momentum, adagrad, rmsprop, adam or adamw for all players; default: the model's own
         weight_decay: weight decay of all players
@@ -115,6 +115,7 @@ class Trainer:
         model.trained_on, model.classes = data.source, data.classes
         model.part_size = batch_size // parts
         self.model = model.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        distributed.alike(model, self.world)
         self.seats = {k: seat_with(s, k, lr, optimizer, weight_decay, clip, ema) for k, s in model.seats().items()}
         self.parameters = own_parameters(model)
         self.optimizers = {k: make_optimizer(s, self.parameters[k]) for k, s in self.seats.items()}
@@ -135,7 +136,7 @@ class Trainer:
         self.unread: list[tuple[str, Tensor]] = []  # whose gradients were not finite, as far as nobody has looked
         self.waits = self.device.type != "cuda"
         self.preview_progress, self.stop = 0.0, StopSignal()
-        self.journal, self.tensorboard = Journal(quiet or self.rank > 0), tensorboard
+        self.journal, self.tensorboard = Journal(quiet, silent=self.rank > 0), tensorboard
 
     # -- one round -----------------------------------------------------------------------------------------------
     def round(self) -> None:
@@ -256,6 +257,7 @@ class Trainer:
             self.journal.open(run, self.tensorboard, self.model, self.precision, self.examples, self.minutes)
             if self.clocks[0].round == 0:
                 self.preview()
+                self.checkpoint()  # a model that was given, trained before, is in no seed
             (self.over,) = distributed.agree([self.time_is_up()], self.world)
             while not self.done():
                 self.round()
@@ -385,7 +387,7 @@ class Trainer:
         with torch.no_grad():
             self.average.eval().finish(self.data.train, self.data.validation)
         self.take_average()
-        self.model.eval()
+        self.model.eval().leave()
         if self.run and self.rank == 0:
             spent = {"training_seconds": round(self.seconds, 2), "finish_seconds": round(time.monotonic() - began, 2)}
             t = self.clocks[0]

@@ -101,6 +101,12 @@ class JointVAEGAN(Duel):
         self.phases = Phases((gan_rounds, vae_rounds), tolerance, patience)
         self.register_buffer("gap", torch.tensor(UNKNOWN))
 
+    def meet(self, data):
+        """A training begins with the first phase, whatever one before it had come to."""
+        super().meet(data)
+        self.phases.begin()
+        self.gap.fill_(UNKNOWN)
+
     def players(self):
         return {name: [getattr(self, name)] for name in ("encoder", "decoder", "generator", "critic")}
 

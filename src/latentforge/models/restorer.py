@@ -147,10 +147,11 @@ class Restorer(Duel):
         again = self.rebuild(self.spoilt(x, t), x.shape[2:])
         error = pixel_error(x, again, self.error).mean()
         t.log("error", error)
-        loss = self.pixel * error
-        if judged:
-            loss = loss + self.weight * self.unlikeness(x, again, t)
-        yield {"restorer": loss} | ({"critic": self.critic_cost((x,), (again.detach(),), t)} if judged else {})
+        move = {"restorer": self.pixel * error}
+        if judged:  # the critic's cost first: it may clamp the weights that the other one goes back through
+            move["critic"] = self.critic_cost((x,), (again.detach(),), t)
+            move["restorer"] = move["restorer"] + self.weight * self.unlikeness(x, again, t)
+        yield move
 
     def spoilt(self, x: Tensor, t) -> Tensor:
         """What the operator leaves of images, in float32 as outside of training."""

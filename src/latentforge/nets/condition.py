@@ -70,6 +70,7 @@ class Label(Condition):
 
     def forward(self, y: Tensor | None, n: int) -> Tensor:
         if y is None:
+            self.check_drop(True)
             return self.share.new_zeros(n, self.size)
         return (y[:, None] == torch.arange(self.size, device=y.device)).to(self.share)
 
@@ -127,6 +128,7 @@ class Descriptor(Condition):
 
     def forward(self, y: Tensor | None, n: int) -> Tensor:
         if y is None:
+            self.check_drop(True)
             return self.mean.new_zeros(n, self.size)
         told = y.isfinite().all(1, keepdim=True)
         with torch.autocast(y.device.type, enabled=False):

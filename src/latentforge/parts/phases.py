@@ -28,6 +28,12 @@ class Phases(nn.Module):
         self.register_buffer("best", torch.tensor(UNKNOWN))
         self.register_buffer("total", torch.tensor(0.0))
 
+    def begin(self) -> None:
+        """Forget what was noted."""
+        for counter in (self.phase, self.rounds, self.stale, self.count, self.total):
+            counter.zero_()
+        self.best.fill_(UNKNOWN)
+
     def note(self, loss: Tensor | None) -> None:
         """A round is over; `loss` where it had one."""
         self.rounds += 1
