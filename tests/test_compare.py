@@ -7,14 +7,16 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import latentforge as lf
 from latentforge.cli import main
+from latentforge.data.synthetic import blobs
 from latentforge.errors import InputError
 from latentforge.report import verdict
-from latentforge.report.comparison import comparable, each, ends_of, leaders
+from latentforge.report.comparison import comparable, described, each, ends_of, leaders, table
 from latentforge.run import Run
 from latentforge.tasks.compare import Entry, across
 
@@ -146,6 +148,49 @@ def test_runs_of_different_images_do_not_compare(folder, tmp_path, capsys):
     assert "different images" in capsys.readouterr().err
 
 
+def test_a_refused_attempt_leaves_what_an_older_comparison_wrote(folder, monkeypatch):
+    out, _ = folder
+    before = (out / "commands.json").read_text()
+
+    def refuse(words, quiet):
+        raise InputError("refused: there is no flag --betta; leave it out")
+
+    monkeypatch.setattr("latentforge.tasks.compare.call", refuse)
+    assert main(["compare", "vae --betta 2", "--out", str(out), *FLAGS]) == 2
+    assert (out / "commands.json").read_text() == before
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory) -> Path:
+    """A run of images in memory, and one of the same images in a file; neither can sample."""
+    folder = tmp_path_factory.mktemp("given")
+    np.savez(folder / "x.npz", images=blobs(40, (1, 12, 12))[0][:, 0])
+    options = {"net": "mlp", "hidden": (4,), "latent_dim": 2}
+    for name, source in (("memory", lf.open_data(folder / "x.npz")), ("file", folder / "x.npz")):
+        lf.fit("autoencoder", source, out=folder / name, model_options=options, sampler="prior", examples=32,
+               batch_size=16, quiet=True, device="cpu")  # fmt: skip
+    return folder
+
+
+def test_the_images_are_those_of_the_first_run_that_still_has_them(given, tmp_path, monkeypatch):
+    monkeypatch.setattr("latentforge.report.comparison.write_comparison", lambda *_: None)
+    lf.compare([str(given / "memory"), str(given / "file")], tmp_path / "c", metrics=("own",), repeats=0)
+    assert set(json.loads((tmp_path / "c" / "comparison.json").read_text())["entries"]) == {"memory", "file"}
+    with pytest.raises(InputError, match="arrays in memory"):
+        lf.compare([str(given / "memory")], tmp_path / "d", metrics=("own",), repeats=0)
+    assert not (tmp_path / "d").exists()
+
+
+def test_seeds_are_for_what_is_yet_to_be_trained(given, tmp_path):
+    with pytest.raises(InputError, match="leave out --data, --seeds"):
+        lf.compare([str(given / "file"), str(given / "memory")], tmp_path / "c", seeds=3)
+
+
+def test_a_run_that_only_python_can_use_is_described(given):
+    entry = Entry("memory", "run memory", [Run.open(given / "memory")])
+    assert "lf.load(" in described(entry)["use"]
+
+
 # ---- the sentences ------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +211,14 @@ def test_several_seeds_give_their_range():
     assert across(rows, "m") == row(2.5, 1.0, 4.0, seeds=3)
     assert across(rows[:1], "m") == row(1.0, -8.0, 10.0, seeds=1)
     assert across([{"m": row(None)}], "m") is None
+
+
+def test_a_seed_without_a_value_is_told():
+    rows = [{"m": row(v)} for v in (1.0, None, 3.0)]
+    assert across(rows, "m") == row(2.0, 1.0, 3.0, seeds=2, of=3)
+    entries = entries_of(a={})
+    entries[0].rows = rows
+    assert [c["seeds"] for r in table(entries) for c in r["cells"]] == ["2 of 3 seeds"]
 
 
 def entries_of(**rows) -> list[Entry]:

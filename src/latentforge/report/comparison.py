@@ -81,10 +81,11 @@ def write_comparison(
 # -- what is compared --------------------------------------------------------------------------------------------------
 def described(e: Entry) -> dict[str, Any]:
     known = registry.MODELS.get(e.run.config["model"]["name"])
+    used = [c for _, c in commands(e.run)]  # the last is for Python, where all is possible
     return {
         "name": e.name, "command": e.command, "summary": known.summary if known else "",
         "paper": known.paper if known else "", "page": str(e.run.path),
-        "use": next(c for _, c in commands(e.run) if c.startswith("latentforge") and " resume " not in c),
+        "use": next((c for c in used if c.startswith("latentforge") and " resume " not in c), used[-1]),
     }  # fmt: skip
 
 
@@ -122,7 +123,8 @@ def table(entries: list[Entry]) -> list[dict[str, Any]]:
             "better": rows[0].get("better") or "",
             "cells": [
                 {"value": show(r["value"]) if r else "–", "interval": interval(r), "best": i in best,
-                 "sampler": (r or {}).get("sampler", "")}
+                 "sampler": (r or {}).get("sampler", ""),
+                 "seeds": f"{r['seeds']} of {r['of']} seeds" if r and "of" in r else ""}
                 for i, r in enumerate(found)
             ],
             "baseline": ends_of(rows, "baseline", "which"),
