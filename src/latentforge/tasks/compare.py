@@ -265,11 +265,14 @@ def measured(
     how = {"metrics": list(metrics), "features": list(features), "repeats": repeats, "latentforge": __version__}
     past = (run.metrics().get("evaluated") or {}).get(split) or {}
     if {k: past.get(k) for k in how} != how:
+        state = run.state
         rows = evaluate(load(run.path), dataset, split, metrics=metrics, features=features, repeats=repeats)
         try:
-            run.keep_measures(split, rows, how)
+            why = "" if run.keep_measures(split, rows, state, how) else "the run has changed meanwhile"
         except OSError as error:  # somebody else's run
-            print(f"{run.path / 'metrics.json'} was not written: {error.strerror}", file=sys.stderr)
+            why = str(error.strerror or error)
+        if why:
+            print(f"{run.path / 'metrics.json'} was not written: {why}", file=sys.stderr)
             return {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
     kept = run.metrics()
     return {m: kept[split][m] for m in kept["evaluated"][split]["measures"]}
