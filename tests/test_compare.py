@@ -16,8 +16,9 @@ from latentforge.cli import main
 from latentforge.data.synthetic import blobs
 from latentforge.errors import InputError
 from latentforge.report import verdict
-from latentforge.report.comparison import comparable, described, each, ends_of, leaders, table
+from latentforge.report.comparison import comparable, costs, described, each, ends_of, leaders, table
 from latentforge.run import Run
+from latentforge.samplers.flow import Flow
 from latentforge.tasks.compare import Entry, across
 
 FLAGS = ["--examples", "256", "--features", "pca50", "--repeats", "2", "--quiet"]
@@ -257,6 +258,20 @@ def test_the_verdict_follows_the_numbers():
     assert "Some class hardly appears in the samples of a (0.02)" in lost
 
 
+def test_the_baseline_is_not_held_against_models_in_its_own_components():
+    worse = {"frechet-pca50-10k": row(9.0, 8.0, 10.0, baseline=0.1, which="a Gaussian")}
+    assert "No better" not in sentences(entries_of(a=worse, b=worse))
+    features = {"frechet-self-10k": row(9.0, 8.0, 10.0, baseline=1.0, which="a Gaussian")}
+    assert "No better than the trivial baseline (a Gaussian, 1): a." in sentences(
+        entries_of(a=worse | features, b=worse)
+    )
+
+
+def test_the_verdict_says_where_there_is_no_interval():
+    text = sentences(entries_of(a={"coverage-self-1k": row(0.3, better="higher")}, b={"coverage-self-1k": row(0.2)}))
+    assert "a covers more of the real images than the others (coverage-self-1k 0.3; next b, 0.2, no interval)." in text
+
+
 def test_the_verdict_says_nothing_that_was_not_measured():
     assert sentences(entries_of(a={}, b={})) == "No model was told labels."
 
@@ -282,9 +297,20 @@ def test_speed_and_search_are_told_with_their_numbers():
     text = sentences(entries_of(a={}, b={}), facts, searched)
     assert "b trains fastest, 90 images a second (a 50)." in text
     assert "a draws fastest, 10 images a second (b 5)." in text
-    assert "b needs least memory to train, 300 MB (a 400)." in text
-    assert "searched for, 0.3 s each, and leaves a squared error of 0.0123" in text
+    assert "b needs least memory to train, 300 MB of the process (a 400)." in text
+    assert "searched for, 0.3 s each, and leaves a squared error of 0.0123 on the images shown." in text
     assert "b cannot be asked for the code of an image directly." in text
+    on_gpu = entries_of(a={}, b={})
+    on_gpu[1].runs[0].config["train"] = {"device": "cuda"}
+    assert "memory" not in sentences(on_gpu, facts)  # the process's says nothing of the GPU's
+
+
+def test_a_fitted_density_is_no_part_of_a_models_size():
+    model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=2, net="mlp", hidden=(4,)).eval()
+    (entry,) = entries_of(a={})
+    before = costs(entry, model)["parameters"]
+    model.sampler = Flow(2)
+    assert costs(entry, model)["parameters"] == before > 0
 
 
 # ---- latent optimisation ---------------------------------------------------------------------------------------------------
@@ -318,6 +344,7 @@ def test_descriptors_are_labels_too():
     entries = entries_of(a={}, b={})
     entries[1].runs = [Run(Path("none"), {"model": {"name": "cvae", "descriptor_mean": [0.0, 1.0]}})]
     assert sentences(entries) == "Told labels in training: b; the others saw none."
+    assert sentences(entries[1:]) == "Told labels in training: b."
 
 
 def test_what_means_different_things_has_no_leader():
