@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from latentforge import presets, registry
 from latentforge.cli import VERBS, main
 from latentforge.cli.flags import option
 from latentforge.data.synthetic import blobs
+from latentforge.errors import RunError
 from latentforge.run import Run
 
 TINY = ["--examples", "32", "--batch-size", "16", "--latent-dim", "3", "--quiet"]
@@ -627,7 +629,7 @@ def test_a_folder_is_embedded_whole_and_in_its_order(shop, here):
 
 
 def test_numbers_are_told_where_they_cannot_be_kept(shop, monkeypatch, capsys):
-    def full(self, split, rows):
+    def full(self, split, rows, state):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Run, "keep_measures", full)
@@ -635,6 +637,50 @@ def test_numbers_are_told_where_they_cannot_be_kept(shop, monkeypatch, capsys):
     told = capsys.readouterr()
     assert "loss_nats" in told.out
     assert "No space left" in told.err
+
+
+def test_numbers_of_another_state_of_the_run_are_not_kept(shop, here, monkeypatch):
+    run, evaluate = here / "run", lf.evaluate
+    shutil.copytree(shop / "vae", run)
+    command, before = ["evaluate", run, "--metrics", "own", "--repeats", "0"], (run / "metrics.json").read_bytes()
+
+    def meanwhile(*given, **how):
+        rows = evaluate(*given, **how)
+        os.utime(run / "model" / "config.json", ns=(0, 0))  # as if `resume` had written it anew
+        return rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lf, "evaluate", meanwhile)
+        code, out, err = call(*command)
+    assert code == 0
+    assert "loss_nats" in out
+    assert err == "not kept: the run has changed meanwhile; evaluate it again\n"
+    shutil.rmtree(run / "model")
+    code, out, err = call(*command)
+    assert code == 0
+    assert "loss_nats" in out
+    assert err == "not kept: the run is not finished\n"
+    assert (run / "metrics.json").read_bytes() == before
+
+
+def test_a_named_metric_that_does_not_apply_is_told(shop):
+    code, out, err = call("evaluate", shop / "vae", "--metrics", "own,tstr", "--repeats", "0")
+    assert code == 0
+    assert "loss_nats" in out
+    assert err == "not measured: tstr, which needs a model that is told classes, and images that have them\n"
+
+
+def test_a_page_that_cannot_be_written_hides_no_training(shop, here, monkeypatch):
+    def broken(run):
+        raise RunError("the page cannot be drawn")
+
+    monkeypatch.setattr("latentforge.report.page.write_report", broken)
+    small = ["--data", shop / "digits.npz", *TINY, "--net", "mlp", "--hidden", "4"]
+    for words in (["train", "vae", *small, "--out", "run"], ["resume", "run", "--examples", "64"]):
+        code, out, err = call(*words)
+        assert code == 1
+        assert f"model     {Path('run') / 'model'}" in out
+        assert "the page cannot be drawn" in err
 
 
 def test_what_cannot_begin_leaves_no_directory(here, capsys):

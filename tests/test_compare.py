@@ -7,15 +7,18 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import latentforge as lf
 from latentforge.cli import main
+from latentforge.data.synthetic import blobs
 from latentforge.errors import InputError
 from latentforge.report import verdict
-from latentforge.report.comparison import comparable, each, ends_of, leaders
+from latentforge.report.comparison import comparable, costs, described, each, ends_of, leaders, table
 from latentforge.run import Run
+from latentforge.samplers.flow import Flow
 from latentforge.tasks.compare import Entry, across
 
 FLAGS = ["--examples", "256", "--features", "pca50", "--repeats", "2", "--quiet"]
@@ -146,6 +149,49 @@ def test_runs_of_different_images_do_not_compare(folder, tmp_path, capsys):
     assert "different images" in capsys.readouterr().err
 
 
+def test_a_refused_attempt_leaves_what_an_older_comparison_wrote(folder, monkeypatch):
+    out, _ = folder
+    before = (out / "commands.json").read_text()
+
+    def refuse(words, quiet):
+        raise InputError("refused: there is no flag --betta; leave it out")
+
+    monkeypatch.setattr("latentforge.tasks.compare.call", refuse)
+    assert main(["compare", "vae --betta 2", "--out", str(out), *FLAGS]) == 2
+    assert (out / "commands.json").read_text() == before
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory) -> Path:
+    """A run of images in memory, and one of the same images in a file; neither can sample."""
+    folder = tmp_path_factory.mktemp("given")
+    np.savez(folder / "x.npz", images=blobs(40, (1, 12, 12))[0][:, 0])
+    options = {"net": "mlp", "hidden": (4,), "latent_dim": 2}
+    for name, source in (("memory", lf.open_data(folder / "x.npz")), ("file", folder / "x.npz")):
+        lf.fit("autoencoder", source, out=folder / name, model_options=options, sampler="prior", examples=32,
+               batch_size=16, quiet=True, device="cpu")  # fmt: skip
+    return folder
+
+
+def test_the_images_are_those_of_the_first_run_that_still_has_them(given, tmp_path, monkeypatch):
+    monkeypatch.setattr("latentforge.report.comparison.write_comparison", lambda *_: None)
+    lf.compare([str(given / "memory"), str(given / "file")], tmp_path / "c", metrics=("own",), repeats=0)
+    assert set(json.loads((tmp_path / "c" / "comparison.json").read_text())["entries"]) == {"memory", "file"}
+    with pytest.raises(InputError, match="arrays in memory"):
+        lf.compare([str(given / "memory")], tmp_path / "d", metrics=("own",), repeats=0)
+    assert not (tmp_path / "d").exists()
+
+
+def test_seeds_are_for_what_is_yet_to_be_trained(given, tmp_path):
+    with pytest.raises(InputError, match="leave out --data, --seeds"):
+        lf.compare([str(given / "file"), str(given / "memory")], tmp_path / "c", seeds=3)
+
+
+def test_a_run_that_only_python_can_use_is_described(given):
+    entry = Entry("memory", "run memory", [Run.open(given / "memory")])
+    assert "lf.load(" in described(entry)["use"]
+
+
 # ---- the sentences ------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +212,14 @@ def test_several_seeds_give_their_range():
     assert across(rows, "m") == row(2.5, 1.0, 4.0, seeds=3)
     assert across(rows[:1], "m") == row(1.0, -8.0, 10.0, seeds=1)
     assert across([{"m": row(None)}], "m") is None
+
+
+def test_a_seed_without_a_value_is_told():
+    rows = [{"m": row(v)} for v in (1.0, None, 3.0)]
+    assert across(rows, "m") == row(2.0, 1.0, 3.0, seeds=2, of=3)
+    entries = entries_of(a={})
+    entries[0].rows = rows
+    assert [c["seeds"] for r in table(entries) for c in r["cells"]] == ["2 of 3 seeds"]
 
 
 def entries_of(**rows) -> list[Entry]:
@@ -204,6 +258,20 @@ def test_the_verdict_follows_the_numbers():
     assert "Some class hardly appears in the samples of a (0.02)" in lost
 
 
+def test_the_baseline_is_not_held_against_models_in_its_own_components():
+    worse = {"frechet-pca50-10k": row(9.0, 8.0, 10.0, baseline=0.1, which="a Gaussian")}
+    assert "No better" not in sentences(entries_of(a=worse, b=worse))
+    features = {"frechet-self-10k": row(9.0, 8.0, 10.0, baseline=1.0, which="a Gaussian")}
+    assert "No better than the trivial baseline (a Gaussian, 1): a." in sentences(
+        entries_of(a=worse | features, b=worse)
+    )
+
+
+def test_the_verdict_says_where_there_is_no_interval():
+    text = sentences(entries_of(a={"coverage-self-1k": row(0.3, better="higher")}, b={"coverage-self-1k": row(0.2)}))
+    assert "a covers more of the real images than the others (coverage-self-1k 0.3; next b, 0.2, no interval)." in text
+
+
 def test_the_verdict_says_nothing_that_was_not_measured():
     assert sentences(entries_of(a={}, b={})) == "No model was told labels."
 
@@ -229,9 +297,20 @@ def test_speed_and_search_are_told_with_their_numbers():
     text = sentences(entries_of(a={}, b={}), facts, searched)
     assert "b trains fastest, 90 images a second (a 50)." in text
     assert "a draws fastest, 10 images a second (b 5)." in text
-    assert "b needs least memory to train, 300 MB (a 400)." in text
-    assert "searched for, 0.3 s each, and leaves a squared error of 0.0123" in text
+    assert "b needs least memory to train, 300 MB of the process (a 400)." in text
+    assert "searched for, 0.3 s each, and leaves a squared error of 0.0123 on the images shown." in text
     assert "b cannot be asked for the code of an image directly." in text
+    on_gpu = entries_of(a={}, b={})
+    on_gpu[1].runs[0].config["train"] = {"device": "cuda"}
+    assert "memory" not in sentences(on_gpu, facts)  # the process's says nothing of the GPU's
+
+
+def test_a_fitted_density_is_no_part_of_a_models_size():
+    model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=2, net="mlp", hidden=(4,)).eval()
+    (entry,) = entries_of(a={})
+    before = costs(entry, model)["parameters"]
+    model.sampler = Flow(2)
+    assert costs(entry, model)["parameters"] == before > 0
 
 
 # ---- latent optimisation ---------------------------------------------------------------------------------------------------
@@ -265,6 +344,7 @@ def test_descriptors_are_labels_too():
     entries = entries_of(a={}, b={})
     entries[1].runs = [Run(Path("none"), {"model": {"name": "cvae", "descriptor_mean": [0.0, 1.0]}})]
     assert sentences(entries) == "Told labels in training: b; the others saw none."
+    assert sentences(entries[1:]) == "Told labels in training: b."
 
 
 def test_what_means_different_things_has_no_leader():

@@ -345,6 +345,20 @@ def test_remedies_fit_the_model():
         assert all(told(rule, name, **needs) for rule in rules), name
 
 
+def test_remedies_ask_for_more_than_is_in_force():
+    def told(rule, **options):
+        model = lf.create("gan", image_shape=(1, 16, 16), **options)
+        return RULES[rule].remedy(lambda remedy: fits(remedy, model))
+
+    assert "--r1" in told("critic too strong", r1=0.1)
+    assert "--r1" not in told("critic too strong", r1=10.0)
+    assert "--minibatch" not in told("mode collapse", minibatch=16)
+    assert "relativistic" not in told("mode collapse", r1=10.0)
+    assert "--critic-steps" not in told("critic too weak", critic_steps=5)
+    assert "penalties" not in told("critic too weak")
+    assert "lower penalties" in told("critic too weak", r1=1.0)
+
+
 def test_a_critic_of_codes_gives_no_signs():
     data = tiny_data((1, 12, 12), n=120)
     assert "critic_tells" not in signs(lf.create("aae", image_shape=(1, 12, 12), latent_dim=2, net="mlp"), data, 0)

@@ -23,7 +23,7 @@ from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.measures import mean_measures
 from latentforge.metrics import disentanglement
-from latentforge.metrics.subject import gaussian_images
+from latentforge.metrics.subject import Subject, gaussian_images
 from latentforge.tasks.evaluate import METRICS, QUICK
 from latentforge.train import Trainer
 from test_metrics import drawn, modes_slowly
@@ -182,6 +182,29 @@ def test_large_images_are_compared_in_smaller_numbers(trained, monkeypatch):
     monkeypatch.setattr("latentforge.metrics.features.FEWEST", 4)
     rows = lf.evaluate(model, data, metrics=["samples"], features="pca50", repeats=0)
     assert {r["images"] for r in rows} == {25}
+
+
+def test_large_images_are_taught_and_walked_in_smaller_numbers(monkeypatch):
+    data = tiny_data((1, 12, 12), n=100)
+    model = lf.create("cvae", image_shape=(1, 12, 12), latent_dim=3, net="mlp", hidden=(8,), num_classes=3).eval()
+    model.meet(data.train)
+    monkeypatch.setattr("latentforge.metrics.features.FEWEST", 4)
+    for metric, numbers, name in (("tstr", 144 * 25, "tstr-25"), ("smoothness", 144 * 17 * 5, "unevenness-pca50-5")):
+        monkeypatch.setattr("latentforge.metrics.features.NUMBERS", numbers)
+        (row,) = lf.evaluate(model, data, metrics=[metric], features="pca50", repeats=0)
+        assert row["measure"] == name
+
+
+def test_the_baseline_says_how_many_components_it_has(trained):
+    assert Subject(trained[0], tiny_data((1, 8, 8), n=30)).which == "Gaussian per class in PCA-17"
+    assert Subject(trained[0], points_data(ring())).which == "Gaussian in PCA-2"
+
+
+def test_what_has_no_numbers_is_told(trained):
+    without = []
+    rows = lf.evaluate(*trained, metrics=["reconstruction", "tstr", "stacked"], left_out=without)
+    assert rows
+    assert without == ["tstr", "stacked"]
 
 
 def test_a_split_that_is_none_is_named(trained):

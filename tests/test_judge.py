@@ -4,6 +4,8 @@ independent computation, a closed form, or data made so that the answer is known
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,13 +18,25 @@ import latentforge as lf
 from conftest import tiny_data
 from latentforge.data import Dataset, Images, open_data
 from latentforge.data.batch import Batch
+from latentforge.data.named import CLOTHES, DIGITS
 from latentforge.errors import InputError
-from latentforge.metrics import classes, codes, disentanglement, features, likelihood, memorisation, reconstruction
+from latentforge.game import Game
+from latentforge.metrics import (
+    classes,
+    codes,
+    disentanglement,
+    features,
+    inception,
+    likelihood,
+    memorisation,
+    reconstruction,
+    stacked,
+)  # fmt: skip
 from latentforge.metrics.intervals import around, around_mean
 from latentforge.metrics.network import FEATURES, FeatureNet, jitter, nt_xent, train_classifier, train_contrastive
 from latentforge.metrics.smoothness import unevenness
 from latentforge.metrics.stacked import stacked_modes
-from latentforge.metrics.subject import gaussian_images, short
+from latentforge.metrics.subject import Subject, gaussian_images, short
 from latentforge.parts.gaussian import Diagonal, Full
 
 
@@ -172,11 +186,12 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["labels", "self"])
-def test_trained_features_are_kept_and_found_again(name, cache, monkeypatch):
+def test_trained_features_are_kept_and_found_again(name, cache, monkeypatch, capsys):
     data = tiny_data((1, 8, 8))
     monkeypatch.setattr(features, "CLASSIFY", (200, 2))
     monkeypatch.setattr(features, "CONTRAST", (200, 2))
     first = features.extractor(name, data)
+    assert f"training the features '{name}' on the images of blobs, once" in capsys.readouterr().err
     (file,) = cache.iterdir()
     x = data.test[torch.arange(5)].image
 
@@ -186,6 +201,7 @@ def test_trained_features_are_kept_and_found_again(name, cache, monkeypatch):
     monkeypatch.setattr(features, "train_classifier", fail)
     monkeypatch.setattr(features, "train_contrastive", fail)
     second = features.extractor(name, data)
+    assert not capsys.readouterr().err
     assert torch.equal(first(x), second(x))
     assert first.about == second.about
     assert (first.classify is not None) == (name == "labels")
@@ -211,6 +227,21 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeyp
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(features, "CONTRAST", (100, 1))
     assert features.extractor("self", tiny_data((1, 8, 8))).about.startswith("encoder trained by contrast")
+
+
+def test_the_error_of_a_classifier_is_taken_in_parts(monkeypatch):
+    monkeypatch.setattr("latentforge.data.batch.NUMBERS", 144 * 30)
+    sizes = []
+
+    class Brighter:
+        """Compares the two halves of an image."""
+
+        def over(self, images, head):
+            sizes.append(len(images))
+            return torch.stack([half.mean((1, 2, 3)) for half in images.split(6, 2)], 1)
+
+    assert features.error(Brighter(), halves_of()) == "0.0"
+    assert sizes == [30, 30, 30, 30, 30, 10]
 
 
 def test_digits_are_known():
@@ -256,6 +287,20 @@ def test_features_that_cannot_be_had(monkeypatch, tmp_path):
     except ImportError:
         with pytest.raises(InputError, match=r"latentforge\[inception\]"):
             features.extractor("inception", data)
+
+
+def test_the_path_of_the_weights_may_begin_at_home(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LATENTFORGE_INCEPTION", "~/weights.pth")
+    monkeypatch.setattr(inception, "check", asked.append)
+
+    def network(size, feature_extractor_weights_path):
+        return SimpleNamespace(inception=asked.append(Path(feature_extractor_weights_path)))
+
+    monkeypatch.setattr("torchmetrics.image.fid.FrechetInceptionDistance", network)
+    inception.inception()
+    assert asked == [tmp_path / "weights.pth"] * 2
 
 
 # ---- the Gaussian of the table ------------------------------------------------------------------------------------------
@@ -304,6 +349,17 @@ def test_class_balance():
     assert lost == {"class-kl": pytest.approx(math.log(2)), "rarest-class": 0}
     unexpected = classes.class_balance(torch.tensor([0, 1, 2, 2]), torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64))
     assert unexpected["class-kl"] == pytest.approx(2 * 0.25 * math.log(0.5) + 0.5 * math.log(0.5 * 5))
+
+
+def test_digits_are_counted_where_the_classes_are_digits():
+    labels = torch.arange(60) % 10
+    part = Images(uniform(60, 1, 28, 28), labels)
+    model = lf.create("cvae", image_shape=(1, 28, 28), latent_dim=2, net="mlp", hidden=(4,), num_classes=10).eval()
+    model.condition.learn(labels)
+    for names, wanted in ((DIGITS, {"score", "class-kl", "rarest-class", "as-asked"}), (CLOTHES, {"score"})):
+        data = Dataset("own", "made up", part, part, part, classes=names)
+        rows = classes.rows(Subject(model, data, features=("digits",), repeats=0))
+        assert {r["measure"].partition("-digits-")[0] for r in rows} == wanted
 
 
 # ---- memorisation -------------------------------------------------------------------------------------------------------
@@ -533,6 +589,12 @@ def test_dci_by_hand():
     np.testing.assert_allclose(disentanglement.concentration(weight), expected, atol=1e-9)
 
 
+def test_codes_that_never_change_follow_no_factor():
+    found = disentanglement.scores(torch.zeros(60, 2, dtype=torch.float64), factors(60))
+    assert all(math.isfinite(v) for v in found.values())
+    assert found["dci-disentanglement"] == found["dci-completeness"] == 0
+
+
 # ---- stacked digits ---------------------------------------------------------------------------------------------------------
 
 
@@ -546,3 +608,19 @@ def test_stacked_modes_of_a_perfect_sampler():
     assert found["stacked-kl"] == pytest.approx(scipy.stats.entropy(counts, np.ones(1000)))
     one = stacked_modes(torch.zeros(50, 3, dtype=torch.long))
     assert one == {"stacked-modes": 1, "stacked-kl": pytest.approx(math.log(1000))}
+
+
+def test_stacked_samples_of_two_seeds_have_nothing_in_common(monkeypatch):
+    monkeypatch.setattr(stacked, "SAMPLES", 4000)
+    part, seeds = Images(uniform(20, 3, 4, 4)), []
+
+    class Noting(Game):
+        def sample(self, n, *, seed=None):
+            seeds.append(seed)
+            return torch.zeros(n, 3, 4, 4)
+
+    for seed in (0, 1):
+        s = Subject(Noting(), Dataset("stacked-mnist", "made up", part, part, part), seed=seed)
+        s.made["digits"] = features.Extractor("digits", "made up", lambda x: x, lambda x: torch.zeros(len(x), 10))
+        assert len(stacked.rows(s)) == 2
+    assert len(set(seeds)) == 4

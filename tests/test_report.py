@@ -17,13 +17,22 @@ from PIL import Image
 
 import latentforge as lf
 from conftest import LEARNED, tiny_data
+from latentforge import saving
+from latentforge.data import Dataset, Images
 from latentforge.data.synthetic import blobs
+from latentforge.errors import RunError
+from latentforge.metrics.features import Extractor
 from latentforge.metrics.subject import Subject
+from latentforge.report import latent, likeness
+from latentforge.report.grid import grid
 from latentforge.report.latent import maps
-from latentforge.report.page import ceiling, show, table, words, write_report
+from latentforge.report.page import ceiling, curves, even_game, show, table, words, write_report
+from latentforge.report.pictures import latent_space
+from latentforge.report.plots import SERIES, Look
 from latentforge.report.settings import commands, model_settings, train_settings
 from latentforge.report.words import origin
 from latentforge.run import Run
+from test_contract import VARIANTS, build
 
 TINY = {"examples": 64, "batch_size": 16, "quiet": True, "device": "cpu"}
 MODELS = {
@@ -130,6 +139,12 @@ def test_page_tells_what_the_run_was(runs, name):
     assert ("original left, reconstruction right" in page.text) == (name != "gan")
 
 
+def test_pictures_of_ones_own_among_the_previews_are_left_alone(run):
+    for name in ("samples-best", "samples-"):
+        shutil.copy(next((run / "previews").glob("samples-*.png")), run / "previews" / f"{name}.png")
+    assert "Samples after" in Page(write_report(Run.open(run))).text
+
+
 def test_newest_pictures_are_shown(runs):
     page = Page(write_report(Run.open(runs["vae"])))
     shown = [opened(u) for u in page.pictures()]
@@ -153,8 +168,6 @@ def test_every_curve_is_drawn_for_light_and_dark(runs):
 
 def test_validation_points_lie_on_the_training_curve(runs):
     """Same picture without the training rows or without the validation rows would mean one of them is not drawn."""
-    from latentforge.report.page import curves
-
     rows = Run.open(runs["vae"]).stats()
     trained = [r for r in rows if "reconstruction_nats" in r]
     checked = [r for r in rows if "validation/reconstruction_nats" in r]
@@ -223,6 +236,110 @@ def test_the_page_of_a_finished_run_shows_its_latent_space(tmp_path, monkeypatch
     assert not re.search(r"""(?:src|href|srcset)=["'](?!data:)""", text)
     lf.fit("vae", tiny_data((1, 12, 12)), out=tmp_path / "memory", examples=128, model_options=small, quiet=True)
     assert "Latent maps" not in write_report(Run.open(tmp_path / "memory")).read_text()
+
+
+def test_samples_of_a_finished_run_come_from_its_fitted_sampler(tmp_path, monkeypatch):
+    """The previews of an autoencoder have none: its mixture is fitted after the last round. It is loaded once."""
+    nothing, load, loaded = {"walks": [], "maps": [], "clouds": [], "noise": None, "pairs": []}, saving.load, []
+    np.savez(tmp_path / "x.npz", images=blobs(60, (1, 12, 12))[0][:, 0])
+    run, options = tmp_path / "run", {"net": "mlp", "hidden": (8,), "latent_dim": 2}
+    lf.fit("autoencoder", tmp_path / "x.npz", out=run, model_options=options, **TINY)
+    monkeypatch.setattr("latentforge.report.page.learned", LEARNED)
+    monkeypatch.setattr("latentforge.report.pictures.latent_space", lambda *_: dict(nothing))
+    monkeypatch.setattr(saving, "load", lambda path: loaded.append(path) or load(path))
+    page = Page(write_report(Run.open(run)))
+    assert loaded == [run]
+    assert "new images, codes from a fitted gmm." in page.text
+    drawn = np.asarray(grid(load(run).sample(64, seed=0), 8))
+    assert any(np.array_equal(drawn, np.asarray(opened(u))) for u in page.pictures())
+
+
+@pytest.mark.parametrize(("error", "told"), [(RunError("it broke"), "it broke"), (MemoryError(), "more memory")])
+def test_a_page_is_written_without_what_cannot_be_drawn(run, monkeypatch, error, told):
+    def broken(run):
+        raise error
+
+    monkeypatch.setattr("latentforge.report.page.learned", broken)
+    assert f"No pictures of the latent space: {told}" in Page(write_report(Run.open(run))).text.replace(
+        "they take ", ""
+    )
+
+
+def unrendered(draw, *size):
+    """`plot` that draws and renders nothing."""
+    from matplotlib.figure import Figure
+
+    draw(Figure(layout="constrained"), Look("#000", "#ddd", SERIES[False]))
+    return {"light": "", "dark": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cvae", {"net": "mlp", "hidden": (8,), "descriptor_mean": (0.5, 0.5), "descriptor_stddev": (0.3, 0.3)}),
+        *((name, VARIANTS[name][0]) for name in ("aae", "bigan", "iwae", "joint-vae-gan", "ssl-vae")),
+        *(("vae", args) for args in VARIANTS["vae"] if "posterior" in args or "prior" in args),
+    ],
+)
+def test_the_latent_space_of_every_kind_of_model_is_drawn(name, options, monkeypatch):
+    for module in (latent, likeness):
+        monkeypatch.setattr(module, "plot", unrendered)
+    data = tiny_data(n=100)
+    if "descriptor_mean" in options:
+        parts = [Images(p.pixels, torch.rand(len(p), 2)) for p in (data.train, data.validation, data.test)]
+        data = Dataset("made", "made up", *parts)
+    model = build(name, options).eval()
+    model.meet(data.train)
+    found = latent_space({name: model}, Subject(model, data, features=("pca50",)))
+    assert [part for part in found if not found[part]] == []
+    assert not [p for part in ("walks", "maps", "clouds") for p in found[part] if "why" in p]
+    assert found["maps"][0]["histograms"]
+    assert len(found["noise"]["rows"]) == 2
+
+
+def test_clouds_have_the_same_axes_each_time():
+    data = tiny_data((1, 8, 8))
+    model = lf.create("vae", image_shape=(1, 8, 8), net="mlp", hidden=(8,), latent_dim=2).eval()
+    subject, state = Subject(model, data, features=("pca50",)), torch.get_rng_state()
+    first = likeness.clouds(model, subject)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(1)
+    assert likeness.clouds(model, subject) == first
+    single = Subject(model, data, features=("pca50",))
+    single.made["pca50"] = Extractor("one", "one number", lambda x: x.flatten(1)[:, :1])
+    assert likeness.clouds(model, single)["features"] == "one"
+
+
+def test_of_large_images_fewer_are_held_at_once(monkeypatch):
+    data, asked, some = tiny_data((1, 8, 8), n=120), [], likeness.some
+    model = lf.create("vae", image_shape=(1, 8, 8), net="mlp", hidden=(8,), latent_dim=2).eval()
+    monkeypatch.setattr("latentforge.data.batch.NUMBERS", 64 * 5)
+    monkeypatch.setattr(likeness, "some", lambda images, n: asked.append(n) or some(images, n))
+    monkeypatch.setattr(likeness, "plot", unrendered)
+    subject = Subject(model, data, features=("pca50",))
+    found = likeness.noise({"vae": model}, subject)
+    assert [r["name"] for r in found["rows"]] == ["shown", "vae"]
+    assert [(r["name"], len(r["cells"])) for r in found["table"]] == [("the noisy images", 6), ("vae", 6)]
+    assert likeness.equally_far(subject)
+    assert asked == [5, 5]
+
+
+def test_costs_are_in_nats_where_the_loss_is(monkeypatch):
+    monkeypatch.setattr("latentforge.report.page.plot", lambda draw: {"even": draw.args[3]})
+    costs = {"critic_real": 0.7, "critic_fake": 0.6, "generator": 0.8, "validation/critic_real_error": 0.1}
+
+    def drawn(**model):
+        groups = {g["title"]: g["panels"] for g in curves([{"examples": 1, **costs}], even_game(model))}
+        assert groups["Other"] == [{"title": "critic real error (validation)", "even": {}}]
+        (panel,) = groups["Critic against generator"]
+        return panel["title"], [round(v, 3) for v in panel["even"].values()]
+
+    assert drawn(loss="nonsaturating") == drawn(loss="minimax") == ("cost of each side, nats", [0.693])
+    assert drawn(loss="relativistic") == ("cost of each side, nats", [0.693, 0.347])
+    both = {"fakes": "both", "objective": "larsen"}
+    assert drawn(loss="minimax", **both) == ("cost of each side, nats", [1.099, 0.405])
+    for loss in ("hinge", "wasserstein", "least-squares", None):
+        assert drawn(loss=loss) == ("cost of each side", [])
 
 
 def test_intervals_share_a_column_and_notes_stand_below():

@@ -82,7 +82,7 @@ class Journal:
         self.display.update(row, examples, minutes)
 
     def preview(self, where: dict[str, Any], model: Game, data: Dataset, seed: int) -> None:
-        """Pictures of fixed codes and images, and the validation measures, once per round."""
+        """Pictures of one seed and of fixed images, and the validation measures, once per round."""
         run = self.run
         if run is None or self.previewed == where["round"]:
             return

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: fixed codes decoded, fixed validation images rebuilt, validation measures."""
+"""What a run shows while it trains: samples of one seed, fixed validation images rebuilt, validation measures."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SHEET = 2**23  # pixels of a sheet, about
 
 
 def write_previews(model: Game, data: Dataset, folder: Path, round_: int, seed: int) -> dict[str, float]:
-    """Write `samples-ROUND.png` (64 codes that never change, 2,000 for points), where the model has something to draw
-    codes from, with an encoder `reconstructions-ROUND.png` (32 validation images, each followed by its reconstruction;
+    """Write `samples-ROUND.png` (64 samples of a seed that never changes, 2,000 for points), where the model has something
+    to draw codes from, with an encoder `reconstructions-ROUND.png` (32 validation images, each followed by its reconstruction;
     300 points, each joined to its own), and of a restorer `restorations-ROUND.png` (24 validation images: spoilt, restored,
     original). A conditional model is told the labels of validation images. Returns the validation measures and the signs
     the doctor reads."""

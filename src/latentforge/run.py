@@ -111,9 +111,10 @@ class Run:
             old = self.path / f".model.{os.getpid()}.old"
             (self.path / "model").rename(old)
             shutil.rmtree(old)
-        if measured := self.metrics():  # all but the costs of training is of the model that went
-            rest = {k: v for k, v in measured.items() if k == "training"}
-            write_text(self.path / "metrics.json", json.dumps(rest, indent=2) + "\n")
+        with self.adding_metrics():
+            if measured := self.metrics():  # all but the costs of training is of the model that went
+                rest = {k: v for k, v in measured.items() if k == "training"}
+                write_text(self.path / "metrics.json", json.dumps(rest, indent=2) + "\n")
         write_text(self.path / "config.yaml", text)
 
     def set_aside(self, changes: dict[str, Any]) -> None:
@@ -163,16 +164,39 @@ class Run:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def keep_measures(self, split: str, rows: list[dict[str, Any]], how: dict[str, Any] | None = None) -> None:
-        """Add rows of `evaluate` on a split to `metrics.json`. `how` they were taken is noted for `compare`, which takes none
-        for its own that came otherwise."""
+    @contextmanager
+    def adding_metrics(self) -> Iterator[None]:
+        """Inside the block no other process writes `metrics.json`. OSError where one does not end."""
+        with FileLock(self.path / ".metrics.lock", timeout=60) as lock:
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows removes it with the lock
+                    os.unlink(lock.lock_file)
+
+    @property
+    def state(self) -> int | None:
+        """Which of the models that a run may have had one after the other is there now; None of an unfinished run."""
+        with suppress(OSError):
+            return (self.path / "model" / "config.json").stat().st_mtime_ns
+        return None
+
+    def keep_measures(
+        self, split: str, rows: list[dict[str, Any]], state: int | None, how: dict[str, Any] | None = None
+    ) -> bool:  # fmt: skip
+        """Add rows of `evaluate` on a split to `metrics.json`, unless the run is in another state than the one they were taken
+        in. `how` they were taken is noted for `compare`, which takes none for its own that came otherwise. Returns whether
+        they were kept."""
         named = {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
-        with FileLock(self.path / ".metrics.lock", timeout=60):  # another process may be adding its own
+        with self.adding_metrics():  # another process may be adding its own
+            if state is None or self.state != state:
+                return False
             kept = self.metrics()
             kept[split] = kept.get(split, {}) | named
             taken = {k: v for k, v in (kept.get("evaluated") or {}).items() if k != split}
             kept["evaluated"] = taken if how is None else taken | {split: how | {"measures": list(named)}}
             write_text(self.path / "metrics.json", json.dumps(kept, indent=2) + "\n")
+        return True
 
     def tidy(self, round_: int) -> int:
         """Before a run goes on from `round_`: drop the statistics and pictures of the rounds it will play again, and what a

@@ -97,7 +97,8 @@ def save_result(run: Run, model: Game, numbers: dict[str, Any]) -> None:
     numbers |= {"peak_memory_mb": peak_memory()}
     numbers |= {"sampler_scores": model.sampler_scores} if model.sampler_scores else {}
     try:
-        write_text(run.path / "metrics.json", json.dumps({"training": numbers}, indent=2) + "\n")
+        with run.adding_metrics():
+            write_text(run.path / "metrics.json", json.dumps({"training": numbers}, indent=2) + "\n")
         with atomic(run.path / "model") as part:
             save_model(model, part)
     except (OSError, InputError) as error:

@@ -40,7 +40,7 @@ def command(
     seed: int, show: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure a run on held-out images, each number with its 95 % interval beside a trivial baseline; kept in
-    RUN/metrics.json, unless another sampler is asked for."""
+    RUN/metrics.json, unless another sampler is asked for or the run is not finished."""
     import latentforge as lf
     from latentforge.api import data_of
     from latentforge.clock import mix, seeded
@@ -57,7 +57,8 @@ def command(
     if run is None:
         raise click.UsageError("Missing argument 'RUN'.", click.get_current_context())
     chosen = QUICK if metrics is None else tuple(metrics.split(","))
-    opened = Run.open(run)
+    opened, without = Run.open(run), list[str]()
+    state = opened.state
     with sharing_work() as first:
         model, data = lf.load(run), data_of(opened)
         if sampler:
@@ -65,21 +66,28 @@ def command(
             with seeded(mix(seed, 0xF17), model.device):  # it draws codes of the images
                 model.fit_sampler(data.train, data.validation)
         rows = lf.evaluate(model, data, split, seed, metrics=chosen, features=tuple(features.split(",")),
-                           repeats=repeats, binarise=binarise)  # fmt: skip
+                           repeats=repeats, binarise=binarise, left_out=without)  # fmt: skip
     if not first:
         return
     if model.has_decoder and not model.can_sample:
-        print(f"samples are not measured: {model.name} has no prior to draw codes from; train with --sampler gmm, flow or "
-              "auto", file=sys.stderr)  # fmt: skip
+        print(f"samples are not measured: {model.name} has no prior to draw codes from; evaluate with --sampler gmm, flow "
+              "or auto, or train with it", file=sys.stderr)  # fmt: skip
+    for name in [] if "all" in chosen or metrics is None else without:
+        print(f"not measured: {name}, which needs {METRICS[name].needs}", file=sys.stderr)
     print_table(rows if as_json else [for_people(r) for r in rows], as_json)
     if not as_json:
         for text in dict.fromkeys(r[k] for k in ("features", "note") for r in rows if k in r):
             print(text)
-    if not sampler:
-        try:
-            opened.keep_measures(split, rows)
-        except OSError as error:
-            raise RunError(f"the numbers were not kept: {run} cannot be written ({error.strerror or error}).") from None
+    if sampler:
+        return
+    if state is None:
+        print("not kept: the run is not finished", file=sys.stderr)
+        return
+    try:
+        if not opened.keep_measures(split, rows, state):
+            print("not kept: the run has changed meanwhile; evaluate it again", file=sys.stderr)
+    except OSError as error:
+        raise RunError(f"the numbers were not kept: {run} cannot be written ({error.strerror or error}).") from None
 
 
 def for_people(row: dict[str, Any]) -> dict[str, Any]:

@@ -138,8 +138,8 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
         raise
     if rank() > 0:
         return
-    page = write_report(Run.open(out))
-    print(f"model     {out / 'model'}\npictures  {out / 'previews'}\nreport    {page}")
+    print(f"model     {out / 'model'}\npictures  {out / 'previews'}", flush=True)  # whatever becomes of the page
+    print(f"report    {write_report(Run.open(out))}")
     place = shlex.quote(str(out))
     use = f"sample {place} -n 64 --out samples.png" if draws(Run.open(out)) else f"reconstruct {place}"
     if registry.entry(name).kind == "restorer":

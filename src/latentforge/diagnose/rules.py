@@ -19,6 +19,7 @@ SWING = 1.5  # of the generator's loss, over its size
 CROSS_ENTROPIES = ("nonsaturating", "minimax", "relativistic")
 FLOORED = ("nonsaturating", "relativistic")  # what the generator descends ends at 0 where it wins
 TRAINERS = {"lr", "clip", "ema", "precision"}  # flags that every model has
+PENALTIES = ("r1", "r2", "gradient_penalty")
 NO_NORM = {"r1", "r2", "spectral_norm"}  # do not combine with batch norm in the critic (docs/duel.md)
 
 
@@ -36,13 +37,18 @@ class Rule(NamedTuple):
 
 
 def fits(remedy: str, model: Game) -> bool:
-    """Whether a remedy is one for this model: it has the flags and the players, and they go together."""
+    """Whether a remedy is one for this model: it has the flags and the players, they go together, and are not weaker than what
+    is in force."""
     flags = {flag.replace("-", "_") for flag in re.findall(r"--([a-z0-9-]+)", remedy)}
     players = set(re.findall(r"(\w+)=", remedy))
     critic: Any = getattr(model, "critic", None)
     normed = critic is not None and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in critic.modules())
     relativistic = getattr(model, "loss", "") == "relativistic"
     if re.search(rf"--loss [\w, ]*\b{getattr(model, 'loss', None)}\b", remedy):  # in force already
+        return False
+    if any(is_weaker(*asked, model) for asked in re.findall(r"--([a-z0-9-]+) (\d*\.?\d+)", remedy)):
+        return False
+    if "penalties" in remedy and not any(getattr(model, name, 0) for name in PENALTIES):
         return False
     if "vae-gan" in remedy and getattr(model, "name", "").endswith("vae-gan"):
         return False
@@ -51,6 +57,12 @@ def fits(remedy: str, model: Game) -> bool:
     if relativistic and ("smoothing" in flags or "--loss relativistic --r1" in remedy):
         return False
     return not (normed and flags & NO_NORM) and not flags & set(getattr(model, "refuses", ()))
+
+
+def is_weaker(flag: str, number: str, model: Game) -> bool:
+    """Whether a flag is in force with this number already, or with a larger one."""
+    now = getattr(model, flag.replace("-", "_"), None)
+    return isinstance(now, int | float) and now >= float(number)
 
 
 def stuck(values: list[float] | None, low: float) -> bool:

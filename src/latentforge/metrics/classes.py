@@ -2,7 +2,8 @@
 
 score: exp E KL(p(y | x) || p(y)) (Salimans et al. 2016, arXiv:1606.03498, section 4), at most the number of classes.
 class-kl: KL in nats from the classes shown to those of the training images. rarest-class: the least share of a class, in
-units of its share of the training images. as-asked: the share of samples that show the class they were asked for.
+units of its share of the training images. as-asked: the share of samples that show the class they were asked for. The
+classifier of digits gives the score alone of images that are none.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentforge.data.dataset import Dataset
+from latentforge.data.named import DIGITS
+from latentforge.metrics.features import DIGIT_SETS
 from latentforge.metrics.intervals import around, around_mean
 from latentforge.metrics.subject import Row, Subject, short
 
@@ -36,6 +40,11 @@ def class_balance(classes: Tensor, shares: Tensor) -> dict[str, float]:
     }
 
 
+def shows_digits(data: Dataset) -> bool:
+    """Whether the classes of a set are the digits: by their names, or that of the set where they have none."""
+    return data.classes == DIGITS if data.classes else data.name in DIGIT_SETS
+
+
 def rows(s: Subject) -> list[Row]:
     judge = s.classifier
     if judge is None or judge.classify is None or not s.model.can_sample or s.n < 2:
@@ -52,15 +61,16 @@ def rows(s: Subject) -> list[Row]:
     logits = {which: judge.classify(getattr(s, which)) for which in ("fake", "gauss", "real")}
     found, low, high = around(statistic, (logits["fake"],), s.repeats)
     trivial, best = statistic(logits["gauss"]), statistic(logits["real"])
+    ours = judge.name != "digits" or shows_digits(s.data)  # whether its classes are those of the images
     tail: dict[str, Any] = {"images": s.n, "sampler": s.sampler, "features": judge.about}
     out = [
         {"measure": f"{m}-{judge.name}-{short(s.n)}", "value": found[m], "low": low.get(m), "high": high.get(m),
          "better": BETTER[m], "baseline": trivial[m], "which": s.which, "reference": best[m], "is": "held-out images",
          **tail}
-        for m in found
+        for m in found if ours or m == "score"
     ]  # fmt: skip
     condition = s.model.condition
-    if condition is not None and condition.classes and condition.size == k == s.data.num_classes:
+    if ours and condition is not None and condition.classes and condition.size == k == s.data.num_classes:
         asked = torch.arange(s.n) % k
         shown = judge.classify(s.model.sample(s.n, label=asked, seed=s.seed + 1).cpu()).argmax(1)
         right, lowest, highest = around_mean((shown == asked).double())

@@ -13,7 +13,6 @@ import numpy as np
 from torch import Tensor
 
 from latentforge.metrics.codes import means
-from latentforge.metrics.pca import PCA
 from latentforge.metrics.subject import Row, Subject, short
 
 BINS = 20
@@ -43,9 +42,10 @@ def dci(codes: Tensor, factors: Tensor) -> dict[str, float]:
     forests = [RandomForestRegressor(TREES, min_samples_leaf=3, random_state=0).fit(z[one], f) for f in v[one].T]
     told = [max(0.0, forest.score(z[other], f)) for forest, f in zip(forests, v[other].T, strict=True)]
     weight = np.stack([f.feature_importances_ for f in forests], 1)  # (Z, D)
+    whole = max(weight.sum(), 1e-12)  # no code that never changes has a weight
     return {
-        "dci-disentanglement": float(concentration(weight) @ (weight.sum(1) / weight.sum())),
-        "dci-completeness": float(concentration(weight.T) @ (weight.sum(0) / weight.sum())),
+        "dci-disentanglement": float(concentration(weight) @ (weight.sum(1) / whole)),
+        "dci-completeness": float(concentration(weight.T) @ (weight.sum(0) / whole)),
         "dci-informativeness": float(np.mean(told)),
     }
 
@@ -90,7 +90,7 @@ def rows(s: Subject) -> list[Row]:
     if not factors.shape[1]:
         return []
     found = scores(means(s.model, batch.image), factors)
-    pca = PCA(s.train, s.model.latent_dim)
+    pca = s.pca(s.model.latent_dim)
     trivial = scores(pca(batch.image), factors)
     n = len(batch)
     return [

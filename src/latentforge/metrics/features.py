@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -29,6 +30,7 @@ from torch import Tensor
 
 from latentforge.data.batch import Images
 from latentforge.data.dataset import Dataset
+from latentforge.distributed import rank
 from latentforge.errors import InputError, suggest
 from latentforge.files import atomic, cache
 from latentforge.metrics.network import FEATURES, SMALLEST, FeatureNet, train_classifier, train_contrastive
@@ -153,6 +155,9 @@ def cached(
     path = cache() / "features" / f"{name}-{METHOD}-{data.fingerprint}.safetensors"
     with contextlib.suppress(OSError, SafetensorError, ValueError, KeyError, RuntimeError):
         return load(path, data.image_shape, outputs)
+    if rank() == 0:
+        print(f"training the features '{name}' on the images of {data.name}, once; later evaluations reuse them",
+              file=sys.stderr, flush=True)  # fmt: skip
     net = half(train())
     facts = facts_of(net) | {"sha256": fingerprint(net)}
     with contextlib.suppress(OSError, SafetensorError):  # the second is how it reports a full disk
@@ -180,9 +185,9 @@ def load(path: Path, image_shape: tuple[int, int, int], outputs: int) -> tuple[F
 
 def error(net: FeatureNet, images: Images) -> str:
     """The share of images that a classifier gets wrong."""
-    batch = images[torch.arange(len(images))]
-    assert batch.label is not None
-    return str(float((net.over(batch.image, head=True).argmax(1) != batch.label).double().mean()))
+    assert images.labels is not None
+    told = torch.cat([net.over(b.image, head=True).argmax(1) for b in images.batches()])
+    return str(float((told != images.labels.to(told.device)).double().mean()))
 
 
 def halves(net: FeatureNet) -> dict[str, Tensor]:

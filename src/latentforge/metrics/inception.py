@@ -21,7 +21,8 @@ def inception() -> tuple[str, Callable[[Tensor], Tensor]]:
     """What it is, and the map from images (N, C, H, W) in [0, 1] to 2,048 features."""
     given = os.environ.get(WEIGHTS)
     if given:
-        check(Path(given).expanduser())
+        given = os.path.expanduser(given)
+        check(Path(given))
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
 

@@ -9,8 +9,7 @@ import torch
 from latentforge.measures import measures
 from latentforge.metrics.codes import one_nn
 from latentforge.metrics.intervals import around_mean
-from latentforge.metrics.pca import PCA
-from latentforge.metrics.subject import Row, Subject, some
+from latentforge.metrics.subject import COMPONENTS, Row, Subject, some
 from latentforge.parts.likelihood import bernoulli_floor, bernoulli_nll
 
 NEIGHBOURS = 10_000  # labelled images that the baseline of an error looks at
@@ -33,12 +32,12 @@ def better(name: str) -> str:
 def baseline(name: str, s: Subject) -> dict[str, Any]:
     if name == "error":
         images, held = some(s.data.train.labelled(), NEIGHBOURS), some(s.held, len(s.held))
-        pca = PCA(s.train, 50)
+        pca = s.pca(COMPONENTS)
         assert images.label is not None
         wrong = one_nn(pca(images.image), images.label, pca(held.image)) != held.label
         return {"baseline": float(wrong.double().mean()), "which": f"1-NN on PCA-{len(pca.variances)}"}
     if name == "reconstruction_mse":
-        pca = PCA(s.train, s.model.latent_dim)
+        pca = s.pca(s.model.latent_dim)
         return {"baseline": float((pca.reconstruct(s.real) - s.real).square().mean()),
                 "which": f"PCA-{len(pca.variances)}",
                 "reference": float((s.train.mean(0) - s.real).square().mean()), "is": "mean image"}  # fmt: skip

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from latentforge.metrics.intervals import around_mean
-from latentforge.metrics.pca import PCA
 from latentforge.metrics.subject import Row, Subject, short
 
 WINDOW = 11
@@ -45,7 +44,7 @@ def rows(s: Subject) -> list[Row]:
         return []
     batch = s.held[s.held.spread(s.n)]
     again = s.model.reconstruct(batch.image, s.model.labels_of(batch)).cpu()
-    pca = PCA(s.train, s.model.latent_dim)
+    pca = s.pca(s.model.latent_dim)
     linear, mean = pca.reconstruct(s.real), s.train.mean(0).expand_as(s.real)
     out = []
     for name, measure in (("psnr", psnr), ("ssim", ssim)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentforge.metrics.features import Extractor
+from latentforge.metrics.features import Extractor, within
 from latentforge.metrics.intervals import around_mean
 from latentforge.metrics.subject import Row, Subject, short
 
@@ -25,7 +25,8 @@ def rows(s: Subject) -> list[Row]:
     model = s.model
     if not model.can_sample or s.n < 2:
         return []
-    n = min(PATHS, s.n)
+    whole = PATHS * (STEPS + 1)  # images, fewer where they are large
+    n = min(s.n, within(whole, s.data.image_shape) // (STEPS + 1))
     y = model.draw_labels(n, seed=s.seed)
     ends = [model.draw_codes(n, s.seed + i, y).to(model.device) for i in (0, 1)]
     share = torch.linspace(0, 1, STEPS + 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from latentforge.clock import mix
 from latentforge.metrics.subject import Row, Subject, gaussian_images, short
 
 SAMPLES = 26_000
@@ -36,7 +37,7 @@ def rows(s: Subject) -> list[Row]:
     generator = torch.Generator().manual_seed(s.seed)
     seen = digits(s.real)
     shuffled = torch.stack([c[torch.randint(len(c), (SAMPLES,), generator=generator)] for c in seen.unbind(1)], 1)
-    parts = [s.model.sample(2000, seed=s.seed + i).cpu() for i in range(SAMPLES // 2000)]
+    parts = [s.model.sample(2000, seed=mix(s.seed, i)).cpu() for i in range(SAMPLES // 2000)]
     found, best = stacked_modes(torch.cat([digits(p) for p in parts])), stacked_modes(shuffled)
     trivial = stacked_modes(digits(gaussian_images(s.data, SAMPLES, s.seed)[0]))
     better = {"stacked-modes": "higher", "stacked-kl": "lower"}

@@ -3,6 +3,7 @@ each computed once."""
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -35,6 +36,7 @@ class Subject:
         self.names = list(dict.fromkeys(names))
         self.made: dict[str, Extractor] = {}
         self.known: dict[tuple[str, str], Tensor] = {}
+        self.fitted: dict[int, PCA] = {}
 
     # -- sets of images (N, C, H, W) in [0, 1] on the CPU -----------------------------------------------------------
     @cached_property
@@ -64,10 +66,18 @@ class Subject:
         """What needs no learning of ours: one Gaussian per class in the space of 50 principal components."""
         return gaussian_images(self.data, self.n, self.seed)[0]
 
-    @property
+    @cached_property
     def which(self) -> str:
         classes = self.data.num_classes > 1
-        return f"Gaussian{' per class' if classes else ''} in PCA-{COMPONENTS}"
+        shape = self.data.image_shape
+        images = min(len(self.data.train.labelled()), within(FIT, shape))
+        return f"Gaussian{' per class' if classes else ''} in PCA-{min(COMPONENTS, images - 1, math.prod(shape))}"
+
+    def pca(self, k: int) -> PCA:
+        """The k leading principal components of the training images, fewer where there are not as many."""
+        if k not in self.fitted:
+            self.fitted[k] = PCA(self.train, k)
+        return self.fitted[k]
 
     # -- features ---------------------------------------------------------------------------------------------------
     def extractor(self, name: str) -> Extractor:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from latentforge.data.batch import Images
+from latentforge.metrics.features import within
 from latentforge.metrics.intervals import around_mean
 from latentforge.metrics.network import train_classifier
 from latentforge.metrics.subject import SAMPLES, Row, Subject, gaussian_images, short, some
@@ -23,9 +24,9 @@ def rows(s: Subject) -> list[Row]:
     condition, k = s.model.condition, s.data.num_classes
     if condition is None or not condition.classes or k < 2 or s.held.labels is None:
         return []
-    n = min(SAMPLES, len(s.data.train.labelled()))
-    held = s.held.labelled()
-    real = held[held.spread(SAMPLES)]
+    most = within(SAMPLES, s.data.image_shape)  # of every kind, so that all classifiers have seen as many
+    n = min(most, len(s.data.train.labelled()))
+    real = some(s.held.labelled(), most)
     assert real.label is not None
     asked = s.model.draw_labels(n, seed=s.seed)
     sets = {"value": Images(s.model.sample(n, label=asked, seed=s.seed).cpu(), asked)}

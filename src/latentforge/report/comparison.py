@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from latentforge import registry
 from latentforge._version import __version__
 from latentforge.data.dataset import Dataset
@@ -18,12 +16,12 @@ from latentforge.files import write_text
 from latentforge.game import Game
 from latentforge.metrics.subject import Subject, some
 from latentforge.report.grid import grid
-from latentforge.report.page import ceiling, split_findings, template
+from latentforge.report.page import ceiling, even_game, split_findings, template
 from latentforge.report.page import curves as own_curves
-from latentforge.report.pictures import latent_space
+from latentforge.report.pictures import latent_space, samples, sheet
 from latentforge.report.plots import Look, inline, legend, plain_axes, plot
 from latentforge.report.points import SHOWN as SHOWN_POINTS
-from latentforge.report.points import draw_samples, is_points
+from latentforge.report.points import is_points
 from latentforge.report.settings import commands, machine
 from latentforge.report.verdict import verdict
 from latentforge.report.words import origin, show, words
@@ -70,7 +68,10 @@ def write_comparison(
         **latent_space(models, subject),
         findings=[{"name": e.name, **f} for e in entries for f in split_findings(e.run)[1]],
         curves=curves(entries),
-        own_curves=[{"name": e.name, "groups": own_curves(split_findings(e.run)[0])} for e in entries],
+        own_curves=[
+            {"name": e.name, "groups": own_curves(split_findings(e.run)[0], even_game(e.run.config["model"]))}
+            for e in entries
+        ],
         version=__version__,
     )
     path = out / "comparison.html"
@@ -81,10 +82,11 @@ def write_comparison(
 # -- what is compared --------------------------------------------------------------------------------------------------
 def described(e: Entry) -> dict[str, Any]:
     known = registry.MODELS.get(e.run.config["model"]["name"])
+    used = [c for _, c in commands(e.run)]  # the last is for Python, where all is possible
     return {
         "name": e.name, "command": e.command, "summary": known.summary if known else "",
         "paper": known.paper if known else "", "page": str(e.run.path),
-        "use": next(c for _, c in commands(e.run) if c.startswith("latentforge") and " resume " not in c),
+        "use": next((c for c in used if c.startswith("latentforge") and " resume " not in c), used[-1]),
     }  # fmt: skip
 
 
@@ -122,7 +124,8 @@ def table(entries: list[Entry]) -> list[dict[str, Any]]:
             "better": rows[0].get("better") or "",
             "cells": [
                 {"value": show(r["value"]) if r else "–", "interval": interval(r), "best": i in best,
-                 "sampler": (r or {}).get("sampler", "")}
+                 "sampler": (r or {}).get("sampler", ""),
+                 "seeds": f"{r['seeds']} of {r['of']} seeds" if r and "of" in r else ""}
                 for i, r in enumerate(found)
             ],
             "baseline": ends_of(rows, "baseline", "which"),
@@ -186,7 +189,7 @@ def costs(e: Entry, model: Game) -> dict[str, Any]:
         seconds = time.perf_counter() - began
     spent = numbers.get("training_seconds")
     return {
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for n, p in model.named_parameters() if not n.startswith("sampler.")),
         "images_seen": numbers.get("examples"),
         "training_seconds": spent,
         "finish_seconds": numbers.get("finish_seconds"),
@@ -201,7 +204,8 @@ def cost_table(facts: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     labels = {
         "parameters": "parameters", "images_seen": "images seen", "training_seconds": "training time",
         "finish_seconds": "fitting the sampler, s", "images_per_second": "images trained on per second",
-        "samples_per_second": "images drawn per second", "peak_memory_mb": "peak memory, MB", "bad_steps": "steps left out",
+        "samples_per_second": "images drawn per second", "peak_memory_mb": "memory of the process, MB",
+        "bad_steps": "steps left out",
     }  # fmt: skip
     cells = {key: [f[key] for f in facts.values()] for key in labels}
     return [
@@ -215,20 +219,6 @@ def quantity(value: Any) -> str:
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
-def sheet(images: Tensor, data: Dataset) -> dict[str, Any]:
-    return inline(draw_samples(images, data.train, data.modes) if is_points(data.image_shape) else grid(images, 8))
-
-
-def samples(model: Game, data: Dataset) -> dict[str, Any]:
-    """64 samples, or why there are none."""
-    if not model.can_sample:
-        return {"why": "no prior to draw codes from, and no sampler was fitted"}
-    n = SHOWN_POINTS if is_points(data.image_shape) else 64
-    return sheet(model.sample(n, seed=0).cpu(), data) | {
-        "sampler": "the prior" if model.sampler is None else f"a fitted {model.sampler.kind}"
-    }
-
-
 def reconstructions(name: str, model: Game, batch: Any) -> dict[str, Any]:
     """Decoded codes of held-out images: the encoder's, or those that a search finds, with what it cost."""
     out: dict[str, Any] = {"name": name, "searched": not model.has_encoder}

@@ -59,7 +59,8 @@ def maps(model: Game, s: Subject) -> dict[str, Any]:
 
 
 def principal_axes(codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (Z,), the two leading directions (2 or 1, Z) and their standard deviations."""
+    """Mean (Z,), the two leading directions (2 or 1, Z) and their standard deviations; the largest entry of a direction is
+    positive."""
     pca = PCA(codes[:, None, None, :], 2).pca
     return (
         torch.from_numpy(pca.mean_),

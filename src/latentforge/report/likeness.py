@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from latentforge.data.batch import at_once
 from latentforge.game import Game
 from latentforge.metrics.reconstruction import psnr
 from latentforge.metrics.subject import Subject, some
 from latentforge.report.grid import grid
+from latentforge.report.latent import principal_axes
 from latentforge.report.plots import Look, inline, legend, plain_axes, plot
 
 CLOUD = 600  # images and samples on a map
@@ -28,14 +31,15 @@ def clouds(model: Game, s: Subject) -> dict[str, Any]:
     e = s.extractors[0]
     n = min(CLOUD, s.n)
     real, fake = e(s.real[:: max(1, s.n // n)][:n]), e(model.sample(n, seed=0).cpu())
-    _, _, v = torch.pca_lowrank(real - real.mean(0), q=min(2, *real.shape), niter=8)
-    return plot(partial(cloud, (real - real.mean(0)) @ v, (fake - real.mean(0)) @ v), 3.7, 3.2) | {"features": e.name}
+    centre, axes, _ = principal_axes(real)
+    axes = pad(axes, (0, 0, 0, 2 - len(axes)))  # of a single feature there is one
+    return plot(partial(cloud, (real - centre) @ axes.T, (fake - centre) @ axes.T), 3.7, 3.2) | {"features": e.name}
 
 
 def cloud(real: Tensor, fake: Tensor, figure: Any, look: Look) -> None:
     axes = figure.add_subplot()
     for points, colour, name in ((real, look.series[0], "real"), (fake, look.series[1], "generated")):
-        axes.scatter(*points[:, :2].T.numpy(), s=5, color=colour, linewidths=0, alpha=0.7, label=name)
+        axes.scatter(*points.T.numpy(), s=5, color=colour, linewidths=0, alpha=0.7, label=name)
     plain_axes(axes, look)
     axes.grid(False)
     legend(figure, axes)
@@ -47,7 +51,7 @@ def equally_far(s: Subject) -> list[dict[str, Any]]:
     h, w = s.data.image_shape[1:]
     if min(h, w) < 8 or s.n < 20:
         return []
-    batch = some(s.held, min(s.n, 2000))
+    batch = some(s.held, at_once(s.data.image_shape, min(s.n, 2000)))
     shift = max(2, h // 12)
     out = []
     for i in torch.linspace(0, len(batch.image) - 1, TRIPLES + 2).long()[1:-1].tolist():
@@ -75,16 +79,24 @@ def noise(models: dict[str, Game], s: Subject) -> dict[str, Any] | None:
     able = {n: m for n, m in models.items() if m.has_encoder}
     if not able or min(s.data.image_shape[1:]) < 2:
         return None
-    batch = some(s.held, min(NOISY, s.n))
+    batch = some(s.held, at_once(s.data.image_shape, min(NOISY, s.n)))
     generator = torch.Generator().manual_seed(s.seed)
     drawn = torch.randn(batch.image.shape, generator=generator)
-    noisy = [(batch.image + sigma * drawn).clamp(0, 1) for sigma in SIGMAS]
-    scores: dict[str, list[float]] = {"the noisy images": [float(psnr(x, batch.image).mean()) for x in noisy]}
-    sheets = [{"name": "shown", **inline(grid(torch.stack([x[0] for x in noisy]), len(SIGMAS)))}]
-    for name, model in able.items():
-        again = [model.reconstruct(x, model.labels_of(batch)).cpu() for x in noisy]
-        scores[name] = [float(psnr(x, batch.image).mean()) for x in again]
-        sheets.append({"name": name, **inline(grid(torch.stack([x[0] for x in again]), len(SIGMAS)))})
+    names = ["the noisy images", *able]
+    scores: dict[str, list[float]] = {n: [] for n in names}
+    firsts: dict[str, list[Tensor]] = {n: [] for n in names}  # all that is kept of the images
+
+    def note(name: str, images: Tensor) -> None:
+        scores[name].append(float(psnr(images, batch.image).mean()))
+        firsts[name].append(images[0].clone())
+
+    for sigma in SIGMAS:
+        noisy = (batch.image + sigma * drawn).clamp(0, 1)
+        note(names[0], noisy)
+        for name, model in able.items():
+            note(name, model.reconstruct(noisy, model.labels_of(batch)).cpu())
+    sheets = [{"name": "shown" if n == names[0] else n, **inline(grid(torch.stack(x), len(SIGMAS)))}
+              for n, x in firsts.items()]  # fmt: skip
     table = [{"name": n, "cells": [f"{v:.1f}" if v < 99 else "exact" for v in values]} for n, values in scores.items()]
     return {
         "sigmas": [f"{x:g}" for x in SIGMAS], "rows": sheets, "table": table,

@@ -15,8 +15,9 @@ from PIL import Image
 
 from latentforge import registry
 from latentforge.data.modes import is_points
+from latentforge.diagnose.rules import CROSS_ENTROPIES
 from latentforge.display import HIDDEN, clock
-from latentforge.errors import InputError
+from latentforge.errors import InputError, RunError
 from latentforge.files import write_text
 from latentforge.report.plots import Look, inline, legend, plain_axes, plot
 from latentforge.report.settings import against_defaults, commands, data_facts, machine, model_settings, train_settings
@@ -42,6 +43,7 @@ def write_report(run: Run) -> Path:
     known = registry.MODELS.get(name)  # None for a model that is no part of the package
     seen = {r["round"]: r["examples"] for r in rows}
     samples, pairs = previews(run, "samples"), previews(run, "reconstructions")
+    latent = learned_or_why(run)
     page = template("page.html").render(
         name=name,
         summary=known.summary if known else "",
@@ -52,13 +54,13 @@ def write_report(run: Run) -> Path:
         shape="×".join(map(str, images.get("shape", ()))),
         state=state(run, rows),
         numbers=key_numbers(rows),
-        samples=newest(samples, seen),
+        samples=(latent or {}).get("samples") or newest(samples, seen),
         pairs=newest(pairs, seen),
         restored=newest(previews(run, "restorations"), seen),
         moments=moments(samples, seen, is_points(images.get("shape") or ())),
         findings=findings,
-        latent=learned(run),
-        curves=curves(rows),
+        latent=latent,
+        curves=curves(rows, even_game(run.config["model"])),
         tables=[table(title, section) for title, section in metrics.items() if title not in ("training", "evaluated")],
         commands=commands(run),
         settings=[
@@ -74,23 +76,29 @@ def write_report(run: Run) -> Path:
     return path
 
 
+def learned_or_why(run: Run) -> dict[str, Any] | None:
+    """`learned`, or as `missing` why there is nothing to show: images that were in memory or have been moved, a damaged model,
+    want of memory."""
+    try:
+        return learned(run)
+    except (InputError, RunError, MemoryError) as error:
+        return {"missing": str(error) or "they take more memory than there is."}
+
+
 def learned(run: Run) -> dict[str, Any] | None:
-    """Pictures of the latent space of a finished run; `missing`, why there are none, where its images cannot be had again; None
-    for models without one."""
+    """Pictures of the latent space of a finished run, and `samples` where a sampler was fitted, which the previews of most
+    models have not seen; None for models without a latent space."""
     from latentforge.api import data_of
     from latentforge.metrics.subject import Subject
-    from latentforge.report.pictures import latent_space
+    from latentforge.report.pictures import latent_space, samples
     from latentforge.saving import load
 
     known = registry.MODELS.get(run.config["model"]["name"])
     if not run.finished or known is None or known.kind == "restorer":
         return None
-    try:
-        data = data_of(run)
-    except InputError as error:  # they were in memory, or have been moved
-        return {"missing": str(error)}
-    model = load(run.path)
-    return latent_space({model.name: model}, Subject(model, data, features=("pca50",)))
+    data, model = data_of(run), load(run.path)
+    found = latent_space({model.name: model}, Subject(model, data, features=("pca50",)))
+    return found if model.sampler is None else found | {"samples": samples(model, data)}
 
 
 def split_findings(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -166,8 +174,9 @@ def with_interval(row: dict[str, Any]) -> dict[str, Any]:
 
 # -- pictures --------------------------------------------------------------------------------------------------------
 def previews(run: Run, kind: str) -> list[tuple[int, Path]]:
-    """(round, file) of the previews of this kind, oldest first."""
-    return [(int(f.stem.rpartition("-")[2]), f) for f in sorted((run.path / "previews").glob(f"{kind}-*.png"))]
+    """(round, file) of the previews of this kind, oldest first; what else is in their folder is somebody's own."""
+    found = [(f.stem.rpartition("-")[2], f) for f in sorted((run.path / "previews").glob(f"{kind}-*.png"))]
+    return [(int(number), f) for number, f in found if number.isdecimal()]
 
 
 def moment(round_: int, seen: dict[int, int]) -> str:
@@ -183,7 +192,7 @@ def newest(found: list[tuple[int, Path]], seen: dict[int, int]) -> dict[str, Any
 
 
 def moments(found: list[tuple[int, Path]], seen: dict[int, int], points: bool) -> list[dict[str, Any]]:
-    """The same few samples at moments spread over the run, its first and last among them."""
+    """Samples of one seed at moments spread over the run, its first and last among them."""
     if len(found) < 2:
         return []
     n = min(MOMENTS, len(found))
@@ -201,12 +210,26 @@ def moments(found: list[tuple[int, Path]], seen: dict[int, int], points: bool) -
 
 
 # -- curves ----------------------------------------------------------------------------------------------------------
-def curves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Panels of curves over images seen, in four groups; each drawn for light and for dark pages."""
+def even_game(model: dict[str, Any]) -> dict[str, float]:
+    """What the sides of a model's game pay in an even one, nats, and in words; nothing where their costs are not in nats."""
+    loss = model.get("loss")
+    if loss not in CROSS_ENTROPIES:
+        return {}
+    if loss == "relativistic":
+        return {"ln 2, an even game": math.log(2), "ln 2 / 2, its critic's costs": math.log(2) / 2}
+    if model.get("fakes") == "both" and model.get("objective") == "larsen":  # two of them face each real image
+        return {"ln 3, an even game": math.log(3), "ln 3/2, its fakes": math.log(1.5)}
+    return {"ln 2, an even game": math.log(2)}
+
+
+def curves(rows: list[dict[str, Any]], even: dict[str, float] | None = None) -> list[dict[str, Any]]:
+    """Panels of curves over images seen, in four groups; each drawn for light and for dark pages. `even` is `even_game` of
+    the model."""
     names = list(dict.fromkeys(k.removeprefix(VALIDATION) for r in rows for k in r if k not in HIDDEN))
     trained = {k for r in rows for k in r}
     names.sort(key=lambda name: name not in trained)
-    costs, shares, logits = "cost of each side, nats", "share of rounds sat out", "the critic's logits (validation)"
+    costs, shares = "cost of each side" + (", nats" if even else ""), "share of rounds sat out"
+    logits = "the critic's logits (validation)"
     norms = "norm of each player's gradient"
     groups: dict[str, dict[str, list[str]]] = {
         "Losses": {}, "Critic against generator": {costs: [], shares: [], logits: []},
@@ -223,21 +246,27 @@ def curves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             groups["Critic against generator"][shares].append(name)
         elif name.endswith("_logit"):
             groups["Critic against generator"][logits].append(name)
-        elif name.startswith(("critic", "generator", "fool")):
+        elif name.startswith(("critic", "generator", "fool")) and not name.endswith("_error"):
             groups["Critic against generator"][costs].append(name)
         else:
             title = ", ".join(filter(None, words(name))) + ("" if name in trained else " (validation)")
             groups["Losses" if name == "loss" or name.endswith("_nats") else "Other"][title] = [name]
     out = []
     for title, panels in groups.items():
-        drawn = [{"title": t, **plot(partial(panel, t, p, rows))} for t, p in panels.items() if p]
+        drawn = [
+            {"title": t, **plot(partial(panel, t, p, rows, even or {} if t == costs else {}))}
+            for t, p in panels.items()
+            if p
+        ]
         if drawn:
             out.append({"title": title, "panels": drawn})
     return out
 
 
-def panel(title: str, names: list[str], rows: list[dict[str, Any]], figure: Any, look: Look) -> None:
-    """A line per training curve, dots for validation."""
+def panel(
+    title: str, names: list[str], rows: list[dict[str, Any]], even: dict[str, float], figure: Any, look: Look
+) -> None:  # fmt: skip
+    """A line per training curve, dots for validation; dashes at the heights in `even`."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axes = figure.add_subplot()
@@ -257,8 +286,8 @@ def panel(title: str, names: list[str], rows: list[dict[str, Any]], figure: Any,
                 label += ", validation"
             axes.plot(*zip(*checks, strict=True), "o", color=colour, mec=look.ink, mew=0.6, ms=4, label=label)
         kept += points + checks
-    if title.startswith("cost of each side"):
-        axes.axhline(math.log(2), color=look.ink, lw=0.8, ls=(0, (4, 3)), zorder=0, label="ln 2, an even game")
+    for i, (label, height) in enumerate(even.items()):
+        axes.axhline(height, color=look.ink, lw=0.8, ls=(0, (4 - 3 * i, 3)), zorder=0, label=label)
     if title.startswith("share"):
         axes.set_ylim(-0.05, 1.05)
     elif (top := ceiling(kept)) is not None:

@@ -5,15 +5,32 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
+from latentforge.data.dataset import Dataset
 from latentforge.game import Game
 from latentforge.metrics.subject import Subject
 from latentforge.report import latent, likeness
 from latentforge.report.grid import grid
 from latentforge.report.plots import inline
-from latentforge.report.points import is_points
+from latentforge.report.points import SHOWN, draw_samples, is_points
 from latentforge.tasks.interpolate import interpolate
 
 WALKS, STEPS = 4, 9
+
+
+def sheet(images: Tensor, data: Dataset) -> dict[str, Any]:
+    return inline(draw_samples(images, data.train, data.modes) if is_points(data.image_shape) else grid(images, 8))
+
+
+def samples(model: Game, data: Dataset) -> dict[str, Any]:
+    """64 samples, 2,000 of points, and where their codes come from, or why there are none."""
+    if not model.can_sample:
+        return {"why": "no prior to draw codes from, and no sampler was fitted"}
+    n = SHOWN if is_points(data.image_shape) else 64
+    return sheet(model.sample(n, seed=0).cpu(), data) | {
+        "sampler": "the prior" if model.sampler is None else f"a fitted {model.sampler.kind}"
+    }
 
 
 def latent_space(models: dict[str, Game], s: Subject) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def verdict(
         "Reconstruction": reconstruction(rows, rebuilt),
         "Interpretability": interpretability(rows, rebuilt),
         "Data needs": data_needs(rows, facts),
-        "Speed and memory": speed(facts),
+        "Speed and memory": speed(entries, facts),
         "Supervision": supervision(entries, rows),
     }
     return [{"title": title, "sentences": found} for title, found in parts.items() if found]
@@ -55,13 +55,15 @@ def apart(a: Row, b: Row) -> bool:
 
 
 def lead(measure: str, rows: dict[str, Row], what: str) -> str:
-    """Who is first, by how much, and whether that is more than chance."""
+    """Who is first, by how much, and whether that is more than chance, as far as it is known."""
     order = ranked(rows)
     best = rows[order[0]]
     text = f"{order[0]} {what} ({measure} {show(best['value'])}"
     if len(order) > 1:
         second = rows[order[1]]
         close = "" if apart(best, second) else ", which its interval does not tell apart"
+        if best.get("low") is None or second.get("low") is None:
+            close = ", no interval"
         text += f"; next {order[1]}, {show(second['value'])}{close}"
     if best.get("reference") is not None:
         text += f"; {best['is']}: {show(best['reference'])}"
@@ -71,11 +73,13 @@ def lead(measure: str, rows: dict[str, Row], what: str) -> str:
 def samples(rows: dict[str, dict[str, Row]]) -> list[str]:
     out = []
     for start, what in (("frechet-", "draws the samples nearest to real images"),
-                        ("coverage-", "covers most of the real images")):  # fmt: skip
+                        ("coverage-", "covers more of the real images than the others")):  # fmt: skip
         measure, found = column(rows, start)
         if len(found) > 1:
             out.append(lead(measure, found, what))
-    _, found = column(rows, "frechet-")
+    # in principal components the baseline, which is made of them, is nearly as good as can be
+    rest = {n: {m: r for m, r in own.items() if not m.startswith("frechet-pca")} for n, own in rows.items()}
+    _, found = column(rest, "frechet-")
     worse = [n for n, r in found.items() if r.get("baseline") is not None and r["value"] >= r["baseline"]]
     if worse:
         base = next(iter(found.values()))
@@ -100,7 +104,7 @@ def reconstruction(rows: dict[str, dict[str, Row]], rebuilt: list[dict[str, Any]
         out.append(f"As many principal components do as well or better than {told}.")
     out += [
         f"{r['name']} has no encoder: the code of an image is searched for, {r['cost']} each, and leaves a squared error "
-        f"of {show(r['error'])}."
+        f"of {show(r['error'])} on the images shown."
         for r in rebuilt if r.get("searched") and "error" in r
     ]  # fmt: skip
     return out
@@ -143,14 +147,17 @@ def data_needs(rows: dict[str, dict[str, Row]], facts: dict[str, dict[str, Any]]
     return out
 
 
-def speed(facts: dict[str, dict[str, Any]]) -> list[str]:
+def speed(entries: list[Entry], facts: dict[str, dict[str, Any]]) -> list[str]:
     out = []
+    devices = [(e.run.config.get("train") or {}).get("device") or "cpu" for e in entries]
     for key, what, sign in (
         ("images_per_second", "trains fastest, {} images a second", -1),
         ("samples_per_second", "draws fastest, {} images a second", -1),
-        ("peak_memory_mb", "needs least memory to train, {} MB", 1),
+        ("peak_memory_mb", "needs least memory to train, {} MB of the process", 1),
         ("parameters", "is smallest, {} parameters", 1),
     ):
+        if key == "peak_memory_mb" and set(devices) != {"cpu"}:
+            continue  # a GPU's memory is not the process's
         found = {n: float(f[key]) for n, f in facts.items() if f[key]}
         if len(found) > 1:
             name = min(found, key=lambda n: sign * found[n])
@@ -164,7 +171,8 @@ def supervision(entries: list[Entry], rows: dict[str, dict[str, Row]]) -> list[s
     labels = ("num_classes", "descriptor_mean")  # how a model is told them
     told = [e.name for e in entries if any(e.run.config["model"].get(k) for k in labels)]
     if told:
-        out.append(f"Told labels in training: {', '.join(told)}; the others saw none.")
+        others = "; the others saw none" if len(told) < len(entries) else ""
+        out.append(f"Told labels in training: {', '.join(told)}{others}.")
     elif len(entries) > 1:
         out.append("No model was told labels.")
     _, found = column(rows, "as-asked")

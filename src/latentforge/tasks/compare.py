@@ -25,6 +25,7 @@ import yaml
 from latentforge import registry
 from latentforge._version import __version__
 from latentforge.api import data_of
+from latentforge.data.dataset import Dataset
 from latentforge.errors import InputError, Interrupted, RunError
 from latentforge.files import write_text
 from latentforge.report.words import origin
@@ -86,25 +87,31 @@ def compare(
     out = Path(out)
     budget = [] if BUDGETS & set(train) else ["--minutes", f"{MINUTES:g}"]
     entries = [entry(words, out, (*train, *budget), seeds) for words in what]
-    if train and all(e.given for e in entries) and (set(train) & NOT_FOR_RUNS or seeds > 1):
-        raise InputError("these runs are trained already; leave out --data and what else is for training.")
+    if all(e.given for e in entries) and (set(train) & NOT_FOR_RUNS or seeds > 1):
+        raise InputError("these runs are trained already; leave out --data, --seeds and what else is for training.")
     tell_apart(entries)
-    agree(out / "commands.json", entries)
+    commands = out / "commands.json"
+    agree(commands, entries)
     need_one_set(entries)
+    before = commands.read_text(encoding="utf-8") if commands.is_file() else None
     try:
         for e in entries:
             if not e.given:
-                note(out / "commands.json", e.name, e.command)
+                note(commands, e.name, e.command)
             e.runs = [trained(run, e.command, seed, quiet) for seed, run in enumerate(e.runs)]
     finally:
-        if not any(e.begun for e in entries):  # nothing came of it
-            (out / "commands.json").unlink(missing_ok=True)
-            with suppress(OSError):
-                out.rmdir()
-    dataset = data_of(entries[0].run)
+        if not any(e.begun for e in entries if not e.given):  # nothing came of it
+            if before is not None:  # of an older comparison
+                write_text(commands, before)
+            else:
+                commands.unlink(missing_ok=True)
+                with suppress(OSError):
+                    out.rmdir()
+    dataset = images_of(entries)
     for e in entries:
         for run in e.runs:
             e.rows.append(measured(run, dataset, split, metrics, features, repeats))
+    out.mkdir(parents=True, exist_ok=True)
     write_text(out / "comparison.json", json.dumps(summary(entries, split), indent=2) + "\n")
     from latentforge.report.comparison import write_comparison
 
@@ -179,6 +186,17 @@ def need_one_set(entries: list[Entry]) -> None:
         )
 
 
+def images_of(entries: list[Entry]) -> Dataset:
+    """The images that all entries share, of the first that still has them; InputError where none has."""
+    lost: list[InputError] = []
+    for e in entries:
+        try:
+            return data_of(e.run)
+        except InputError as error:  # they were in memory, or have been moved
+            lost.append(error)
+    raise lost[0]
+
+
 def trained(run: Run, command: str, seed: int, quiet: bool) -> Run:
     """The run, finished: taken as it is, gone on with or trained anew, each in a process of its own."""
     if run.config:
@@ -241,17 +259,20 @@ def last_line(text: str | None) -> str:
 
 
 def measured(
-    run: Run, dataset: Any, split: str, metrics: Sequence[str], features: Sequence[str], repeats: int
+    run: Run, dataset: Dataset, split: str, metrics: Sequence[str], features: Sequence[str], repeats: int
 ) -> Rows:  # fmt: skip
     """The numbers of a run, from its metrics.json where they were taken the same way; others that stand there stay."""
     how = {"metrics": list(metrics), "features": list(features), "repeats": repeats, "latentforge": __version__}
     past = (run.metrics().get("evaluated") or {}).get(split) or {}
     if {k: past.get(k) for k in how} != how:
+        state = run.state
         rows = evaluate(load(run.path), dataset, split, metrics=metrics, features=features, repeats=repeats)
         try:
-            run.keep_measures(split, rows, how)
+            why = "" if run.keep_measures(split, rows, state, how) else "the run has changed meanwhile"
         except OSError as error:  # somebody else's run
-            print(f"{run.path / 'metrics.json'} was not written: {error.strerror}", file=sys.stderr)
+            why = str(error.strerror or error)
+        if why:
+            print(f"{run.path / 'metrics.json'} was not written: {why}", file=sys.stderr)
             return {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
     kept = run.metrics()
     return {m: kept[split][m] for m in kept["evaluated"][split]["measures"]}
@@ -275,7 +296,8 @@ def training(run: Run) -> dict[str, Any]:
 
 
 def across(rows: list[Rows], measure: str) -> dict[str, Any] | None:
-    """One row for all seeds: the mean value and, for several seeds, their range instead of the interval of one."""
+    """One row for all seeds: the mean value and, for several seeds, their range instead of the interval of one; `of` how many
+    seeds, where some have no value."""
     found = [r[measure] for r in rows if measure in r and r[measure]["value"] is not None]
     if not found:
         return None
@@ -283,7 +305,7 @@ def across(rows: list[Rows], measure: str) -> dict[str, Any] | None:
     row = found[0] | {"value": sum(values) / len(values), "seeds": len(values)}
     if len(values) > 1:
         row |= {"low": min(values), "high": max(values)}
-    return row
+    return row | ({"of": len(rows)} if len(values) < len(rows) else {})
 
 
 def ends(row: dict[str, Any]) -> tuple[float, float]:

@@ -21,23 +21,32 @@ class Metric(NamedTuple):
 
     module: str
     what: str
+    needs: str  # what a model and its images must have, or there are no such numbers
     quick: bool = True  # part of an evaluation that names no metrics
 
 
+DRAWN = "a model that samples, and two held-out images"
 METRICS = {
-    "own": Metric("own", "what the model itself measures: loss, likelihood and KL in nats, squared error"),
-    "samples": Metric("samples", "frechet and kernel distance, precision, recall, density, coverage of samples"),
-    "classes": Metric("classes", "classes that samples show: score, balance, share that is as asked for"),
-    "modes": Metric("modes", "components of a known mixture that samples reach"),
-    "memorisation": Metric("memorisation", "how near samples are to training images, against held-out images"),
-    "reconstruction": Metric("reconstruction", "PSNR and SSIM of reconstructions"),
-    "codes": Metric("codes", "match of sampled codes, active units, mutual information, probes"),
-    "nll": Metric("likelihood", "importance-sampled -log p(x), 500 codes per image", False),
-    "smoothness": Metric("smoothness", "how evenly images change between two codes", False),
-    "disentanglement": Metric("disentanglement", "MIG, DCI and SAP on data with known factors", False),
-    "tstr": Metric("tstr", "train on synthetic, test on real, for labelled models", False),
-    "stacked": Metric("stacked", "the 1,000 modes of stacked-mnist", False),
-}
+    "own": Metric("own", "what the model itself measures: loss, likelihood and KL in nats, squared error",
+                  "measures of the model's own"),
+    "samples": Metric("samples", "frechet and kernel distance, precision, recall, density, coverage of samples", DRAWN),
+    "classes": Metric("classes", "classes that samples show: score, balance, share that is as asked for",
+                      "a model that samples, and features that tell classes apart (labels, or digits of digits)"),
+    "modes": Metric("modes", "components of a known mixture that samples reach",
+                    "a model that samples, of points of a known mixture (ring or grid)"),
+    "memorisation": Metric("memorisation", "how near samples are to training images, against held-out images", DRAWN),
+    "reconstruction": Metric("reconstruction", "PSNR and SSIM of reconstructions", "an encoder, and images that are no points"),
+    "codes": Metric("codes", "match of sampled codes, active units, mutual information, probes",
+                    "an encoder, and two held-out images"),
+    "nll": Metric("likelihood", "importance-sampled -log p(x), 500 codes per image",
+                  "a model with a likelihood (of points, a Gaussian one)", False),
+    "smoothness": Metric("smoothness", "how evenly images change between two codes", DRAWN, False),
+    "disentanglement": Metric("disentanglement", "MIG, DCI and SAP on data with known factors",
+                              "known factors (shapes), and an encoder that is not told them", False),
+    "tstr": Metric("tstr", "train on synthetic, test on real, for labelled models",
+                   "a model that is told classes, and images that have them", False),
+    "stacked": Metric("stacked", "the 1,000 modes of stacked-mnist", "a model of stacked-mnist that samples", False),
+}  # fmt: skip
 QUICK = tuple(name for name, m in METRICS.items() if m.quick)
 
 
@@ -51,24 +60,28 @@ def evaluate(
     features: str | Sequence[str] = ("auto",),
     repeats: int = 16,
     binarise: str = "dynamic",
+    left_out: list[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of measure, value, low and high (its 95 % interval), better (lower or higher), baseline and `which` it is,
     reference and what it `is`, images, sampler, features. Numbers that a model or its data do not have are left out.
 
     metrics: one or more names of METRICS, or "all". features: spaces that samples are compared in: digits, labels, self, pca50,
     inception, or auto, which chooses by the data. repeats: half-samples per interval, 0 for none. binarise: what nll does
-    to the pixels under a Bernoulli likelihood: dynamic, static, threshold or grey.
+    to the pixels under a Bernoulli likelihood: dynamic, static, threshold or grey. left_out: a list that the names of
+    metrics without any number are added to.
     """
     metrics, features = ((x,) if isinstance(x, str) else tuple(x) for x in (metrics, features))
     names = chosen(metrics, features)
     if binarise not in BINARISE:
         raise InputError(f"binarise={binarise!r} is not possible: choose {', '.join(BINARISE)}.")
     subject = Subject(model, data, split, seed, features, repeats, binarise)
-    return [
-        plain(row)
-        for name in names
-        for row in import_module(f"latentforge.metrics.{METRICS[name].module}").rows(subject)
-    ]
+    out = []
+    for name in names:
+        rows = import_module(f"latentforge.metrics.{METRICS[name].module}").rows(subject)
+        out += [plain(row) for row in rows]
+        if left_out is not None and not rows:
+            left_out.append(name)
+    return out
 
 
 def chosen(metrics: Sequence[str], features: Sequence[str]) -> list[str]:
