@@ -93,9 +93,23 @@ def test_single_sub_folder_with_classes_below(tmp_path):
     assert read_folder(tmp_path).classes == ["cat", "dog"]
 
 
-@pytest.mark.parametrize("validation", ["val", "valid", "validation", "Valid"])
-def test_split_folders_are_kept(tmp_path, validation):
-    for i, (split, n) in enumerate((("train", 12), (validation, 3), ("test", 4))):
+def test_sub_folders_of_a_class_are_told(tmp_path):
+    for name in ("cat/black", "cat/white", "dog/all"):
+        fill(tmp_path / name, 4, 10, 10)
+    found = read_folder(tmp_path)
+    assert found.classes == ["cat", "dog"]
+    assert found.notes == [
+        f"folders that hold several sub-folders of images were read as one class each: {tmp_path / 'cat'}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [("train", "val", "test"), ("train", "valid", "test"), ("Train", "validation", "Test"), ("training", "Valid", "testing"),
+     ("Training", "eval", "Testing")],
+)  # fmt: skip
+def test_split_folders_are_kept(tmp_path, train, validation, test):
+    for i, (split, n) in enumerate(((train, 12), (validation, 3), (test, 4))):
         fill(tmp_path / split / "a", n, 10, 10)
         save(tmp_path / split / "b" / "x.png", np.full((10, 10), i, np.uint8))
     data = open_data(tmp_path)
