@@ -186,6 +186,7 @@ def test_folders_keep_the_numbers_of_the_classes():
     assert folder_names([str(i) for i in range(11)]) == [str(i) for i in range(11)]
     assert folder_names(["T-shirt/top", "Trouser"]) == ["0-T-shirt-top", "1-Trouser"]
     assert folder_names(["dog", "cat"]) == ["0-dog", "1-cat"]
+    assert folder_names(["A", "a"]) == ["0-A", "1-a"]  # one folder on many systems
 
 
 # ---- the audit -------------------------------------------------------------------------------------------------------

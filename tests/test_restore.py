@@ -411,6 +411,41 @@ def test_a_folder_and_a_single_image(runs, tmp_path, capsys):
     assert not same[:, mask == 0].all()
 
 
+def test_a_folder_of_several_sizes(runs, tmp_path, capsys):
+    """A restorer gives each image back in its own size; what needs one size says so, with what to do."""
+    folder, expected = tmp_path / "photos", {}
+    (folder / "more").mkdir(parents=True)
+    model = lf.load(runs / "noise")
+    for name, (h, w) in {"IMG_1.png": (12, 12), "img_1.bmp": (17, 20), "more/b.png": (9, 30)}.items():
+        array = np.random.default_rng(h).integers(0, 256, (h, w), np.uint8)
+        Image.fromarray(array).save(folder / name)
+        expected[h, w] = to_uint8(lf.restore(model, torch.from_numpy(array)[None, None].float() / 255))[0, ..., 0]
+    words = ["restore", str(runs / "noise"), "--in", str(folder)]
+    assert main([*words, "--out", str(tmp_path / "sheet.png")]) == 2
+    assert "3 sizes" in (said := capsys.readouterr().err)
+    assert "name a directory with --out" in said
+    search = ["restore", str(runs / "vae"), "--operator", "downsample:3", "--in", str(folder)]
+    assert main([*search, "--out", str(tmp_path / "found")]) == 2
+    assert "add --image-size 4x4" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photos"]
+
+    assert main([*words, "--out", str(tmp_path / "clean")]) == 0
+    files = sorted((tmp_path / "clean").iterdir())
+    assert [f.name for f in files] == ["IMG_1-000000.png", "img_1-000001.png", "more-b.png"]  # on any file system
+    for file, (h, w) in zip(files, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(file)), expected[h, w])
+    assert main([*words, "-n", "2", "--out", str(tmp_path / "two")]) == 0
+    assert len(list((tmp_path / "two").iterdir())) == 2
+
+    (folder / "bad.png").write_bytes(b"x")
+    assert main([*words, "--out", str(tmp_path / "some")]) == 2
+    assert "bad.png" in capsys.readouterr().err
+    assert not (tmp_path / "some").exists()
+    assert main([*words, "--skip-bad", "--out", str(tmp_path / "some")]) == 0
+    assert "1 of 4 images could not be used" in capsys.readouterr().err
+    assert len(list((tmp_path / "some").iterdir())) == 3
+
+
 @pytest.mark.parametrize("name", ["sheet.png", "arrays.npz", "folder"])
 def test_spoiling_where_pixels_are_cut_off(name, tmp_path, capsys):
     """Ten pixels in threes leave one over: what is restored is as large as the original all the same."""

@@ -178,6 +178,7 @@ def folder_names(names: list[str]) -> list[str]:
     """Names of folders for classes that, read in order, number the classes as before: their own where that holds, else
     with the number before the name."""
     plain_names = all(n and not n.startswith((".", "__MACOSX")) and not set(n) & set('/\\:*?"<>|') for n in names)
+    plain_names &= len({n.casefold() for n in names}) == len(names)  # many systems know no case of letters
     if plain_names and sorted(names, key=natural) == names:
         return names
     width = len(str(len(names) - 1))
