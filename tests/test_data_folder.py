@@ -504,9 +504,15 @@ def test_emoji():
 
 
 def test_three_thousand_small_files_are_quick(tmp_path):
-    """A twentieth of 60,000 in a twentieth of a minute (of processor time: other work must not fail this)."""
+    """Beside nothing but decoding the same files: each is opened twice, and there is some care for each. Processor time, so
+    that neither other work nor a slow machine fails this."""
     for i, array in enumerate(noise(3000, 28, 28)):
         Image.fromarray(array).save(tmp_path / f"{i}.png", compress_level=1)
     start = time.process_time()
+    for file in tmp_path.iterdir():
+        with Image.open(file) as image:
+            np.asarray(image)
+    plain = time.process_time() - start
+    start = time.process_time()
     assert len(read_folder(tmp_path).train.pixels) == 3000
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 12 * plain
