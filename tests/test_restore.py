@@ -119,6 +119,9 @@ def test_masks_hide_what_they_say():
     assert missing.sum() == 6 * 25
     assert missing[:, 4:9, 6:11].all()
     assert (spoil(x, parse("lower:0.25"))[0, -1] == 0).sum() == 3 * 18
+    for text, words in (("lower:0.99", "hides 13 of the 13 rows"), ("lower:0.01", "hides 0 of the 13 rows")):
+        with pytest.raises(InputError, match=words):
+            spoil(x, parse(text))
     some = spoil(x, parse("pixels:0.75"))
     assert float((some[:, -1] == 0).float().mean()) == pytest.approx(0.75, abs=0.04)
     assert (some[:, :-1][(some[:, -1:] == 0).expand(-1, 3, -1, -1)] == 0).all()
