@@ -124,6 +124,7 @@ def test_bad_arrays(array, part):
         (np.zeros((), int), "single number"),
         (np.array(list("abcdefgh")), "8 labels for 9 images"),
         (np.zeros((9, 2), "U1"), "9x2"),
+        (np.full(9, 2**31 - 1, np.int32).view("U1"), "characters that do not exist"),
         (["cat"] * 8 + [float("nan")], "no value missing"),
         (np.zeros(9, bool), "bool"),
         (np.full(9, 2**64 - 1, np.uint64), "beyond"),

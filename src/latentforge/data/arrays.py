@@ -180,6 +180,10 @@ def labels_from_array(array: Any, count: int, where: str) -> np.ndarray:
         )
     _one_each(array, count, where)
     if array.dtype.kind == "U":
+        try:
+            array.tolist()
+        except ValueError:  # numbers beyond Unicode, as of a damaged file
+            raise InputError(f"{where}: labels with characters that do not exist; write the texts anew") from None
         return array
     if len(array) and int(array.max()) > np.iinfo(np.int64).max:
         raise InputError(f"{where}: label {int(array.max())} is beyond 64-bit integers; number the classes from 0")
