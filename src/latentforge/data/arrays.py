@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -180,10 +181,9 @@ def labels_from_array(array: Any, count: int, where: str) -> np.ndarray:
         )
     _one_each(array, count, where)
     if array.dtype.kind == "U":
-        try:
-            array.tolist()
-        except ValueError:  # numbers beyond Unicode, as of a damaged file
-            raise InputError(f"{where}: labels with characters that do not exist; write the texts anew") from None
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+        if array.view(np.uint32).max(initial=0) > sys.maxunicode:  # as of a damaged file; Python cannot hold them
+            raise InputError(f"{where}: labels with characters that do not exist; write the texts anew")
         return array
     if len(array) and int(array.max()) > np.iinfo(np.int64).max:
         raise InputError(f"{where}: label {int(array.max())} is beyond 64-bit integers; number the classes from 0")
