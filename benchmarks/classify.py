@@ -1,5 +1,6 @@
 """Classes by Bayes' rule: `lf.BayesClassifier` with one conditional model and with one model per class, beside a Gaussian
-per class, which is the same rule with the trivial density.
+per class, which is the same rule with the trivial density, and beside nearest neighbours and logistic regression, which have
+none.
 
     python benchmarks/classify.py [CELL ...] [--data-dir DIR]   # measure what is missing
     python benchmarks/classify.py --table                       # Markdown
@@ -24,14 +25,23 @@ from machine import keep_result, machine
 from scipy.stats import multivariate_normal
 from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
 
 import latentforge as lf
 from latentforge.tasks.classify import Verdict, fit_temperature, measures
 
 RESULTS = Path(__file__).parent / "results" / "classify"
 OTHER = {"mnist": "fashion-mnist", "fashion-mnist": "mnist"}
-MODELS = {"cvae": "one `cvae`", "vae": "ten `vae`, one per class", "gaussian": "a Gaussian per class in PCA-50"}
+MODELS = {
+    "cvae": "one `cvae`", "vae": "ten `vae`, one per class", "gaussian": "a Gaussian per class in PCA-50",
+    "neighbours": "none: nearest neighbours in PCA-50", "logistic": "none: logistic regression on PCA-50",
+}  # fmt: skip
+BASELINES = {
+    "gaussian": "Gaussian per class", "neighbours": "nearest neighbours in PCA-50", "logistic": "logistic regression on PCA-50",
+}  # fmt: skip
+NEIGHBOURS = (1, 3, 5, 10)  # of which held-out images choose
 CELLS = [f"{s}/{m}" for s in OTHER for m in MODELS]
 MINUTES = 5.0
 SEED, COMPONENTS, OF_NO_CLASS, REJECT = 0, 50, 2000, 0.01
@@ -59,6 +69,27 @@ class Gaussians:
         return torch.from_numpy(np.stack(columns, 1))
 
 
+class NoDensity:
+    """log p(y | x) of a classifier without a density of images: logistic regression, or nearest neighbours, as many as are
+    right most often on held-out images, in the space of 50 principal components."""
+
+    def __init__(self, kind: str, x: np.ndarray, y: np.ndarray, held: np.ndarray, truth: np.ndarray):
+        self.pca = PCA(COMPONENTS, random_state=0).fit(x)
+        z, near = self.pca.transform(x), self.pca.transform(held)
+        if kind == "logistic":
+            self.model: Any = LogisticRegression(max_iter=1000).fit(z, y)
+        else:
+            found = [KNeighborsClassifier(k).fit(z, y) for k in NEIGHBOURS]
+            self.model = max(found, key=lambda model: model.score(near, truth))
+
+    def __call__(self, x: np.ndarray) -> torch.Tensor:
+        p = self.model.predict_proba(self.pca.transform(x))
+        if isinstance(self.model, KNeighborsClassifier):  # a class that none of the neighbours has is not impossible
+            k = self.model.n_neighbors
+            p = (k * p + 1 / p.shape[1]) / (k + 1)
+        return torch.from_numpy(np.log(p.clip(1e-12)))
+
+
 def flat(images: lf.data.Images) -> np.ndarray:
     return images.pixels.flatten(1).numpy() / 255
 
@@ -71,7 +102,14 @@ def measure(cell: str, data_dir: str | None, minutes: float = MINUTES, limit: in
     images = getattr(data, split)
     test, labels = images.pixels[:limit], images.labels[:limit]
     began = time.monotonic()
-    if model == "gaussian":
+    strange = None
+    if model in ("neighbours", "logistic"):
+        held = flat(data.validation)
+        judge = NoDensity(model, flat(data.train), data.train.labels.numpy(), held, data.validation.labels.numpy())  # type: ignore[union-attr]
+        temperature, threshold = fit_temperature(judge(held), data.validation.labels), 0.0  # type: ignore[arg-type]
+        trained = time.monotonic() - began
+        joint = judge(test.flatten(1).numpy() / 255)
+    elif model == "gaussian":
         gaussians = Gaussians(flat(data.train), data.train.labels.numpy())  # type: ignore[union-attr]
         held = gaussians(flat(data.validation))
         temperature, threshold = (
@@ -87,7 +125,7 @@ def measure(cell: str, data_dir: str | None, minutes: float = MINUTES, limit: in
         temperature, threshold = classifier.temperature_, classifier.threshold_
         joint = torch.from_numpy(classifier.predict_joint_log_proba(test.numpy()))
         strange = torch.from_numpy(classifier.predict_joint_log_proba(foreign))
-    verdict, evidence, other = Verdict(joint, temperature), joint.logsumexp(1), strange.logsumexp(1)
+    verdict = Verdict(joint, temperature)
     confidence, right = verdict.probability.max(1).values, verdict.label == labels
     edges = np.r_[0, 0.5, 0.7, 0.9, 0.99, 0.999, 1.0001]
     reliability = [
@@ -95,17 +133,20 @@ def measure(cell: str, data_dir: str | None, minutes: float = MINUTES, limit: in
          "accuracy": float(right[m].double().mean())}
         for a, b in zip(edges[:-1], edges[1:], strict=True) if (m := (confidence >= a) & (confidence < b)).any()
     ]  # fmt: skip
-    return {
-        "command": f"python benchmarks/classify.py {cell}", "seed": SEED, "minutes": minutes,
-        "seconds_of_training": round(trained, 1), "seconds_in_all": round(time.monotonic() - began, 1),
-        "test": len(labels), "temperature": temperature, **measures(verdict, labels), "reliability": reliability,
-        "no_class": {
+    none: dict[str, Any] = {}
+    if strange is not None:
+        evidence, other = joint.logsumexp(1), strange.logsumexp(1)
+        none["no_class"] = {
             "set": OTHER[name], "images": len(strange), "rejected": float((other < threshold).double().mean()),
             "rejected_of_test": float((evidence < threshold).double().mean()),
             "auroc": float(roc_auc_score(np.r_[np.zeros(len(evidence)), np.ones(len(other))],
                                          -np.r_[evidence.numpy(), other.numpy()])),
-        },
-        "machine": machine(),
+        }  # fmt: skip
+    return {
+        "command": f"python benchmarks/classify.py {cell}", "seed": SEED, "minutes": minutes,
+        "seconds_of_training": round(trained, 1), "seconds_in_all": round(time.monotonic() - began, 1),
+        "test": len(labels), "temperature": temperature, **measures(verdict, labels), "reliability": reliability,
+        **none, "machine": machine(),
     }  # fmt: skip
 
 
@@ -121,11 +162,12 @@ def table() -> str:
     ]
     for cell, r in kept.items():
         name, model = cell.split("/")
-        none = r["no_class"]
+        none = r.get("no_class")  # without a density there is nothing to reject by
+        rejection = f"{none['set']}: {none['rejected']:.1%}, {none['auroc']:.3f}" if none else ""
+        of_test = f"{none['rejected_of_test']:.1%}" if none else ""
         lines.append(
             f"| {name} | {MODELS[model]} | {r['accuracy']:.2%} | {r['calibration_error_at_1']:.3f} | "
-            f"{r['calibration_error']:.3f} | {r['nats']:.3f} | {none['set']}: {none['rejected']:.1%}, {none['auroc']:.3f} | "
-            f"{none['rejected_of_test']:.1%} |"
+            f"{r['calibration_error']:.3f} | {r['nats']:.3f} | {rejection} | {of_test} |"
         )
     return "\n".join(lines)
 
@@ -151,4 +193,4 @@ if __name__ == "__main__":
         elif not path(cell).exists():
             result = measure(cell, options.data_dir)
             keep_result(path(cell), result)
-            print(cell, f"{result['seconds_in_all']:.0f} s", result["accuracy"], result["no_class"], flush=True)
+            print(cell, f"{result['seconds_in_all']:.0f} s", result["accuracy"], result.get("no_class", ""), flush=True)

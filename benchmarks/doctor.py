@@ -29,7 +29,6 @@ from machine import keep_result, machine
 from latentforge.data import open_data
 from latentforge.diagnose.doctor import Doctor
 from latentforge.diagnose.rules import RULES
-from latentforge.files import atomic
 from latentforge.registry import MODELS, model_class
 from latentforge.run import Run
 
@@ -98,19 +97,17 @@ def cells(part: str) -> dict[str, dict[str, Any]]:
     return out
 
 
-def few(source: str, data_dir: str | None) -> Path:
+def few(source: str, data_dir: str | None, folder: str) -> Path:
     """A file of so few images, of a named set, that a model learns them by heart."""
-    path = Path(tempfile.gettempdir()) / f"latentforge-{FEW}-{source}.npz"
-    if not path.exists():
-        data = open_data(source, data_dir=data_dir)
-        n, held = FEW, 200
-        parts = {
-            "train": data.train.pixels[data.train.spread(n)],
-            "val": data.validation.pixels[data.validation.spread(held)],
-            "test": data.test.pixels[data.test.spread(held)],
-        }
-        with atomic(path) as part, open(part, "wb") as f:  # another job may look for it
-            np.savez(f, **{f"{name}_images": pixels[:, 0].numpy() for name, pixels in parts.items()})
+    path = Path(folder) / f"latentforge-{FEW}-{source}.npz"
+    data = open_data(source, data_dir=data_dir)
+    n, held = FEW, 200
+    parts = {
+        "train": data.train.pixels[data.train.spread(n)],
+        "val": data.validation.pixels[data.validation.spread(held)],
+        "test": data.test.pixels[data.test.spread(held)],
+    }
+    np.savez(path, **{f"{name}_images": pixels[:, 0].numpy() for name, pixels in parts.items()})
     return path
 
 
@@ -118,12 +115,12 @@ def measure(name: str, cell: dict[str, Any], part: str, data_dir: str | None) ->
     """Train one cell in a process of its own, keep its stream."""
     words = shlex.split(cell["words"])
     source = cell["data"]
-    if "few" in words:
-        at = words.index("few")
-        words[at - 1 : at + 1] = []
-        source = str(few(source, data_dir))
-    where = ["--data-dir", data_dir] if data_dir and "few" not in source else []
+    where = ["--data-dir", data_dir] if data_dir else []
     with tempfile.TemporaryDirectory() as folder:
+        if "few" in words:
+            at = words.index("few")
+            words[at - 1 : at + 1] = []
+            source = str(few(source, data_dir, folder))
         run = str(Path(folder) / "run")
         command = ["train", *words, "--data", source, *BUDGET.split(), "--seed", str(cell["seed"])]
         done = subprocess.run(

@@ -163,11 +163,30 @@ def test_labels_asked_for():
     refused(lambda: asked_labels(4, 3, 3, None, 0), "0 to 2")
 
 
+@pytest.mark.parametrize(
+    ("classes", "label", "drawn"), [(["1", "2", "7"], "1", "1"), (["cat", "dog", "owl"], "dog", "dog"),
+                                    (["cat", "dog", "owl"], "2", "owl"), (["1", "2", "7"], 1, "2")]
+)  # fmt: skip
+def test_a_class_asked_for_by_name(classes, label, drawn, tmp_path):
+    """Text is a name, and a place in the list only where no name is a number; in Python a number is a place."""
+    model = lf.create("cvae", image_shape=(1, 8, 8), latent_dim=3, net="mlp", hidden=(8,), num_classes=3)
+    model.classes = classes
+    counts = lf.augment(model, tmp_path / "x.npz", 4, label=label)["counts"]
+    assert counts == {c: 4 * (c == drawn) for c in classes}
+
+
+def test_a_number_that_is_no_name_is_no_place_either(tmp_path):
+    model = lf.create("cvae", image_shape=(1, 8, 8), latent_dim=3, net="mlp", hidden=(8,), num_classes=3)
+    model.classes = ["1", "2", "7"]
+    refused(lambda: lf.augment(model, tmp_path / "x.npz", 4, label="0"), "no class '0'", "1, 2, 7")
+
+
 def test_folders_keep_the_numbers_of_the_classes():
     assert folder_names(["cat", "dog"]) == ["cat", "dog"]
     assert folder_names([str(i) for i in range(11)]) == [str(i) for i in range(11)]
     assert folder_names(["T-shirt/top", "Trouser"]) == ["0-T-shirt-top", "1-Trouser"]
     assert folder_names(["dog", "cat"]) == ["0-dog", "1-cat"]
+    assert folder_names(["A", "a"]) == ["0-A", "1-a"]  # one folder on many systems
 
 
 # ---- the audit -------------------------------------------------------------------------------------------------------
@@ -267,7 +286,7 @@ def test_exports_of_the_default_place_and_share(shop, capsys):
 @pytest.mark.parametrize(("arguments", "part"), [
     (["gan"], "no encoder"),
     (["bare"], "no classes"),
-    (["cvae", "--label", "3"], "0 to 2"),
+    (["cvae", "--label", "3"], "no class '3'; choose from 0, 1, 2."),
     (["cvae", "--out", "x.png"], ".npz"),
     (["cvae", "--audit", "--out", "x.npz"], "--audit"),
     (["exported", "--audit"], "--data"),

@@ -75,13 +75,22 @@ def test_uses_are_shown_beside_the_best_baseline(tmp_path, monkeypatch):
         },
         **{f"detect/one/fashion-mnist-{k}": {"auroc": {}} for k in range(9)},  # one is missing
         "fewlabels/100/ssl-gan-draw0": {
+            "draw": 0,
             "test_error": 0.02,
             "baselines": {"1-nn": 0.2, "logistic": 0.3, "spreading": 0.1},
         },
         "restore/mnist/noise-0.5": {"linear": {"psnr": 17.0}, "restorer": {"psnr": 21.0}},
+        **{
+            f"compress/mnist-{codec}": {"points": [{"bits_per_pixel": 0.1, "mse": mse}]}
+            for codec, mse in (("pca", 0.1), ("vae-32", 0.01), ("autoencoder-16", 0.001))
+        },
         "classify/mnist-cvae": {"accuracy": 0.98},
         "classify/mnist-gaussian": {"accuracy": 0.95},
+        "classify/mnist-neighbours": {"accuracy": 0.97},
+        "classify/fashion-mnist-cvae": {"accuracy": 0.9},
+        "classify/fashion-mnist-gaussian": {"accuracy": 0.8},
         "finetune/vae-encoder": {"rows": [{"labels": 100, "pretrained": 0.1, "random": 0.15}]},
+        "finetune/dcgan-critic": {"rows": [{"labels": 90, "pretrained": 0.1, "random": 0.15}]},
     }
     for name, result in kept.items():
         file = tmp_path / f"{name}.json"
@@ -92,8 +101,9 @@ def test_uses_are_shown_beside_the_best_baseline(tmp_path, monkeypatch):
     rows = [row.split(" | ")[2:] for row in uses.table().splitlines()[2:]]
     assert rows == [
         ["0.900", "0.750 (isolation forest) |"], ["2.00%", "10.0% (label spreading on PCA-50) |"],
-        ["21.0 dB", "17.0 dB (best linear) |"], ["98.0%", "95.0% (Gaussian per class) |"],
-        ["10.0%", "15.0% (random weights) |"],
+        ["21.0 dB", "17.0 dB (best linear) |"], ["20.0 dB", "10.0 dB (PCA, same coder) |"],
+        ["98.0%", "97.0% (nearest neighbours in PCA-50) |"], ["90.0%", "80.0% (Gaussian per class) |"],
+        ["10.0%", "10.0% (label spreading on PCA-50) |"], ["10.0%", "15.0% (random weights) |"],
     ]  # fmt: skip
 
 

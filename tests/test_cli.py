@@ -22,7 +22,7 @@ from PIL import Image
 
 import latentforge as lf
 from latentforge import presets, registry
-from latentforge.cli import VERBS, main
+from latentforge.cli import VERBS, entry_point, main
 from latentforge.cli.flags import option
 from latentforge.data.synthetic import blobs
 from latentforge.errors import RunError
@@ -573,6 +573,17 @@ def test_a_closed_pipe_is_no_error(unbuffered):
     process.stdout = None
     _, err = process.communicate(timeout=60)
     assert err == b""
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(here, monkeypatch):
+    png_folder(here / "bücher", (1, 12, 9))
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "ascii"))
+    monkeypatch.setattr(sys, "argv", ["latentforge", "data", "bücher"])
+    with pytest.raises(SystemExit) as ended:
+        entry_point()
+    assert ended.value.code == 0
+    assert rb"b\xfccher" in shown.getvalue()
 
 
 def test_a_failing_run_exits_with_1(shop, here):

@@ -546,6 +546,10 @@ def test_a_model_made_for_other_labels_is_refused(made_for, data):
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     train("cvae", unbalanced(), out=folder / "classes")
+    for name, classes in (("numbers", ["1", "2", "7"]), ("words", ["cat", "dog", "owl"])):
+        data = unbalanced()
+        data.classes = classes
+        train("cvae", data, out=folder / name)
     train("cvae", described(2), out=folder / "two")
     train("cvae", described(1), out=folder / "one")
     train("vae", unbalanced(), out=folder / "vae")
@@ -566,6 +570,15 @@ def test_sample_command(runs, flags, asked):
     expected = model.draw_labels(9, seed=5).tolist() if asked is None else [asked] * 9
     assert found["labels"].tolist() == expected
     np.testing.assert_array_equal(found["images"], to_uint8(model.sample(9, label=asked, seed=5)))
+
+
+@pytest.mark.parametrize(
+    ("run", "label", "asked"),
+    [("numbers", "1", 0), ("numbers", "2", 1), ("numbers", "7", 2), ("words", "dog", 1), ("words", "2", 2)],
+)
+def test_sample_command_finds_classes_by_name(runs, run, label, asked):
+    """Where names are numbers, a number is a name and no place in their list."""
+    assert sampled(runs / run, "--label", label)["labels"].tolist() == [asked] * 9
 
 
 def test_sample_command_with_descriptors(runs):
@@ -589,9 +602,10 @@ def test_sample_command_of_other_models(runs):
 @pytest.mark.parametrize(
     ("run", "label", "part"),
     [
-        ("classes", "7", "there is no label 7"), ("classes", "1.5", "whole number"), ("classes", "1,2", "whole number"),
-        ("classes", "wide", "--label wide"), ("classes", "", "--label"), ("two", "4.5", "2 numbers"),
+        ("classes", "7", "no class '7'; choose from 0, 1, 2."), ("classes", "1.5", "no class '1.5'"),
+        ("classes", "wide", "no class 'wide'"), ("classes", "", "no class ''"), ("two", "4.5", "2 numbers"),
         ("two", "1,2,3", "2 numbers"), ("two", "1,x", "--label 1,x"), ("vae", "1", "not told labels"),
+        ("vae", "wide", "not told labels"), ("numbers", "0", "no class '0'; choose from 1, 2, 7."),
     ],
 )  # fmt: skip
 def test_sample_command_refuses(runs, capsys, run, label, part):

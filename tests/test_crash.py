@@ -28,6 +28,7 @@ from latentforge.run import Run
 ROUNDS = {"vae": 300, "vae-gan": 100}
 SOURCE = {"vae": "mnist-5k"}  # and a file of few images for the vae-gan, which fits a sampler
 BATCH, EVERY = 32, 10  # a checkpoint every EVERY rounds
+HELD = 150  # the round whose checkpoint a child that is to be held waits with
 SIZE = ["--net", "mlp", "--hidden", "16", "--latent-dim", "3"]
 BUDGET = ["--batch-size", str(BATCH), "--checkpoint-every", str(EVERY * BATCH)]
 ARGUMENTS = [*SIZE, *BUDGET, "--quiet"]
@@ -42,6 +43,22 @@ def command(log: str, *arguments: str) -> None:
     sys.stdout = sys.stderr = open(log, "a", buffering=1)  # noqa: SIM115
     torch.set_num_threads(1)
     sys.exit(main(list(arguments)))
+
+
+def held_command(log: str, go: str, *arguments: str) -> None:
+    """The same, but with the checkpoint of round HELD it leaves a file `held` and waits for the file `go` beside it: rounds are
+    so short that no one could be sure to catch it in the middle."""
+    save = Run.save_checkpoint
+
+    def save_and_wait(self: Run, tensors: dict, state: dict, keep: int = 2) -> None:
+        save(self, tensors, state, keep)
+        if state["round"] >= HELD:
+            Path(go).with_name("held").touch()
+            while not Path(go).exists():
+                time.sleep(0.001)
+
+    Run.save_checkpoint = save_and_wait  # type: ignore[method-assign]
+    command(log, *arguments)
 
 
 def go_on(log: str, run: str) -> None:
@@ -94,11 +111,22 @@ def no_orphans() -> Iterator[None]:
     Child.started.clear()
 
 
-def train(run: Path, model: str = "vae") -> Child:
+def training(run: Path, model: str = "vae") -> list[str]:
     examples = str(ROUNDS[model] * BATCH)
-    return Child(
-        command, run, "train", model, "--data", SOURCE[model], *ARGUMENTS, "--examples", examples, "--out", str(run)
-    )
+    return ["train", model, "--data", SOURCE[model], *ARGUMENTS, "--examples", examples, "--out", str(run)]
+
+
+def train(run: Path, model: str = "vae") -> Child:
+    return Child(command, run, *training(run, model))
+
+
+def train_and_hold(run: Path) -> tuple[Child, Path]:
+    """A child that waits in the middle of its training, and the file that lets it go on."""
+    go = run.parent / "go"
+    child = Child(held_command, run, str(go), *training(run))
+    assert child.wait_until(lambda: go.with_name("held").exists()), child.text()
+    assert newest(run) == HELD
+    return child, go
 
 
 def resume(run: Path) -> Child:
@@ -204,16 +232,14 @@ def test_a_killed_vae_gan_ends_bit_identical(whole, tmp_path):
 
 def test_a_run_in_training_is_left_alone(whole, tmp_path, capsys):
     run = tmp_path / "run"
-    child = train(run)
-    assert child.wait_until(lambda: newest(run) >= 100)
-    child.send(signal.SIGSTOP)
+    child, go = train_and_hold(run)
     before = sorted(p.name for p in run.rglob("*"))
     assert main(["resume", str(run), "--minutes", "9"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"latentforge: {run} is in training in another process; wait for that, or stop it."
     )
     assert sorted(p.name for p in run.rglob("*")) == before
-    child.send(signal.SIGCONT)
+    go.touch()
     assert child.end() == 0, child.text()
     check_equal(run, whole["vae"])
 
@@ -221,14 +247,14 @@ def test_a_run_in_training_is_left_alone(whole, tmp_path, capsys):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_writes_a_checkpoint(whole, tmp_path, number):
     run = tmp_path / "run"
-    child = train(run)
-    assert child.wait_until(lambda: newest(run) >= 100)
+    child, go = train_and_hold(run)
     child.send(number)
+    go.touch()
     assert child.end() == 130
     stopped = newest(run)
     (last,) = [line for line in child.text().splitlines() if not line.startswith("warning: ")]
     assert last.startswith(f"latentforge: stopped at round {stopped}")
-    assert 100 <= stopped < ROUNDS["vae"]
+    assert HELD <= stopped < ROUNDS["vae"]
     assert not (run / "model").exists()
     again = Child(command, run, "resume", str(run), "--quiet")
     assert again.end() == 0, again.text()
@@ -237,8 +263,7 @@ def test_a_signal_writes_a_checkpoint(whole, tmp_path, number):
 
 def test_a_truncated_checkpoint_is_passed_over(whole, tmp_path):
     run = tmp_path / "run"
-    child = train(run)
-    assert child.wait_until(lambda: newest(run) >= 150)
+    child, _ = train_and_hold(run)
     child.send(signal.SIGKILL)
     child.end()
     older, newer = sorted(run.glob("checkpoints/round-*"))[-2:]

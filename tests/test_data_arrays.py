@@ -122,7 +122,10 @@ def test_bad_arrays(array, part):
         (np.zeros(8, int), "8 labels for 9 images"),
         (np.zeros((9, 2), int), "9x2"),
         (np.zeros((), int), "single number"),
-        (np.array(list("abcdefghi")), "<U1"),
+        (np.array(list("abcdefgh")), "8 labels for 9 images"),
+        (np.zeros((9, 2), "U1"), "9x2"),
+        (np.full(9, 2**31 - 1, np.int32).view("U1"), "characters that do not exist"),
+        (["cat"] * 8 + [float("nan")], "no value missing"),
         (np.zeros(9, bool), "bool"),
         (np.full(9, 2**64 - 1, np.uint64), "beyond"),
         ([0, 1, [2]], "one integer per image"),
@@ -142,6 +145,42 @@ def test_labels():
     assert set(data.train.labels.tolist()) == {0, 1}
     assert "renumbered" in data.notes[0]
     assert open_data((noise(20, 10, 10), None)).num_classes == 0
+
+
+class Column:
+    """What numpy can make an array of, as a column of pandas."""
+
+    def __init__(self, values: list, kind: str | None = None):
+        self.values, self.kind = values, kind
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        if self.kind == "broken":
+            raise TypeError("no array of this")
+        return np.array(self.values, dtype or self.kind)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["b10", "b2"] * 10), ["b10", "b2"] * 10, Column(["b10", "b2"] * 10, "object"),
+        np.array([["b10"], ["b2"]] * 10, object),
+    ],
+)  # fmt: skip
+def test_texts_are_names_of_classes(labels):
+    data = open_data((noise(20, 10, 10), labels))
+    assert data.classes == ["b2", "b10"]
+    everything = torch.cat([data.train.labels, data.validation.labels, data.test.labels])
+    assert torch.bincount(everything).tolist() == [10, 10]
+    found = module.parts_from_arrays({"train": (noise(20, 10, 10), labels, "a")}, "a", "a")
+    assert found.train.labels.tolist() == [1, 0] * 10
+
+
+def test_columns_of_a_table():
+    data = open_data((noise(20, 10, 10), Column([3, 7] * 10)))
+    assert (data.num_classes, data.classes) == (2, ["3", "7"])
+    assert open_data(Column(noise(20, 10, 10).tolist(), "uint8")).image_shape == (1, 10, 10)
+    refused(lambda: open_data((noise(9, 10, 10), Column([1, None] * 5, "object"))), "(labels)", "no value missing")
+    refused(lambda: open_data((noise(9, 10, 10), Column([1] * 9, "broken"))), "(labels)", "no array of this")
 
 
 def test_labels_stay_with_their_images():
@@ -260,6 +299,22 @@ def test_npz_with_its_own_splits(tmp_path):
     np.savez(path, x_train=noise(20, 10, 10), x_test=noise(4, 10, 10))
     data = open_data(path)
     assert (len(data.train), len(data.validation), len(data.test)) == (18, 2, 4)
+
+
+def test_texts_of_splits_are_numbered_together(tmp_path):
+    path = tmp_path / "a.npz"
+    x = noise(4, 10, 10)
+    np.savez(path, x_train=x, y_train=np.array(["a", "c", "c", "a"]), x_test=x, y_test=np.array(["c", "a", "a", "c"]))
+    found = read_numpy(path)
+    assert found.classes == ["a", "c"]
+    assert (found.train.labels.tolist(), found.test.labels.tolist()) == ([0, 1, 1, 0], [1, 0, 0, 1])
+    np.savez(path, images=x, labels=np.array(["c", "a", "a", "c"]), classes=np.array(["c", "b", "a"]))
+    found = read_numpy(path)
+    assert (found.classes, found.train.labels.tolist()) == (["c", "b", "a"], [0, 2, 2, 0])
+    np.savez(path, images=x, labels=np.array(["c", "d", "a", "c"]), classes=np.array(["c", "b", "a"]))
+    refused(lambda: read_numpy(path), path, "no names of classes: d")
+    np.savez(path, x_train=x, y_train=np.array(["a", "c", "c", "a"]), x_test=x, y_test=np.arange(4))
+    refused(lambda: read_numpy(path), path, "train texts, test classes")
 
 
 def test_npy(tmp_path):

@@ -172,7 +172,7 @@ def test_random_labels(shape, dtype, seed):
         check(data)
         assert (
             data is None
-            or (labels.dtype.kind in "iu" and labels.size == 9)
+            or (labels.dtype.kind in "iuU" and labels.size == 9)
             or (labels.dtype.kind == "f" and len(labels) == 9 and data.num_classes == 0)
         )
 

@@ -30,6 +30,9 @@ from latentforge.game import Game
 from latentforge.run import Run
 from latentforge.train import Trainer
 
+if not sys.platform.startswith("linux"):
+    pytest.skip("starts processes from a fork server, over the loopback of Linux", allow_module_level=True)
+
 SHAPE = (1, 8, 8)
 MODELS = {
     "vae": {"net": "mlp", "hidden": (8,), "latent_dim": 3},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import re
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,6 +166,31 @@ def test_cut_connection_is_continued(server, target):
     download([server.url("cutonce")], target, md5=MD5)
     assert target.read_bytes() == BODY
     assert server.log == [("cutonce", None), ("cutonce", "bytes=300000-")]
+
+
+def test_no_open_file_is_removed_where_that_cannot_be(server, target, monkeypatch):
+    """As on Windows, where the attempt would hide why nothing could be fetched."""
+    opened, locked, unlink = [], module._locked, Path.unlink
+
+    @contextlib.contextmanager
+    def noted(part):
+        with locked(part) as file:
+            opened.append(file)
+            yield file
+
+    def closed_first(path, missing_ok=False):
+        assert all(file.closed for file in opened)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(module, "_locked", noted)
+    monkeypatch.setattr(module, "WINDOWS", True)
+    monkeypatch.setattr(Path, "unlink", closed_first)
+    refused(lambda: download([server.url("missing")], target, sha256=SHA), "HTTP 404")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(BODY)
+    assert download([server.url("ok")], target, sha256=SHA) == target
+    assert len(opened) == 2
+    assert only(target)
 
 
 def test_cut_for_good_keeps_the_part(server, target):

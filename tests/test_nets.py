@@ -238,6 +238,12 @@ def test_article_004_vae_sizes():
     assert count(decoder) == (2 * 1568 + 1568) + 18_496 + 18_464 + 289
 
 
+def test_article_004_encodes_sides_from_seven_pixels_on():
+    assert published.article_004_encoder((1, 7, 7), Z)(torch.rand(2, 1, 7, 7)).shape == (2, Z)
+    with pytest.raises(ValueError, match="at least 7 pixels"):
+        published.article_004_encoder((1, 28, 6), Z)
+
+
 def test_article_004_dcgan_sizes():
     critic, generator = published.article_004_critic(DIGIT), published.article_004_generator(2, DIGIT)
     assert sizes(critic, torch.rand(1, *DIGIT)) == [(64, 14, 14), (128, 7, 7), (128, 1, 1), (128,), (1,)]

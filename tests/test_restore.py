@@ -119,6 +119,9 @@ def test_masks_hide_what_they_say():
     assert missing.sum() == 6 * 25
     assert missing[:, 4:9, 6:11].all()
     assert (spoil(x, parse("lower:0.25"))[0, -1] == 0).sum() == 3 * 18
+    for text, words in (("lower:0.99", "hides 13 of the 13 rows"), ("lower:0.01", "hides 0 of the 13 rows")):
+        with pytest.raises(InputError, match=words):
+            spoil(x, parse(text))
     some = spoil(x, parse("pixels:0.75"))
     assert float((some[:, -1] == 0).float().mean()) == pytest.approx(0.75, abs=0.04)
     assert (some[:, :-1][(some[:, -1:] == 0).expand(-1, 3, -1, -1)] == 0).all()
@@ -409,6 +412,41 @@ def test_a_folder_and_a_single_image(runs, tmp_path, capsys):
         same = f["images"][..., 0] == to_uint8(seen)[..., 0]
     assert same[:, mask == 255].all()
     assert not same[:, mask == 0].all()
+
+
+def test_a_folder_of_several_sizes(runs, tmp_path, capsys):
+    """A restorer gives each image back in its own size; what needs one size says so, with what to do."""
+    folder, expected = tmp_path / "photos", {}
+    (folder / "more").mkdir(parents=True)
+    model = lf.load(runs / "noise")
+    for name, (h, w) in {"IMG_1.png": (12, 12), "img_1.bmp": (17, 20), "more/b.png": (9, 30)}.items():
+        array = np.random.default_rng(h).integers(0, 256, (h, w), np.uint8)
+        Image.fromarray(array).save(folder / name)
+        expected[h, w] = to_uint8(lf.restore(model, torch.from_numpy(array)[None, None].float() / 255))[0, ..., 0]
+    words = ["restore", str(runs / "noise"), "--in", str(folder)]
+    assert main([*words, "--out", str(tmp_path / "sheet.png")]) == 2
+    assert "3 sizes" in (said := capsys.readouterr().err)
+    assert "name a directory with --out" in said
+    search = ["restore", str(runs / "vae"), "--operator", "downsample:3", "--in", str(folder)]
+    assert main([*search, "--out", str(tmp_path / "found")]) == 2
+    assert "add --image-size 4x4" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photos"]
+
+    assert main([*words, "--out", str(tmp_path / "clean")]) == 0
+    files = sorted((tmp_path / "clean").iterdir())
+    assert [f.name for f in files] == ["IMG_1-000000.png", "img_1-000001.png", "more-b.png"]  # on any file system
+    for file, (h, w) in zip(files, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(file)), expected[h, w])
+    assert main([*words, "-n", "2", "--out", str(tmp_path / "two")]) == 0
+    assert len(list((tmp_path / "two").iterdir())) == 2
+
+    (folder / "bad.png").write_bytes(b"x")
+    assert main([*words, "--out", str(tmp_path / "some")]) == 2
+    assert "bad.png" in capsys.readouterr().err
+    assert not (tmp_path / "some").exists()
+    assert main([*words, "--skip-bad", "--out", str(tmp_path / "some")]) == 0
+    assert "1 of 4 images could not be used" in capsys.readouterr().err
+    assert len(list((tmp_path / "some").iterdir())) == 3
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "arrays.npz", "folder"])

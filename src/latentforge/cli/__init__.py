@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the run failed, 2 bad usage or bad input, 130 interrupted 
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -102,6 +103,8 @@ def fail(text: str, code: int) -> int:
 
 
 def entry_point() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a terminal cannot show must not end finished work
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = main()
     try:
         sys.stdout.flush()

@@ -20,7 +20,7 @@ from latentforge.errors import InputError
               "as there are real images]")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="samples.npz, samples.parquet or a directory, which gets a "
               "folder per class  [RUN/augmented]")  # fmt: skip
-@click.option("--label", type=int, help="draw this class alone")
+@click.option("--label", help="draw this class alone: its name, or its number from 0 on, where names are no numbers")
 @click.option("--even", is_flag=True, help="all classes alike  [as frequent as in training]")
 @image_files("the images an exported model was trained on: named set, folder or file")
 @click.option("--audit", is_flag=True, help="write nothing; train classifiers on real, synthetic and both, and compare")
@@ -29,7 +29,7 @@ from latentforge.errors import InputError
 @click.option("--seed", default=0, help="seed of samples and classifiers  [0]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON: the manifest, or the rows of an audit")
 def command(
-    run: Path, number: int | None, out: Path | None, label: int | None, even: bool, audit: bool, repeats: int | None,
+    run: Path, number: int | None, out: Path | None, label: str | None, even: bool, audit: bool, repeats: int | None,
     examples: int | None, seed: int, as_json: bool, **source: Any,
 ) -> None:  # fmt: skip
     """Export labelled samples with a manifest, to train on beside real images: from a model that is told classes, or from a

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from latentforge.cli.inputs import image_source, open_images, read_all
+from latentforge.cli.inputs import image_source, open_images, read_all, say
 from latentforge.errors import InputError
 
 TASKS = ("denoise", "deblur", "superres", "inpaint", "enhance")
@@ -42,6 +43,7 @@ def command(
 
     import latentforge as lf
     from latentforge.cli.tables import print_table
+    from latentforge.data.decode import ManySizes
     from latentforge.parts.operators import spoil as spoil_images
     from latentforge.tasks.output import check_place, write_arrays, write_images
     from latentforge.tasks.restore import operator_for
@@ -61,12 +63,25 @@ def command(
         spoilt = spoil_images(original, op, seed) if known is None else op.observe(original, known)
     else:
         original = None
-        read_in, names = read(str(source), clean["channels"], clean)
-        channels = model.image_shape[0]
-        if (seen := read_in.shape[1]) != channels:
-            raise InputError(
-                f"{source}: images of {seen} channel(s) do not fit the model's {channels}; add --channels {channels}."
+        try:
+            read_in, names = read(str(source), clean["channels"], clean)
+        except ManySizes as error:
+            folder = Path(str(source)).expanduser()
+            if not model.has_restorer:
+                h, w = (-(-side // op.factor) for side in model.image_shape[1:])
+                raise InputError(
+                    f"{error.what}; a search through codes restores images of one size, add --image-size {h}x{w}."
+                ) from None
+            if out.suffix or not folder.is_dir():
+                raise InputError(
+                    f"{error.what}; name a directory with --out, which gets each image of a folder in its own size, or "
+                    "crop and resize them all with --image-size."
+                ) from None
+            print(
+                restore_each(model, op, folder, known, number, clean, out), file=sys.stderr if as_json else sys.stdout
             )
+            return
+        need_channels(model, read_in, str(source))
         spoilt, names = op.observe(read_in[:number], known), names[:number]
     whole = None if original is None else (original.shape[2], original.shape[3])
     restored = lf.restore(model, spoilt, op, size=whole, steps=steps, seed=seed)
@@ -96,6 +111,44 @@ def read(source: str, channels: int | None, options: dict[str, Any]) -> tuple[An
     if not len(images):
         raise InputError(f"{source}: there are no images in it.")
     return images[images.spread(len(images))].image, given.names
+
+
+def need_channels(model: Any, images: Any, source: str) -> None:
+    """InputError where images (N, C, H, W) have other channels than the model's."""
+    channels = model.image_shape[0]
+    if (seen := images.shape[1]) != channels:
+        raise InputError(
+            f"{source}: images of {seen} channel(s) do not fit the model's {channels}; add --channels {channels}."
+        )
+
+
+def restore_each(
+    model: Any, op: Any, folder: Path, known: Any, number: int | None, options: dict[str, Any], out: Path
+) -> str:
+    """Restore the images of a folder one after the other, each in its own size, into the directory `out`. Returns what was
+    written, in words."""
+    import torch
+
+    import latentforge as lf
+    from latentforge.data import Images
+    from latentforge.data.decode import Item, read_each, shown
+    from latentforge.data.folder import scan
+    from latentforge.tasks.output import file_names, write_folder
+
+    files = scan(folder).everything()[:number]
+    items = [Item(shown(f.relative_to(folder)), f if f.is_file() else None) for f in files]
+    called = dict(zip([i.name for i in items], file_names([i.name for i in items]), strict=True))
+    notes: list[str] = []
+
+    def restored() -> Iterator[tuple[str, Any]]:
+        for name, pixels in read_each(items, folder, options["channels"], options["skip_bad"], notes):
+            image = Images(torch.from_numpy(pixels))[torch.arange(1)].image
+            need_channels(model, image, str(folder))
+            yield called[name], lf.restore(model, op.observe(image, known), op)[0]
+
+    text = write_folder(restored(), out)
+    say(notes)
+    return text
 
 
 def rows(before: Any, restored: Any, original: Any) -> list[dict[str, Any]]:

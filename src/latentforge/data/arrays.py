@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from latentforge.data.decode import (
     Part,
     Size,
     in_threads,
+    natural,
     reason,
     resize,
     shown,
@@ -57,17 +59,27 @@ def images_from_array(array: Any, where: str) -> tuple[np.ndarray, list[str]]:
 
 
 def as_numpy(array: Any, where: str) -> np.ndarray:
-    """An array or tensor as an array. InputError for what numpy cannot hold."""
+    """An array, tensor or column of a table as an array. InputError for what numpy cannot hold."""
     if hasattr(array, "detach"):  # a torch tensor, wherever it lives; bfloat16 has no numpy type
         try:
             array = array.detach().cpu()
             array = array.float().numpy() if str(array.dtype) == "torch.bfloat16" else array.numpy()
         except (TypeError, RuntimeError) as error:  # sparse, quantised, 8-bit floats
             raise InputError(f"{where}: a tensor that numpy cannot hold ({reason(error)}); give a plain one") from None
+    if not isinstance(array, np.ndarray) and hasattr(array, "__array__"):  # of pandas, say
+        try:
+            array = np.asarray(array)
+        except Exception as error:  # other packages raise whatever they like
+            raise InputError(f"{where}: cannot be made an array ({reason(error)}); give a plain one") from None
     if not isinstance(array, np.ndarray):
         raise InputError(f"{where}: expected an array or a tensor, not {type(array).__name__}; use numpy.stack(images)")
+    if array.dtype == object and array.size and all(isinstance(v, str) for v in array.flat):  # pandas keeps texts so
+        return array.astype(str)
     if array.dtype == object:
-        raise InputError(f"{where}: an array of Python objects; give one plain numeric array")
+        raise InputError(
+            f"{where}: an array of Python objects; give one plain array of numbers, or for labels of texts, with no "
+            "value missing"
+        )
     return array
 
 
@@ -141,15 +153,15 @@ def _integers(array: np.ndarray, where: str) -> tuple[np.ndarray, list[str]]:
 
 
 def labels_from_array(array: Any, count: int, where: str) -> np.ndarray:
-    """Classes (N,) int64, not yet made contiguous, or descriptors (N, D) float32.
+    """Classes (N,) int64, not yet made contiguous, or their names (N,), or descriptors (N, D) float32.
 
-    Integers, (N,) or (N, 1), are classes. Floating point, (N, D), are descriptors; so is (N,), with D = 1, unless every
-    value is whole: such numbers may be meant as classes, and the user has to say which. Raises InputError for that and
-    for anything else, NaN and infinity among it.
+    Integers and texts, (N,) or (N, 1), are classes. Floating point, (N, D), are descriptors; so is (N,), with D = 1,
+    unless every value is whole: such numbers may be meant as classes, and the user has to say which. Raises InputError
+    for that and for anything else, NaN and infinity among it.
     """
     if isinstance(array, list | tuple):
-        try:
-            array = np.asarray(array)
+        try:  # beside texts numpy would make texts of all else, a missing value too
+            array = np.asarray(array, object if any(isinstance(v, str) for v in array) else None)
         except (ValueError, OverflowError):
             raise InputError(f"{where}: a list that is not one integer per image, or one row of numbers") from None
     array = as_numpy(array, where)
@@ -160,10 +172,19 @@ def labels_from_array(array: Any, count: int, where: str) -> np.ndarray:
         array = array[:, 0]
     if array.ndim != 1:
         more = ", or descriptors (N, D) in floating point" if array.ndim == 2 and array.dtype.kind in "iu" else ""
-        raise InputError(f"{where}: labels have shape {shape}; give one integer per image, (N,) or (N, 1){more}")
-    if array.dtype.kind not in "iu":
-        raise InputError(f"{where}: labels of type {array.dtype}; give integers, e.g. labels.astype('int64')")
+        raise InputError(
+            f"{where}: labels have shape {shape}; give one integer or text per image, (N,) or (N, 1){more}"
+        )
+    if array.dtype.kind not in "iuU":
+        raise InputError(
+            f"{where}: labels of type {array.dtype}; give integers or texts, labels.astype('int64') or labels.astype(str)"
+        )
     _one_each(array, count, where)
+    if array.dtype.kind == "U":
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+        if array.view(np.uint32).max(initial=0) > sys.maxunicode:  # as of a damaged file; Python cannot hold them
+            raise InputError(f"{where}: labels with characters that do not exist; write the texts anew")
+        return array
     if len(array) and int(array.max()) > np.iinfo(np.int64).max:
         raise InputError(f"{where}: label {int(array.max())} is beyond 64-bit integers; number the classes from 0")
     return array.astype(np.int64)
@@ -219,6 +240,8 @@ def parts_from_arrays(
     if len(set(kinds.values())) > 1:
         listed = ", ".join(f"{split} {kind}" for split, kind in kinds.items())
         raise InputError(f"{where}: labels of different kinds ({listed}); store them all alike")
+    if "texts" in kinds.values():
+        names = numbered(labels, names, where)
     classes = contiguous(labels, notes) if names is None else named(labels, names, where, notes)
     parts = {split: Part(images[split], labels[split]) for split in images}
     return Found(source, parts["train"], parts.get("validation"), parts.get("test"), classes, notes)
@@ -227,6 +250,8 @@ def parts_from_arrays(
 def _kind(labels: np.ndarray | None) -> str:
     if labels is None:
         return "none"
+    if labels.dtype.kind == "U":
+        return "texts"
     return "classes" if labels.ndim == 1 else f"{labels.shape[1]} descriptors"
 
 
@@ -252,6 +277,20 @@ def contiguous(labels: dict[str, np.ndarray | None], notes: list[str]) -> list[s
     names = [str(v) for v in values]
     notes.append(f"the labels {some(names, 6)} were renumbered from 0; their values are the class names")
     return names
+
+
+def numbered(labels: dict[str, np.ndarray | None], names: list[str] | None, where: str) -> list[str]:
+    """Replace texts in place by their place in `names`, or, where there are none, in their natural order; returns the names.
+    InputError for a text that is none of `names`."""
+    present = {text for y in labels.values() if y is not None for text in y.tolist()}
+    if strange := sorted(shown(text) for text in present.difference(names or present)):
+        raise InputError(f"{where}: labels that are no names of classes: {some(strange)}; name all classes, or none")
+    known = names or sorted(present, key=lambda text: (natural(text), text))
+    number = {text: i for i, text in enumerate(known)}
+    for split, y in labels.items():
+        if y is not None:
+            labels[split] = np.array([number[text] for text in y.tolist()], np.int64)
+    return [shown(text) for text in known]
 
 
 def named(

@@ -117,7 +117,7 @@ def open_data(
 
     source: a named set (`latentforge data` lists them); a folder of images; an .npz, .npy or .parquet file; an array
     or tensor (N, H, W), (N, H, W, C) or (N, C, H, W); a tuple (images, labels); or a Dataset, returned unchanged. Labels
-    of arrays and .npz files are classes where they are integers and descriptors where they are floating point
+    of arrays and .npz files are classes where they are integers or texts and descriptors where they are floating point
     (`arrays.labels_from_array` has the rule).
     data_dir: where named sets are looked for first. image_size: None, a side, or (H, W): every image is cropped at the
     centre to that aspect and resized. channels: 1 to 4, forced on every image. skip_bad: leave unusable files out, with
@@ -159,7 +159,7 @@ def open_data(
     for part in ("train", "validation", "test"):
         if getattr(found, part) is not None:
             setattr(found, part, conform(getattr(found, part), size, channels, name, found.notes))
-    where = "data" if isinstance(source, np.ndarray | Tensor | tuple) else shown(source)
+    where = shown(source) if isinstance(source, str | Path) else "data"
     strata = found.train.labels if found.fixed else None
     parts = _three(found, where, 0 if found.fixed else seed, strata)
     return Dataset(name, found.source, **parts, classes=found.classes, notes=found.notes, modes=found.modes,

@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -100,6 +100,14 @@ def in_threads(work: Callable, items: Sequence, chunk: int = 64, threads: int | 
 
 class Bad(Exception):
     """This file cannot be used; the text says why. `--skip-bad` leaves it out."""
+
+
+class ManySizes(InputError):
+    """Images that have to be of one size are not: `what` there is, without what to do about it."""
+
+    def __init__(self, what: str, remedy: str):
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
 
 
 class Probe(NamedTuple):
@@ -316,6 +324,30 @@ def read_images(
     return pixels, np.array(good, np.int64), notes
 
 
+def read_each(
+    items: Sequence[Item], where: object, channels: int | None, skip_bad: bool, notes: list[str]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and pixels (1, C, H, W) of one image after the other, each in its own size, all with as many channels; what is to
+    be told of them goes to `notes`. InputError as for `read_images`."""
+    probes = _attempt(probe, items, None)
+    _report_bad(items, probes, where, skip_bad)
+    good = [item for item, p in zip(items, probes, strict=True) if isinstance(p, Probe)]
+    native, more = _common_kind([p for p in probes if isinstance(p, Probe)], channels)
+    notes += more
+    bad = [f"{item.name} ({p})" for item, p in zip(items, probes, strict=True) if isinstance(p, Bad)]
+    for item in good:
+        try:
+            pixels, _, _ = read_images([item], where, None, channels or native, False)
+        except InputError:
+            if not skip_bad:
+                raise
+            bad.append(item.name)
+            continue
+        yield item.name, pixels
+    if bad:
+        notes.append(f"{len(bad):,} of {len(items):,} images could not be used and were left out: {some(bad)}")
+
+
 def _attempt(work: Callable, items: Sequence, threads: int | None) -> list:
     """The result of `work` for each item, or the Bad it raised."""
 
@@ -353,10 +385,10 @@ def _common_size(headers: Sequence[Probe], where: object) -> Size:
         return common
     area = sorted(counts, key=lambda s: (s[0] * s[1], s))
     square = 64 if min(common) >= 64 else 32
-    raise InputError(
+    raise ManySizes(
         f"{shown(where)}: images have {len(counts):,} sizes, from {_by(area[0])} to {_by(area[-1])} (height x width), "
-        f"most often {_by(common)} ({times:,} of {len(headers):,}); add --image-size {square} or "
-        f"--image-size {_by(common)} to crop and resize them all"
+        f"most often {_by(common)} ({times:,} of {len(headers):,})",
+        f"add --image-size {square} or --image-size {_by(common)} to crop and resize them all",
     )
 
 

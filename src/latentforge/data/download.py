@@ -20,6 +20,7 @@ from latentforge.errors import InputError
 Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all where known
 TRIES = 3  # per mirror, each continuing where the last was cut off
 BLOCK = 1 << 18
+WINDOWS = os.name == "nt"
 
 
 class _Failed(Exception):
@@ -59,6 +60,7 @@ def download(
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(part) as file:
             if target.exists() and digest(target, kind) == wanted:  # another process was faster
+                _let_go(file)
                 part.unlink(missing_ok=True)
                 return target
             for url in urls:
@@ -69,11 +71,11 @@ def download(
                     continue
                 file.flush()
                 os.fsync(file.fileno())
-                if os.name == "nt":  # which renames no open file
-                    file.close()
+                _let_go(file)
                 os.replace(part, target)
                 return target
             if os.fstat(file.fileno()).st_size == 0:
+                _let_go(file)
                 part.unlink(missing_ok=True)
         if new_folder:
             with contextlib.suppress(OSError):  # not empty: a part is kept
@@ -106,6 +108,12 @@ def _locked(part: Path):
                     return
         finally:
             file.close()  # the holder before us renamed this file into place: open a new one
+
+
+def _let_go(file: BinaryIO) -> None:
+    """Before a file is renamed or removed: Windows does neither to an open one, others keep the lock until it is done."""
+    if WINDOWS:
+        file.close()
 
 
 def _fetch(

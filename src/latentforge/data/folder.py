@@ -14,7 +14,10 @@ from latentforge.data.room import take
 from latentforge.errors import InputError
 
 UNLABELLED = ("unlabelled", "unlabeled")  # a sub-folder of images whose class is not known, beside those of classes
-SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+SPLITS = {
+    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
+    "eval": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
 
 
 @dataclass
@@ -72,7 +75,7 @@ def scan(path: Path, above: tuple[Path, ...] = ()) -> Tree:
 def read_folder(
     path: Path, image_size: Size | None = None, channels: int | None = None, skip_bad: bool = False
 ) -> Found:
-    """Images below `path`, with sub-folders as classes or as splits (train, val, test).
+    """Images below `path`, with sub-folders as classes or as splits (those of `SPLITS`).
 
     Raises InputError for a folder without images, for images both beside and inside sub-folders, for classes that
     only a later split has, and for all that `read_images` refuses.
@@ -195,6 +198,8 @@ def _classed(tree: Tree, notes: list[str]) -> tuple[Rows, list[str] | None]:
     if tree.empty:
         notes.append(f"sub-folders without images were ignored: {some([shown(p) for p in tree.empty])}")
     classes = [f for f in tree.folders if f.path.name.lower() not in UNLABELLED]
+    if several := [shown(f.path) for f in classes if len(f.folders) > 1]:
+        notes.append(f"folders that hold several sub-folders of images were read as one class each: {some(several)}")
     rows = [(file, label) for label, folder in enumerate(classes) for file in folder.everything()]
     if classes and len(classes) < len(tree.folders):
         unknown = [(file, -1) for f in tree.folders if f not in classes for file in f.everything()]

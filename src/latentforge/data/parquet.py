@@ -129,7 +129,7 @@ def _label_column(column: Any, label: str, metadata: dict, name: str) -> tuple[n
         raise InputError(f"{name}: column '{label}' has {column.null_count:,} empty rows; label or remove them")
     values = column.to_numpy()
     if values.dtype == object and all(isinstance(v, str) for v in values):
-        texts = sorted(set(values), key=natural)
+        texts = sorted(set(values), key=lambda text: (natural(text), text))
         number = {text: i for i, text in enumerate(texts)}
         return np.array([number[v] for v in values], np.int64), [shown(text) for text in texts]
     if values.dtype.kind == "f":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from latentforge.clock import Clock
-from latentforge.errors import InputError
+from latentforge.errors import InputError, shown
 
 REMEMBERED = 1000  # training descriptors kept to draw from
 
@@ -171,6 +171,17 @@ def as_numbers(label: Any) -> Tensor | None:
         return torch.as_tensor(label)
     except (TypeError, ValueError, RuntimeError):
         return None
+
+
+def number_of(name: str, names: list[str], kind: str) -> int:
+    """Which of `names` a user means: the one of that name, or, where no name is a number itself, the one of that number, from
+    0 on. InputError for none, and for a number that names of numbers do not have."""
+    if name in names:
+        return names.index(name)
+    if name.isdecimal() and int(name) < len(names) and not any(n.lstrip("-").isdecimal() for n in names):
+        return int(name)
+    more = f" and {len(names) - 12:,} more" if len(names) > 12 else ""
+    raise InputError(f"there is no {kind} '{shown(name)}'; choose from {', '.join(names[:12])}{more}.")
 
 
 class Plane(nn.Module):

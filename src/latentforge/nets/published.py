@@ -41,6 +41,8 @@ def _quarter(side: int) -> int:
 def article_004_encoder(image_shape, out_dim: int) -> nn.Module:
     """Articles 000 and 004: two unpadded 3x3 stride-2 convolutions, 32 and 64."""
     c, h, w = image_shape
+    if min(h, w) < 7:
+        raise ValueError("the encoder of article 004 needs sides of at least 7 pixels")
     h, w = [((s - 3) // 2 + 1 - 3) // 2 + 1 for s in (h, w)]
     return glorot_(
         nn.Sequential(

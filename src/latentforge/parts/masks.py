@@ -69,8 +69,14 @@ class Lower(Mask):
             raise InputError(f"{self}: give a share of the rows, above 0 and below 1.")
 
     def known(self, x: Tensor, t: Clock | None) -> Tensor:
+        h = x.shape[2]
+        gone = round(self.amount * h)
+        if not 0 < gone < h:
+            raise InputError(
+                f"{self} hides {gone} of the {h} rows of images; give a share that hides some and leaves some."
+            )
         out = torch.ones(len(x), 1, *x.shape[2:], device=x.device)
-        out[:, :, x.shape[2] - round(self.amount * x.shape[2]) :] = 0
+        out[:, :, h - gone :] = 0
         return out
 
 

@@ -22,7 +22,7 @@ from latentforge.data.modes import is_points
 from latentforge.errors import InputError
 from latentforge.files import atomic, write_text
 from latentforge.game import Game, generator_of
-from latentforge.nets.condition import Label
+from latentforge.nets.condition import Label, number_of
 from latentforge.report.grid import picture, to_uint8
 from latentforge.saving import plain
 from latentforge.tasks.encode import need_shape
@@ -95,8 +95,8 @@ def asked_labels(n: int, classes: int, label: int | None, shares: Tensor | None,
 
 
 def augment(
-    model: Game, out: str | Path, n: int, *, data: Dataset | None = None, label: int | None = None, even: bool = False,
-    seed: int = 0, run: str | Path | None = None,
+    model: Game, out: str | Path, n: int, *, data: Dataset | None = None, label: int | str | None = None,
+    even: bool = False, seed: int = 0, run: str | Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write n labelled samples to `out` and return their manifest.
 
@@ -105,8 +105,8 @@ def augment(
     `manifest.json`).
     All three can be trained on; `read_manifest` reads any.
     data: what the model was trained on: its classes' names and frequencies, and for a model that is told no labels the
-    codes of each. label: draw this class alone. even: all classes alike, instead of as frequent as in training.
-    run: what to name as the source.
+    codes of each. label: draw this class alone: its number, or its name. even: all classes alike, instead of as frequent as
+    in training. run: what to name as the source.
     InputError where the model cannot draw classes, or `out` cannot be written."""
     out = Path(out)
     check_place(out, *FORMATS)
@@ -121,8 +121,9 @@ def augment(
     k = sampler.classes
     if data is not None and data.num_classes:
         need_classes_of(data, model, k)
-    labels = asked_labels(n, k, label, None if even else shares_of(model, data), seed)
     names = (data.classes if data is not None else model.classes) or [str(i) for i in range(k)]
+    wanted = number_of(label, names, "class") if isinstance(label, str) else label
+    labels = asked_labels(n, k, wanted, None if even else shares_of(model, data), seed)
     count = torch.bincount(labels, minlength=k).tolist()
     manifest: dict[str, Any] = {
         "what": "synthetic images, drawn by a generative model", "latentforge": __version__,
@@ -177,6 +178,7 @@ def folder_names(names: list[str]) -> list[str]:
     """Names of folders for classes that, read in order, number the classes as before: their own where that holds, else
     with the number before the name."""
     plain_names = all(n and not n.startswith((".", "__MACOSX")) and not set(n) & set('/\\:*?"<>|') for n in names)
+    plain_names &= len({n.casefold() for n in names}) == len(names)  # many systems know no case of letters
     if plain_names and sorted(names, key=natural) == names:
         return names
     width = len(str(len(names) - 1))

@@ -17,8 +17,9 @@ from torch import Tensor
 from latentforge.data.batch import Images
 from latentforge.data.dataset import Dataset
 from latentforge.data.modes import is_points
-from latentforge.errors import InputError, suggest
+from latentforge.errors import InputError
 from latentforge.game import Game
+from latentforge.nets.condition import number_of
 from latentforge.report.grid import to_uint8
 from latentforge.tasks.encode import embed, images_of
 from latentforge.tasks.output import write_arrays, write_images
@@ -82,9 +83,9 @@ def decoded(model: Game, codes: Tensor, y: Tensor | None) -> Tensor:
 
 # -- which images have an attribute ------------------------------------------------------------------------------------
 def labelled(data: Dataset, attribute: str, against: str | None = None) -> tuple[Images, Images]:
-    """The training images that have an attribute and those that lack it. A class, by name or number: its images, and those
-    of the class `against` or of all others. A descriptor, by name: the images above its median, or at it where that is its
-    largest value, and the rest.
+    """The training images that have an attribute and those that lack it. A class, as `number_of` finds it: its images,
+    and those of the class `against` or of all others. A descriptor, likewise: the images above its median, or at it where
+    that is its largest value, and the rest.
     InputError where there are no labels, or none of that name."""
     labels = data.train.labels
     if labels is None:
@@ -103,15 +104,6 @@ def labelled(data: Dataset, attribute: str, against: str | None = None) -> tuple
         if against is not None and bool((has & lacks).any()):
             raise InputError(f"'{attribute}' is held against itself; name another class.")
     return data.train.select(has), data.train.select(lacks)
-
-
-def number_of(name: str, names: list[str], kind: str) -> int:
-    """Which of `names` is meant, by name or by number; InputError for none."""
-    if name in names:
-        return names.index(name)
-    if name.isdecimal() and int(name) < len(names):
-        return int(name)
-    raise InputError(f"there is no {kind} '{name}'.{suggest(name, names)}")
 
 
 # -- to files ----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +46,30 @@ def write_images(
             return f"{out}: a grid of {len(images)} images"
         if out.suffix.lower() == ".npz":
             return write_arrays(out, images=to_uint8(images), **extra)
+        files = [f"{i:06d}.png" for i in range(len(images))] if names is None else file_names(names)
+        return write_folder(zip(files, images, strict=True), out)
+
+
+def write_folder(pictures: Iterable[tuple[str, Tensor]], out: Path) -> str:
+    """Write images (C, H, W) in [0, 1], of any sizes, as files of the names beside them. Returns what was written, in
+    words."""
+    count = 0
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic(out) as part:
             part.mkdir()
-            files = [f"{i:06d}.png" for i in range(len(images))] if names is None else file_names(names)
-            for file, array in zip(files, to_uint8(images), strict=True):
-                picture(array).save(part / file)
-        return f"{out}: {len(images)} images"
+            for file, image in pictures:
+                picture(to_uint8(image[None])[0]).save(part / file)
+                count += 1
+    return f"{out}: {count} images"
 
 
 def file_names(names: list[str]) -> list[str]:
     """Names of PNG files after those of the images they came from: folders joined with a dash, with a number where two would be
-    the same."""
+    the same, which on many systems they are where only the case of letters differs."""
     stems = [Path(n).with_suffix("").as_posix().replace("/", "-") for n in names]
-    seen = Counter(stems)
-    return [f"{s}.png" if seen[s] == 1 else f"{s}-{i:06d}.png" for i, s in enumerate(stems)]
+    seen = Counter(s.casefold() for s in stems)
+    return [f"{s}.png" if seen[s.casefold()] == 1 else f"{s}-{i:06d}.png" for i, s in enumerate(stems)]
 
 
 def write_points(points: Tensor, out: Path, extra: dict[str, Any]) -> str:
