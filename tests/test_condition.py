@@ -129,6 +129,7 @@ def test_descriptor_formula():
 
 def test_a_row_of_nan_tells_nothing():
     c, y = descriptor(), told()
+    c.drop = 0.1
     y[1], y[3, 2] = math.nan, math.nan
     found = c(y, 5)
     assert (found[[1, 3]] == 0).all()
@@ -289,7 +290,7 @@ def test_plane():
 @pytest.mark.parametrize("net", [{"net": "mlp"}, {"net": "conv", "width": 4}], ids=str)
 def test_projection_critic(net):
     """D(x, y) = psi(h) + <V y, h>; where nothing is told it is the critic's own verdict."""
-    model = build("cgan", (1, 12, 12), num_classes=3, how="projection", critic_hidden=(10, 7), **net).eval()
+    model = build("cgan", (1, 12, 12), num_classes=3, how="projection", drop=0.1, critic_hidden=(10, 7), **net).eval()
     x, critic = images(B, (1, 12, 12)) * 2 - 1, model.critic.critic
     inner = critic.head[-1]
     h = critic.head[:-1](critic.body(x)).double()

@@ -162,11 +162,12 @@ def test_shapes_and_ranges(name, args, shape):
         assert torch.equal(images, make(1))
         assert not torch.equal(images, make(2))
     if model.has_encoder:
-        q = model.encode(x)
+        told = torch.arange(3) % 3 if model.condition is not None and not model.condition.drop else None
+        q = model.encode(x, told)
         assert q.mean.shape == q.stddev.shape == q.sample().shape == (3, 4)
-        assert model.reconstruct(x).shape == x.shape
+        assert model.reconstruct(x, told).shape == x.shape
         with torch.no_grad():
-            assert torch.equal(model.encode(x).mean, q.mean)  # deterministic
+            assert torch.equal(model.encode(x, told).mean, q.mean)  # deterministic
     with torch.no_grad():
         measures = model.evaluate(tiny_data(shape).test[torch.arange(3)])
     assert measures

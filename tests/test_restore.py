@@ -417,9 +417,10 @@ def test_a_folder_and_a_single_image(runs, tmp_path, capsys):
 def test_a_folder_of_several_sizes(runs, tmp_path, capsys):
     """A restorer gives each image back in its own size; what needs one size says so, with what to do."""
     folder, expected = tmp_path / "photos", {}
-    (folder / "more").mkdir(parents=True)
+    for sub in ("a", "more"):
+        (folder / sub).mkdir(parents=True)
     model = lf.load(runs / "noise")
-    for name, (h, w) in {"IMG_1.png": (12, 12), "img_1.bmp": (17, 20), "more/b.png": (9, 30)}.items():
+    for name, (h, w) in {"a/IMG_1.png": (12, 12), "a/img_1.bmp": (17, 20), "more/b.png": (9, 30)}.items():
         array = np.random.default_rng(h).integers(0, 256, (h, w), np.uint8)
         Image.fromarray(array).save(folder / name)
         expected[h, w] = to_uint8(lf.restore(model, torch.from_numpy(array)[None, None].float() / 255))[0, ..., 0]
@@ -434,13 +435,13 @@ def test_a_folder_of_several_sizes(runs, tmp_path, capsys):
 
     assert main([*words, "--out", str(tmp_path / "clean")]) == 0
     files = sorted((tmp_path / "clean").iterdir())
-    assert [f.name for f in files] == ["IMG_1-000000.png", "img_1-000001.png", "more-b.png"]  # on any file system
+    assert [f.name for f in files] == ["a-IMG_1-000000.png", "a-img_1-000001.png", "more-b.png"]  # on any file system
     for file, (h, w) in zip(files, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(file)), expected[h, w])
     assert main([*words, "-n", "2", "--out", str(tmp_path / "two")]) == 0
     assert len(list((tmp_path / "two").iterdir())) == 2
 
-    (folder / "bad.png").write_bytes(b"x")
+    (folder / "a" / "bad.png").write_bytes(b"x")
     assert main([*words, "--out", str(tmp_path / "some")]) == 2
     assert "bad.png" in capsys.readouterr().err
     assert not (tmp_path / "some").exists()

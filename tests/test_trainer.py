@@ -745,7 +745,7 @@ def test_tied_weights_are_kept(tmp_path):
 
 
 def test_a_player_without_a_free_weight_is_told():
-    model = lf.create("larsen-vae-gan", image_shape=SHAPE, net="mlp", hidden=(4,), critic_hidden=(4,))
+    model = lf.create("larsen-vae-gan", image_shape=SHAPE, net="mlp", hidden=(4,))
     model.encoder.requires_grad_(False)
     refused(lambda: lf.fit(model, tiny_data(SHAPE), examples=16, quiet=True), "encoder are fixed")
 
@@ -1029,11 +1029,12 @@ def test_want_of_memory_of_a_verb_is_one_line(error, monkeypatch, capsys):
     assert "more memory than there is" in capsys.readouterr().err
 
 
-def test_a_refused_training_leaves_the_model_as_it_was():
+def test_a_refused_training_leaves_the_model_as_it_was(tmp_path):
     model = lf.fit("vae", tiny_data((1, 8, 8)), examples=64, quiet=True, sampler="gmm", model_options={"net": "mlp"})
     refused(lambda: lf.fit(model, tiny_data((1, 8, 8)), examples=64, lr="encodr=1e-3", quiet=True), "encodr")
     assert model.sampler is not None
-    refused(lambda: lf.fit(model, tiny_data((1, 8, 8)), examples=64, on_collapse="restart", quiet=True), "by name")
+    restart = {"on_collapse": "restart", "out": tmp_path / "run"}
+    refused(lambda: lf.fit(model, tiny_data((1, 8, 8)), examples=64, quiet=True, **restart), "by name")
     lf.fit(model, tiny_data((1, 8, 8)), examples=64, device=torch.device("cpu"), quiet=True)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from latentforge.errors import InputError, RunError
+from latentforge.files import place
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,7 +47,7 @@ def begun(out: str | Path) -> bool:
     before: what the first of them sees, on all."""
     if attempt() == 0:
         return False
-    return bool(same(float((Path(out).expanduser() / "config.yaml").is_file()), start()[1]))
+    return bool(same(float((place(out) / "config.yaml").is_file()), start()[1]))
 
 
 def attempt() -> int:

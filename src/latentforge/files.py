@@ -42,6 +42,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def place(path: str | Path) -> Path:
+    """A path as a user writes it, which may begin with ~."""
+    return Path(os.path.expanduser(path))
+
+
 def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as safetensors takes them: on the CPU, in one piece, none in the memory of another, where tied weights are."""
     out: dict[str, Tensor] = {}

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from latentforge._version import __version__
 from latentforge.errors import InputError
-from latentforge.files import atomic, write_text
+from latentforge.files import atomic, place, write_text
 
 FORMAT = 1  # of the run directory; a higher number is a newer Latentforge's
 # what a killed process leaves, the last of them through safetensors
@@ -36,7 +36,7 @@ class Run:
     @classmethod
     def create(cls, path: str | Path, config: dict[str, Any]) -> Run:
         """A new run directory holding `config.yaml`. InputError where one exists or nothing can be written."""
-        path = Path(path).expanduser()
+        path = place(path)
         cls.need_free(path)
         new = next((p for p in [*reversed(path.parents), path] if not p.exists()), None)
         run = cls(path, {"latentforge": __version__, "format": FORMAT, **config})
@@ -53,7 +53,7 @@ class Run:
     @staticmethod
     def need_free(path: str | Path) -> None:
         """InputError where there is something at `path` already."""
-        path = Path(path).expanduser()
+        path = place(path)
         if path.exists() and (not path.is_dir() or any(p.suffix != ".part" for p in path.iterdir())):
             raise InputError(
                 f"{path} already exists; continue it with 'latentforge resume {path}' or choose another --out."
@@ -62,7 +62,7 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """An existing run. InputError where there is none or a newer version wrote it."""
-        path = Path(path).expanduser()
+        path = place(path)
         file = path / "config.yaml"
         if not file.is_file():
             kind = "is a file" if path.exists() else "does not exist"

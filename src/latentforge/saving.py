@@ -19,7 +19,7 @@ from latentforge._version import __version__
 from latentforge.clock import seeded
 from latentforge.data.decode import reason
 from latentforge.errors import InputError, RunError
-from latentforge.files import apart, atomic, write_text
+from latentforge.files import apart, atomic, place, write_text
 from latentforge.game import Game
 from latentforge.limits import check
 from latentforge.run import FORMAT, Run
@@ -68,7 +68,7 @@ def plain(value: Any) -> Any:
 
 def save_model(model: Game, directory: str | Path) -> None:
     """Write the model into `directory`, each file at once or not at all."""
-    directory = Path(directory).expanduser()
+    directory = place(directory)
     config, text = json.dumps(model_config(model), indent=2) + "\n", card(model)
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory} is a file; give a directory to write the model to.")
@@ -139,8 +139,8 @@ def rebuild(name: str, arguments: dict[str, Any], sampler: dict[str, Any] | None
         if sampler is not None:
             model.sampler = samplers.build(sampler)
         model.load_state_dict(tensors)
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{where}: the weights do not fit the config ({reason(error)}).") from None
     return model.eval().to(memory_format=torch.channels_last)  # the layout it was trained in: bit-identical samples
@@ -169,7 +169,7 @@ def load_directory(path: Path, remedy: str = "export the model again") -> Game:
 def load(path: str | Path) -> Game:
     """A trained model, in eval mode, from a run directory or an exported one. An unfinished run is loaded from its latest
     checkpoint, with the averaged weights."""
-    path = Path(path).expanduser()
+    path = place(path)
     if (path / "config.json").is_file():
         return load_directory(path)
     if not path.exists():
@@ -193,7 +193,7 @@ def load(path: str | Path) -> Game:
 
 def load_pretrained(name: str, cls: type[Game]) -> Game:
     """`Game.from_pretrained`: a local directory, else a hub repository."""
-    if Path(name).expanduser().exists():
+    if place(name).exists():
         model = load(name)
     else:
         from huggingface_hub import snapshot_download

@@ -43,10 +43,7 @@ def explain(name: str, arguments: dict[str, Any]) -> str:
     row, cls = registry.entry(name), registry.model_class(name)
     if "num_classes" in registry.arguments(cls) and not arguments.get("descriptor_mean"):
         arguments = {"num_classes": 10, **arguments}
-    try:
-        model = registry.create(name, image_shape=SHAPE, **arguments)
-    except (ValueError, RuntimeError) as error:
-        raise InputError(f"{name} cannot be built: {error}.") from None
+    model = registry.create(name, image_shape=SHAPE, **arguments)
     later = ", ".join(f"{share:.0%}" for share in model.begins)
     title = f"One round of each stage (the next begins at {later} of the budget)" if later else "One round"
     lines = [f"{name}: {row.summary}", row.paper, "", title]

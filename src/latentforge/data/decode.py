@@ -107,7 +107,10 @@ class ManySizes(InputError):
 
     def __init__(self, what: str, remedy: str):
         super().__init__(f"{what}; {remedy}")
-        self.what = what
+        self.what, self.remedy = what, remedy
+
+    def __reduce__(self):  # it is told to other processes
+        return ManySizes, (self.what, self.remedy)
 
 
 class Probe(NamedTuple):

@@ -187,7 +187,7 @@ def features_of(model: Game) -> Callable[[Tensor], Tensor] | None:
 
 def critic_features(model: Any, x: Tensor) -> Tensor:
     """What the critic of images makes of x before its verdict."""
-    told = [] if model.condition is None else [model.condition(None, len(x))]
+    told = [] if model.condition is None else [x.new_zeros(len(x), model.condition.size)]  # it is not told which
     return model.critic.features(model.to_network(x), *told)[1]
 
 
