@@ -38,6 +38,7 @@ from latentforge.optim import MOMENTUM, laid_out_like, make_optimizer, pack, sea
 from latentforge.registry import MODELS, Entry, model_class
 from latentforge.run import Run
 from latentforge.saving import computes_in_bf16, pick_precision
+from latentforge.schedules import budget
 from latentforge.train import BAD_LIMIT, Trainer
 
 SHAPE = (1, 8, 8)
@@ -782,9 +783,10 @@ def test_signs_of_a_collapse_need_a_place():
 
 def test_numpy_numbers_as_a_new_budget_cost_no_model(tmp_path):
     images, _ = blobs(40, SHAPE)
-    lf.fit("vae", images, **QUICK | {"examples": None, "minutes": np.float32(0.001)}, out=tmp_path / "run")
-    lf.resume(tmp_path / "run", images, minutes=np.float64(0.02), quiet=True)
-    assert Run.open(tmp_path / "run").config["train"]["minutes"] == 0.02
+    lf.fit("vae", images, **QUICK, out=tmp_path / "run")
+    lf.resume(tmp_path / "run", images, examples=np.int64(64), quiet=True)
+    assert Run.open(tmp_path / "run").config["train"]["examples"] == 64
+    assert type(budget(40, None, None, np.float32(0.5))[1]) is float
 
 
 def test_only_the_first_process_warns(capsys):

@@ -131,6 +131,8 @@ def fit(
     if out is not None and distributed.rank() == 0 and distributed.attempt() == 0:
         Run.need_free(out)  # before the data are read
     trainer = prepare(model, data, data_options or {}, model_options or {}, options, quiet)
+    if out is not None:  # on all processes alike
+        registry.named(trainer.model, "its run could not be opened again")
     if out is not None and distributed.begun(out):
         need_same_run(Run.open(out), config_of(trainer, data, data_options or {}, options, preset))
         return resume(out, None if isinstance(data, str | Path) else data, quiet=quiet)
@@ -197,7 +199,6 @@ def config_of(
 ) -> dict[str, Any]:
     """The resolved configuration: what `auto` came to is written down and reused by `resume`."""
     model, dataset = trainer.model, trainer.data
-    name = registry.named(model, "its run could not be opened again")
     resolved = trainer_options() | options | {"device": kept_device(trainer, options), "precision": trainer.precision}
     resolved |= {"batch_size": trainer.batch_size, "schedule": trainer.schedule}
     resolved |= {"examples": trainer.examples, "minutes": trainer.minutes, "epochs": None}
@@ -210,7 +211,7 @@ def config_of(
     read = {k: str(Path(v).expanduser().resolve()) if k == "data_dir" and v else v for k, v in data_options.items()}
     return {
         "preset": preset,
-        "model": {"name": name, **plain(model.args)},
+        "model": {"name": model.name, **plain(model.args)},
         "data": {"source": where, **plain(read)},
         "images": {
             "from": dataset.source, "shape": list(dataset.image_shape),
