@@ -46,7 +46,8 @@ def fits(remedy: str, model: Game) -> bool:
     relativistic = getattr(model, "loss", "") == "relativistic"
     if re.search(rf"--loss [\w, ]*\b{getattr(model, 'loss', None)}\b", remedy):  # in force already
         return False
-    if any(is_weaker(*asked, model) for asked in re.findall(r"--([a-z0-9-]+) (\d*\.?\d+)", remedy)):
+    asked = re.findall(r"--([a-z0-9-]+) (\d*\.?\d+)", remedy)
+    if any(is_weaker(flag, number, model) for flag, number in asked):
         return False
     if "penalties" in remedy and not any(getattr(model, name, 0) for name in PENALTIES):
         return False
