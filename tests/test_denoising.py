@@ -11,6 +11,7 @@ from torch import Tensor
 
 import latentforge as lf
 from latentforge.parts.corrupt import corrupt
+from latentforge.parts.operators import parse
 from playing import assert_same, build, clock, feed, gradients, images, taken
 
 B, Z = 6, 3
@@ -97,6 +98,18 @@ def test_the_noise_asked_for_is_the_noise_used():
     assert set((encoder_sees(model, x, 1) / x).round(decimals=4).flatten().tolist()) == {0.0, 1.0}
     plain = build("denoising-autoencoder", **DENSE)
     assert torch.equal(encoder_sees(plain, x, 1), (x + 0.2 * clock(1).randn(B, 1, 6, 6)).clamp(0, 1))
+
+
+@pytest.mark.parametrize("name", ["denoising-autoencoder", "denoising-vae"])
+@pytest.mark.parametrize(("kind", "amount"), [("blur", 0.7), ("faded", 0.4)])
+def test_images_may_be_blurred_or_faded(name, kind, amount):
+    """As a restorer's operator does it, but as files hold it: cut off at black and white. Fresh noise with each round."""
+    model, x = build(name, **DENSE, corruption=kind, amount=amount), images(B)
+    expected = parse(f"{kind}:{amount}")(x, clock(1)).clamp(0, 1)
+    torch.testing.assert_close(encoder_sees(model, x, 1), expected)
+    assert not torch.equal(encoder_sees(model, x, 2), expected)
+    assert not torch.allclose(expected, x, atol=0.05)
+    assert kind in model.objective()[0][0].formula
 
 
 # -- the target ------------------------------------------------------------------------------------------------------

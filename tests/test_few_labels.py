@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 
 import numpy as np
@@ -260,6 +261,18 @@ def test_train_and_evaluate_from_the_command_line(name, tmp_path, capsys):
     model = lf.load(run)
     log_p = model.classify(torch.rand(3, 1, 28, 28))
     torch.testing.assert_close(log_p.exp().sum(1), torch.ones(3))
+    assert main(["classify", str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] == pytest.approx(1 - rows["error"]["value"])
+    assert "rejected" not in found  # there is no density to reject by
+    with open(run / "labels.csv", newline="") as f:
+        lines = list(csv.DictReader(f))
+    assert len(lines) == 20
+    assert list(lines[0]) == ["image", "label", "class", "probability"]
+    split = lf.open_data(str(file))
+    verdict = lf.classify(model, split.test, split.validation)
+    assert [int(r["label"]) for r in lines] == verdict.label.tolist()
+    assert float(lines[0]["probability"]) == pytest.approx(float(verdict.probability[0].max()), rel=1e-4)
     assert main(["resume", str(run), "--examples", "440", "--quiet"]) == 0
     assert main([*train[:4], "--labels", "2", "--out", str(tmp_path / "none")]) == 2
     assert "--labels 2 is not possible" in capsys.readouterr().err

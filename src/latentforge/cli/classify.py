@@ -24,41 +24,41 @@ from latentforge.cli.tables import print_table
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, as_json: bool, **source: Any) -> None:
     """Say what images show, by Bayes' rule on a model that is told classes and has a likelihood: p(y | x), and log p(x),
-    which is low for images of no class. A folder or file given with --data is judged whole, in its order; where it has
-    classes, they are compared."""
+    which is low for images of no class. A model that learned from few labels gives p(y | x) itself. A folder or file given
+    with --data is judged whole, in its order; where it has classes, they are compared."""
     import latentforge as lf
-    from latentforge.tasks.classify import Verdict, fit_temperature, log_joint, measures, need_classes
+    from latentforge.tasks.classify import Verdict, fit_temperature, log_verdicts, measures, need_classes, tells_classes
     from latentforge.tasks.output import check_place, write_columns
 
     out = out or run / "labels.csv"
     check_place(out, ".csv", ".npz")
     model = lf.load(run)
-    need_classes(model)
+    density = not tells_classes(model)
+    if density:
+        need_classes(model)
     given, data = open_given(run, model, told=False, **source), data_of(run)
     images, temperature, least, classes = given.images, 1.0, None, None
     if data is not None:
-        classes, held = data.classes, log_joint(model, data.validation, codes=codes, seed=seed)
+        classes, held = data.classes, log_verdicts(model, data.validation, codes, seed)
         told = data.validation.labels >= 0  # -1: without a label
         temperature = fit_temperature(held[told], data.validation.labels[told]) if told.any() else 1.0
-        least = float(held.logsumexp(1).quantile(reject))
+        least = float(held.logsumexp(1).quantile(reject)) if density else None
     else:
         print(f"{run} carries no data: its probabilities are not calibrated, and nothing is rejected", file=sys.stderr)
-    found = Verdict(log_joint(model, images, codes=codes, seed=seed), temperature)
+    found = Verdict(log_verdicts(model, images, codes, seed), temperature)
     classes = classes or model.classes or [str(k) for k in range(found.log_joint.shape[1])]
     rejected = found.log_evidence < (float("-inf") if least is None else least)
     columns: dict[str, Any] = {
         "image": given.names, "label": found.label.tolist(), "class": [classes[k] for k in found.label.tolist()],
-        "probability": found.probability.max(1).values.tolist(), "log_px": found.log_evidence.tolist(),
-        "rejected": rejected.int().tolist(),
+        "probability": found.probability.max(1).values.tolist(),
     }  # fmt: skip
+    if density:
+        columns |= {"log_px": found.log_evidence.tolist(), "rejected": rejected.int().tolist()}
     single = {} if least is None else {"least_log_px": least}
     text = write_columns(out, columns, probabilities=found.probability.numpy(), temperature=temperature, **single)
-    summary = {
-        "images": len(images),
-        "rejected": int(rejected.sum()),
-        "least_log_px": least,
-        "temperature": temperature,
-    }
+    summary: dict[str, Any] = {"images": len(images), "temperature": temperature}
+    if density:
+        summary |= {"rejected": int(rejected.sum()), "least_log_px": least}
     labels = None if images.labels is None or images.labels.is_floating_point() else images.labels.cpu()
     if labels is not None:
         summary["without_label"] = int((labels < 0).sum())

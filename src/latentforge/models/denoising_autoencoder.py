@@ -4,7 +4,8 @@ Vincent et al., "Extracting and composing robust features with denoising autoenc
 autoencoders", JMLR 2010, section 3: the encoder sees x~ ~ C(x~|x), the loss compares with x. The noise is drawn anew
 every time an image is seen. Article 000's noise is the default: Gaussian, sigma .2, clipped to [0, 1].
 
-Departures: not stacked, trained end to end like `autoencoder`, whose networks and losses these are.
+Departures: not stacked, trained end to end like `autoencoder`, whose networks and losses these are. Beside the noises of
+the papers, images can be blurred or faded: the deblurring and the enhancing encoder and decoder of article 001, 3.2.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch import Tensor
 from latentforge.clock import Clock
 from latentforge.game import Game
 from latentforge.models.autoencoder import Autoencoder
-from latentforge.parts.corrupt import Corruption, corrupt
+from latentforge.parts.corrupt import NOISES, Corruption, corrupt
+from latentforge.parts.operators import parse
 from latentforge.registry import register
 
 
@@ -24,8 +26,9 @@ class Denoising(Game):
 
     Args:
         image_shape: (C, H, W) of the images
-        corruption: gaussian noise, masking (pixels set to 0) or salt-and-pepper (to 0 or 1)
-        amount: standard deviation of the gaussian noise, or share of the pixels
+        corruption: gaussian noise, masking (pixels set to 0), salt-and-pepper (to 0 or 1), blur or faded (less contrast)
+        amount: standard deviation of the gaussian noise, share of the pixels, pixels of the blur, or share of the contrast
+          that is left
     """
 
     def __init__(
@@ -37,12 +40,16 @@ class Denoising(Game):
         **options,
     ):
         super().__init__(image_shape, **options)  # type: ignore[call-arg]
-        if corruption != "gaussian" and amount > 1:
+        if corruption in ("masking", "salt-and-pepper") and amount > 1:
             raise ValueError(f"amount {amount:g} is a share of the pixels under {corruption}; give at most 1")
         self.corruption, self.amount = corruption, amount
+        self.spoiling = None if corruption in NOISES else parse(f"{corruption}:{amount}")
 
     def seen(self, x: Tensor, t) -> Tensor:
-        return corrupt(x, self.corruption, self.amount, t)
+        if self.spoiling is None:
+            return corrupt(x, self.corruption, self.amount, t)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.spoiling(x, t).clamp(0, 1)
 
     def evaluate(self, batch):
         """The family's measures of clean images, and the error of images rebuilt from spoilt ones."""
@@ -57,7 +64,7 @@ class Denoising(Game):
         }  # fmt: skip
 
     def objective(self):
-        about = f"  encoder sees x under {self.corruption} noise of {self.amount:g}"
+        about = f"  encoder sees x under {self.spoiling or f'{self.corruption} noise of {self.amount:g}'}"
         (first, *rest), *moves = super().objective()
         return [[type(first)(first.player, first.formula + about, first.weight), *rest], *moves]
 

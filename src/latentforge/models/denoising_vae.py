@@ -4,7 +4,7 @@ Im et al., "Denoising Criterion for Variational Auto-Encoding Framework", AAAI 2
 the loss is -E log p(x|z) of the clean x with z ~ q(z|x~), plus KL(q(z|x~) || p(z)): a bound, and no tighter than the one
 of the posterior that mixes over x~. Article 000 trains its VAE on images with Gaussian noise of .2; that noise is the default.
 
-Departures: one corruption per image and round; everything else as in `vae`.
+Departures: one corruption per image and round, blur and less contrast among them; everything else as in `vae`.
 """
 
 from __future__ import annotations

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from latentforge.clock import Clock
 
-Corruption = Literal["gaussian", "masking", "salt-and-pepper"]
+Corruption = Literal["gaussian", "masking", "salt-and-pepper", "blur", "faded"]
+NOISES = ("gaussian", "masking", "salt-and-pepper")  # the others are operators (parts/operators.py)
 
 
-def corrupt(x: Tensor, kind: Corruption, amount: float, t: Clock) -> Tensor:
+def corrupt(x: Tensor, kind: str, amount: float, t: Clock) -> Tensor:
     """gaussian: x + amount N(0, 1), clipped to [0, 1]. masking: a share `amount` of the pixels set to 0, all channels
     together (Vincent et al. 2010, section 3.3). salt-and-pepper: such a share set to 0 or 1, with even odds."""
     n, _, h, w = x.shape

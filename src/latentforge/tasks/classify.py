@@ -63,6 +63,21 @@ def need_likelihood(model: Game) -> None:
         )
 
 
+def tells_classes(model: Any) -> bool:
+    """Whether a model learned to tell classes apart: it gives p(y | x) itself, and no density of each class."""
+    return hasattr(model, "classify")
+
+
+@torch.no_grad()
+def log_verdicts(model: Any, images: Images, codes: int = CODES, seed: int = 0) -> Tensor:
+    """`log_joint`, or of a model that tells classes apart itself log p(y | x), (N, K) nats, whose sum over the classes says
+    nothing of the image."""
+    if not tells_classes(model):
+        return log_joint(model, images, codes=codes, seed=seed)
+    need_shape(model, images.shape, "images")
+    return torch.cat([model.classify(b.image).float().cpu() for b in images.batches(BATCH)])
+
+
 def need_classes(model: Game) -> None:
     """InputError where a model gives no density of an image for each class."""
     need_likelihood(model)
@@ -116,13 +131,14 @@ def fit_temperature(log_joint: Tensor, labels: Tensor) -> float:
 def classify(
     model: Game, images: Images, held: Images | None = None, codes: int = CODES, seed: int = 0
 ) -> Verdict:  # fmt: skip
-    """p(x, y) of images under a model that is told classes; with labelled images `held` out of its training, the
-    temperature of p(y | x) is fitted on them."""
+    """p(x, y) of images under a model that is told classes, or p(y | x) of one that tells them apart itself (`ssl-gan`), which
+    has no density to reject by; with labelled images `held` out of its training, the temperature of p(y | x) is fitted on
+    them."""
     images, temperature = images_of(images), 1.0
     if held is not None and held.labels is not None and len(known := held.labelled()):
         assert known.labels is not None
-        temperature = fit_temperature(log_joint(model, known, codes=codes, seed=seed), known.labels.cpu())
-    return Verdict(log_joint(model, images, codes=codes, seed=seed), temperature)
+        temperature = fit_temperature(log_verdicts(model, known, codes, seed), known.labels.cpu())
+    return Verdict(log_verdicts(model, images, codes, seed), temperature)
 
 
 def measures(verdict: Verdict, labels: Tensor) -> dict[str, float]:
