@@ -616,6 +616,23 @@ def test_a_flag_that_is_on_by_default_can_be_turned_off(typed, value):
     assert told == {"warm": value}
 
 
+@pytest.mark.parametrize(
+    ("default", "text", "shown"),
+    [
+        ("conv", "mlp or conv", "mlp or conv  [conv]"),
+        (0, "0 for never", "0 for never  [0]"),
+        ((2, 3), "widths", "widths  [2,3]"),
+        ((), "widths", "widths"),
+        ("", "classes", "classes"),
+        (False, "no progress", "no progress"),
+        (None, "budget", "budget"),
+        ("mine", "a place; default: the model's own", "a place; default: the model's own"),
+    ],
+)
+def test_help_shows_a_default_wherever_there_is_one(default, text, shown):
+    assert option("it", str, default, text, "Model").help == shown
+
+
 def test_a_folder_is_embedded_whole_and_in_its_order(shop, here):
     pixels = np.random.default_rng(0).integers(0, 255, (5, 12, 9, 3), np.uint8)
     (here / "own").mkdir()

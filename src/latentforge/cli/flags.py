@@ -34,8 +34,8 @@ def option(name: str, annotation: Any, default: Any, text: str, section: str) ->
         typing.get_args(annotation)
     ):
         annotation = kinds[0]
-    shown = f"  [{','.join(map(str, default)) if isinstance(default, tuple) else default}]"
-    text += shown if default is not None and default is not False and str(default) not in text.split() else ""
+    if default is not False and default not in (None, "", ()) and "default:" not in text:
+        text += f"  [{','.join(map(str, default)) if isinstance(default, tuple) else default}]"
     flag = "--" + name.replace("_", "-")
     if annotation is bool:
         pair = f"{flag}/--no-{flag[2:]}" if default else flag
