@@ -49,7 +49,7 @@ def test_every_model(name, capsys):
     """Its summary and paper, every player with what it descends, how it steps and its size, the departures."""
     text, row = explain(name, {}), MODELS[name]
     model = registry.create(name, image_shape=SHAPE, **EXTRA.get(name, {}))
-    assert text.split("\n")[:2] == [f"{name}: {row.summary}", row.paper]
+    assert text.split("\n")[:3] == [f"{name}: {row.summary}", row.paper, "for images of 28 x 28, 1 channel"]
 
     round_ = section(text, "One round")
     numbers = [int(m[1]) for line in round_ if (m := re.match(r"  (\d+)\. ", line))]
@@ -60,11 +60,13 @@ def test_every_model(name, capsys):
 
     steps = {line.split()[0]: line for line in section(text, "Steps")}
     assert set(steps) == set(model.players())
+    listed: dict[frozenset, str] = {}
     for player, modules in model.players().items():
         size = sum(math.prod(p.shape) for m in modules for p in m.parameters())
+        first = listed.setdefault(frozenset(p for m in modules for p in m.parameters()), player)
         seat = model.seats()[player]
         assert f"{seat.optimizer}, rate {seat.lr:g}" in steps[player]
-        assert f"; {size:,} parameters" in steps[player]
+        assert (f"; {size:,} parameters" if first == player else f"; the weights of {first}") in steps[player]
 
     (departures,) = section(text, "Departures from the paper")
     assert len(departures) > 40
@@ -195,6 +197,26 @@ def test_steps_in_turn():
     assert "  2. encoder and generator together" in section(explain("bigan", {}), "One round")
 
 
+def test_moves_of_a_later_stage_say_when_they_begin():
+    moves = [line for line in section(explain("vae-gan", {}), "One round") if re.match(r"  \d\. ", line)]
+    assert moves == ["  1. encoder and decoder together", "  2. generator and critic together (from 25% of the budget)"]
+    assert "from" not in section(explain("vae-gan", {"share": 1.0}), "One round")[0]
+    later = section(explain("ssl-vae", {"form": "m1+m2", "first_share": 0.3}), "One round")
+    assert any("vae (from 30% of the budget)" in line for line in later)
+    assert "the weights of decoder" in next(
+        line for line in section(explain("vae-gan", {}), "Steps") if "generator" in line
+    )
+
+
+def test_the_size_of_the_images_is_asked_for(capsys):
+    assert run("vae-gan", "--image-size", "32x30", "--channels", "3") == 0
+    out = capsys.readouterr().out
+    assert out == explain("vae-gan", {}, (3, 32, 30)) + "\n"
+    assert "for images of 32 x 30, 3 channels" in out
+    assert "-log D(x)" in out  # the game of larger images
+    assert "-log D(x)" not in explain("vae-gan", {})
+
+
 def test_rules_of_the_duel_are_told_where_they_are_not_the_plain_ones():
     title = "Rules of the duel that differ from the plain one"
     assert title not in explain("gan", {})
@@ -267,6 +289,8 @@ def test_command_with_a_preset(capsys):
         (["vae", "--beta"], "--beta"),
         (["vae", "--image-shape", "1,8,8"], "--image-shape"),
         (["vae", "--kernel", "99"], "kernel 99"),
+        (["vae", "--image-size", "large"], "image size 'large'"),
+        (["vae", "--channels", "5"], "channels=5"),
         (["gan", "--loss", "hnge"], "hnge"),
         (["gan", "--loss", "hinge", "--smoothing", "0.1"], "smoothing"),
         (["gan", "--hidden", "16,x"], "16,x"),

@@ -15,7 +15,7 @@ from latentforge.cli.flags import Sectioned, option, options
 from latentforge.cli.train import Models
 from latentforge.errors import InputError
 
-SHAPE = (1, 28, 28)  # of the images the model is built for; no formula depends on it
+SHAPE = (1, 28, 28)  # unless told otherwise; sizes, and in some families weights and games, follow from it
 
 
 class Explained(Models):
@@ -25,32 +25,47 @@ class Explained(Models):
         row = registry.entry(name)
         rows = options(registry.model_class(name), f"Model ({name})", {"image_shape"})
         preset = option("preset", str, None, "start from a preset, for example mnist/larsen; flags override it", "Run")
+        images = [
+            option("image_size", str, "28", "size of the images: 64 or 30x46 (height x width)", "Images"),
+            option("channels", int, 1, "1 (grey), 2, 3 (RGB) or 4 (RGBA) channels", "Images"),
+        ]
 
-        def go(preset: str | None = None, **typed: Any) -> None:
+        def go(
+            preset: str | None = None, image_size: str | None = None, channels: int | None = None, **typed: Any
+        ) -> None:
+            from latentforge.data.dataset import check_channels, size_of
+
+            check_channels(channels)
             start = {} if preset is None else presets.load(preset)
             if start.get("model", name) != name:
                 raise InputError(f"preset {preset} is for {start['model']}: latentforge explain {start['model']} ...")
             chosen = {k: v for k, v in typed.items() if v is not None}
-            print(explain(name, {**start.get("arguments", {}), **chosen}))
+            shape = (channels or SHAPE[0], *(size_of(image_size) or SHAPE[1:]))
+            print(explain(name, {**start.get("arguments", {}), **chosen}, shape))
 
-        return Sectioned(name, params=[*rows, preset], callback=go, help=f"{row.summary}\n\n{row.paper}")
+        return Sectioned(name, params=[*rows, *images, preset], callback=go, help=f"{row.summary}\n\n{row.paper}")
 
 
-def explain(name: str, arguments: dict[str, Any]) -> str:
+def explain(name: str, arguments: dict[str, Any], shape: tuple[int, int, int] = SHAPE) -> str:
     """What the model does in one round, who descends what, how each player steps, and the departures from the paper."""
     from latentforge.duel import Duel
 
     row, cls = registry.entry(name), registry.model_class(name)
     if "num_classes" in registry.arguments(cls) and not arguments.get("descriptor_mean"):
         arguments = {"num_classes": 10, **arguments}
-    model = registry.create(name, image_shape=SHAPE, **arguments)
+    model = registry.create(name, image_shape=shape, **arguments)
     later = ", ".join(f"{share:.0%}" for share in model.begins)
     title = f"One round of each stage (the next begins at {later} of the budget)" if later else "One round"
-    lines = [f"{name}: {row.summary}", row.paper, "", title]
+    c, h, w = shape
+    built = f"for images of {h} x {w}, {c} channel{'s' if c > 1 else ''}"
+    lines = [f"{name}: {row.summary}", row.paper, built, "", title]
+    seats, players = model.seats(), model.players()
     for number, (move, times) in enumerate(((k, len([*g])) for k, g in itertools.groupby(model.objective())), 1):
         names = list(dict.fromkeys(term.player for term in move))
         together = f"{', '.join(names[:-1])} and {names[-1]} together" if len(names) > 1 else names[0]
-        lines.append(f"  {number}. {together}{f', {times} times in turn' if times > 1 else ''}")
+        again = f", {times} times in turn" if times > 1 else ""
+        begin = min(seats[player].span[0] for player in names) if model.begins else 0.0
+        lines.append(f"  {number}. {together}{again}{f' (from {begin:.0%} of the budget)' if begin else ''}")
         for player in names:
             terms = [term for term in move if term.player == player]
             for i, term in enumerate(terms):
@@ -68,10 +83,13 @@ def explain(name: str, arguments: dict[str, Any]) -> str:
         lines += ["", "Rules of the duel that differ from the plain one"]
         lines += [f"  --{k.replace('_', '-')} {v}: {helps[k]}" for k, v in rules.items()]
     lines += ["", "Steps"]
-    for player, seat in model.seats().items():
-        count = sum(p.numel() for m in model.players()[player] for p in m.parameters())
+    owner: dict[frozenset[int], str] = {}
+    for player, seat in seats.items():
+        weights = {id(p): p.numel() for m in players[player] for p in m.parameters()}
+        first = owner.setdefault(frozenset(weights), player)
+        count = f"{sum(weights.values()):,} parameters" if first == player else f"the weights of {first}"
         betas = f", betas {seat.betas[0]:g} {seat.betas[1]:g}" if seat.optimizer.startswith("adam") else ""
-        lines.append(f"  {player:<12} {seat.optimizer}, rate {seat.lr:g}{betas}; {count:,} parameters")
+        lines.append(f"  {player:<12} {seat.optimizer}, rate {seat.lr:g}{betas}; {count}")
     module = sys.modules[cls.__module__]
     text = re.search(r"Departures: (.*?)(?:\n\n|$)", inspect.cleandoc(module.__doc__ or ""), re.DOTALL)
     if text:

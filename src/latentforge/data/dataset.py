@@ -129,7 +129,7 @@ def open_data(
     size = size_of(image_size)
     if seed < 0:
         raise InputError(f"seed {seed} is negative; give 0 or more")
-    _check_channels(channels)
+    check_channels(channels)
     if labels is None and labels_seed:
         raise InputError(f"labels_seed {labels_seed} chooses which labels are kept; say how many with labels too")
     if labels is not None:
@@ -187,7 +187,7 @@ def open_whole(
     """All images at `source`, one at least and uncut, to use a model on and not to train it. A single image file will do;
     otherwise the arguments and the errors are those of `open_data`."""
     size = size_of(image_size)
-    _check_channels(channels)
+    check_channels(channels)
     path = Path(source)
     if path.suffix.lower() in SUFFIXES and path.is_file():
         array, _, notes = read_images([Item(shown(path), path)], path, size, channels, False)
@@ -204,7 +204,7 @@ def open_whole(
     return Whole(images, found.names or [str(i) for i in range(len(images))], found.classes, found.notes)
 
 
-def _check_channels(channels: int | None) -> None:
+def check_channels(channels: int | None) -> None:
     if channels not in (None, 1, 2, 3, 4):
         raise InputError(f"channels={channels!r} is not possible: choose 1 (grey), 2, 3 (RGB) or 4 (RGBA)")
 
