@@ -65,7 +65,7 @@ MODELS = {
     ),
     "dcgan": Entry(
         "dcgan", "DCGAN", "gan",
-        "The same game with convolutional networks.",
+        "A generator against a critic, both convolutional.",
         "Radford, Metz & Chintala 2016, arXiv:1511.06434",
     ),
     "wgan": Entry(
@@ -105,7 +105,7 @@ MODELS = {
     ),
     "vae-gan": Entry(
         "vae_gan", "VAEGAN", "hybrid",
-        "A VAE whose decoder then plays against a critic, on codes of the sampler and of images.",
+        "A VAE first; then its decoder plays against a critic while the encoder rests.",
         "after Larsen et al. 2016, arXiv:1512.09300; games of arXiv:2501.05441 and arXiv:1511.06434",
     ),
     "larsen-vae-gan": Entry(
@@ -140,7 +140,8 @@ MODELS = {
     ),
     "ssl-vae-gan": Entry(
         "ssl_vae_gan", "SSLVAEGAN", "hybrid",
-        "The same critic beside a VAE, whose decoder is the generator (article 002).",
+        "Learns to classify from few labels: a critic with the classes beside a VAE, whose decoder is the generator "
+        "(article 002).",
         "article 002, see docs/articles.md, and Salimans et al. 2016, arXiv:1606.03498",
     ),
 }  # fmt: skip
