@@ -262,5 +262,6 @@ def create(name: str, **kwargs: Any) -> Any:
     except (ValueError, RuntimeError) as error:  # the family's own limits, and weights larger than the memory
         from latentforge.data.decode import reason
 
-        shape = kwargs.get("image_shape")
-        raise InputError(f"{name} cannot be built for images of shape {shape}: {reason(error)}.") from None
+        # the families' own words say what is wrong, options or size; torch's need the size beside them
+        of = "" if isinstance(error, ValueError) else f" for images of shape {kwargs.get('image_shape')}"
+        raise InputError(f"{name} cannot be built{of}: {reason(error)}.") from None

@@ -96,8 +96,12 @@ class VAEGAN(Duel):
         self.share, self.pixel = own.share if share is None else share, own.pixel if pixel is None else pixel
         self.lr, self.betas, self.batch_size = own.lr, own.betas, own.batch_size
         self.mix = own.mix if mix is None else mix
-        if not (0 <= self.share <= 1 and 0 <= self.mix <= 1 and stretch >= 0):
-            raise ValueError("share and mix are shares, in [0, 1], and stretch is not negative")
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"--share {self.share:g}: give a share of the budget, from 0 to 1")
+        if not 0 <= self.mix <= 1:
+            raise ValueError(f"--mix {self.mix:g}: give a share of the codes, from 0 to 1")
+        if stretch < 0:
+            raise ValueError(f"--stretch {stretch:g}: give 0 or more")
         self.image_shape, self.beta = image_shape, beta
         self.begins, self.stretch = ((self.share,), stretch) if self.share < 1 else ((), 0.0)
         self.batch_coupled = own.norm and "conv" in (net, critic_net)

@@ -42,7 +42,7 @@ def article_004_encoder(image_shape, out_dim: int) -> nn.Module:
     """Articles 000 and 004: two unpadded 3x3 stride-2 convolutions, 32 and 64."""
     c, h, w = image_shape
     if min(h, w) < 7:
-        raise ValueError("the encoder of article 004 needs sides of at least 7 pixels")
+        raise ValueError(f"the encoder of article 004 needs sides of at least 7 pixels, and images are {h}x{w}")
     h, w = [((s - 3) // 2 + 1 - 3) // 2 + 1 for s in (h, w)]
     return glorot_(
         nn.Sequential(
@@ -100,7 +100,7 @@ def article_003_critic(image_shape) -> nn.Module:
     """Article 003: unpadded 5x5 convolutions 32 and 64, each with 2x2 max pooling, dense 1024."""
     c, h, w = image_shape
     if min(h, w) < 16:
-        raise ValueError("the critic of article 003 needs sides of at least 16 pixels")
+        raise ValueError(f"the critic of article 003 needs sides of at least 16 pixels, and images are {h}x{w}")
     h, w = [((s - 4) // 2 - 4) // 2 for s in (h, w)]
     act = nn.LeakyReLU(0.2)
     return glorot_(
