@@ -253,7 +253,9 @@ def test_a_signal_writes_a_checkpoint(whole, tmp_path, number):
     assert child.end() == 130
     stopped = newest(run)
     (last,) = [line for line in child.text().splitlines() if not line.startswith("warning: ")]
-    assert last.startswith(f"latentforge: stopped at round {stopped}")
+    assert last == (
+        f"latentforge: stopped at round {stopped}; its checkpoint is written; continue with 'latentforge resume {run}'"
+    )
     assert HELD <= stopped < ROUNDS["vae"]
     assert not (run / "model").exists()
     again = Child(command, run, "resume", str(run), "--quiet")

@@ -30,7 +30,7 @@ from latentforge.data.batch import Images, at_once
 from latentforge.data.stream import Stream
 from latentforge.data.synthetic import blobs
 from latentforge.display import Display
-from latentforge.errors import Collapsed, InputError, RunError
+from latentforge.errors import Collapsed, InputError, Interrupted, RunError
 from latentforge.files import apart
 from latentforge.game import Game, Seat, own_parameters
 from latentforge.gradients import gradients_of
@@ -39,6 +39,7 @@ from latentforge.registry import MODELS, Entry, model_class
 from latentforge.run import Run
 from latentforge.saving import computes_in_bf16, pick_precision
 from latentforge.schedules import budget
+from latentforge.stopping import StopSignal
 from latentforge.train import BAD_LIMIT, Trainer
 
 SHAPE = (1, 8, 8)
@@ -314,7 +315,7 @@ class Moody(Tiny):
 
 
 def test_parts_that_make_different_moves_are_an_error():
-    with pytest.raises(RunError, match="different moves"):
+    with pytest.raises(RunError, match="different moves; play\\(\\) must yield the same players"):
         trainer_of(Moody(), accumulate=2).round()
     trainer_of(Moody()).round()
 
@@ -361,8 +362,18 @@ def test_a_parameter_of_nobody_is_an_error():
         def players(self):
             return {"encoder": [self.encoder]}
 
-    with pytest.raises(RunError, match=r"no player owns decoder\.weight, decoder\.bias"):
+    with pytest.raises(RunError, match=r"no player owns decoder\.weight, decoder\.bias; add its module to players\(\)"):
         trainer_of(Lost())
+
+
+def test_who_stops_a_run_is_told_how_to_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(StopSignal, "asked", True)
+    with pytest.raises(Interrupted, match="stopped at round 1, without a run directory nothing is kept"):
+        trainer_of(Tiny()).fit()
+    small = {"net": "mlp", "hidden": (4,), "latent_dim": 2}
+    images = blobs(60, (1, 8, 8))[0][:, 0]
+    with pytest.raises(Interrupted, match=r"continue with lf\.resume\(.*, data=YOUR_ARRAYS\)"):
+        lf.fit("vae", images, out=tmp_path / "run", model_options=small, examples=64, batch_size=16, quiet=True)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"])

@@ -81,7 +81,9 @@ def own_parameters(model: Game) -> dict[str, list[nn.Parameter]]:
         out[player] = list(own.values())
     lost = [k for key, k in names.items() if key not in owner]
     if lost:
-        raise RunError(f"no player owns {', '.join(lost[:3])}")
+        raise RunError(
+            f"no player owns {', '.join(lost[:3])}; add its module to players(), or set requires_grad_(False)."
+        )
     return out
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -176,7 +177,10 @@ class Trainer:
                 move: Move | None = self.next_of(play)
             names = None if move is None else list(move)
             if part and names != (None if total is None else list(total)):
-                raise RunError(f"{self.model.name}: the parts of one batch made different moves.")
+                raise RunError(
+                    f"{self.model.name}: the parts of one batch made different moves; play() must yield the same players "
+                    "in every part: decide by t and buffers, not by the batch."
+                )
             if move is None:
                 continue
             grads = gradients_of(move, self.parameters, 1 / len(self.plays))
@@ -329,9 +333,20 @@ class Trainer:
             self.checkpoint()
         if stop:
             (kept,) = distributed.agree([self.run is not None and "checkpoint" not in self.journal.failing], self.world)
-            raise Interrupted(f"stopped at round {t.round}" + ("; its checkpoint is written" if kept else ", not kept"))
+            raise Interrupted(f"stopped at round {t.round}{self.way_on(kept)}")
         if log:
             self.heed()
+
+    def way_on(self, kept: bool) -> str:
+        """What is left of a run that was stopped, and how to go on with it."""
+        if self.run is None:
+            return ", without a run directory nothing is kept"
+        if not kept:
+            return ", not kept"
+        path = str(self.run.path)
+        if self.run.config["data"]["source"] == "memory":  # such a run goes on from Python only
+            return f"; its checkpoint is written; continue with lf.resume({path!r}, data=YOUR_ARRAYS)"
+        return f"; its checkpoint is written; continue with 'latentforge resume {shlex.quote(path)}'"
 
     def heed(self) -> None:
         """End the run, after a checkpoint, where a finding is to end it."""
