@@ -385,7 +385,7 @@ OTHERS = [
     ("export nowhere x", "nowhere"),
     ("report nowhere", "nowhere"),
     ("resume nowhere", "nowhere"),
-    ("resume pics", "pics", "not a run"),
+    ("resume pics", "pics", "not a run", "the one that holds config.yaml"),
     ("resume run --epochs 1 --examples 32", "one budget"),
     ("resume run --examples 0", "--examples 0"),
     ("resume run --examples 8", "16", "larger"),

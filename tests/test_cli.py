@@ -128,6 +128,16 @@ SHAPES = {
 # ---- train ---------------------------------------------------------------------------------------------------------
 
 
+def test_train_names_its_run_and_what_to_do_next(shop, here):
+    small = ["--data", shop / "digits.npz", *TINY, "--net", "mlp", "--hidden", "4"]
+    for name, first in (("vae", "sample my run -n 64 --out samples.png"), ("autoencoder", "reconstruct my run")):
+        code, out, err = call("train", name, *small, "--out", f"{name} run")
+        assert code == 0
+        assert out.splitlines()[0] == f"run       {name} run"
+        first = first.replace("my run", f"'{name} run'")
+        assert err.splitlines()[-2:] == [f"next      latentforge {v}" for v in (first, f"evaluate '{name} run'")]
+
+
 @pytest.mark.parametrize("name", FLAGS)
 def test_a_run_directory_holds_what_it_promises(shop, name):
     run = shop / name
@@ -400,7 +410,8 @@ def test_resume_with_a_larger_total(shop, here):
     small = ["--data", shop / "digits.npz", *TINY, "--net", "mlp", "--hidden", "8"]
     done("train", "vae", *small, "--out", "twice")
     done("train", "vae", *small, "--examples", 64, "--out", "once")
-    assert "twice/model" in done("resume", "twice", "--examples", 64, "--quiet")
+    out = done("resume", "twice", "--examples", 64, "--quiet")
+    assert out.splitlines()[:2] == ["run       twice", f"model     {Path('twice/model')}"]
     a, b = weights(Path("twice")), weights(Path("once"))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)

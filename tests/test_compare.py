@@ -116,7 +116,7 @@ def test_compare_takes_runs_and_goes_on_with_unfinished_ones(folder, tmp_path, c
     [
         ([], "nothing to compare"),
         (["vea"], "Did you mean 'vae'"),
-        (["runs/none"], "neither a run nor a model"),
+        (["runs/none"], "neither a run nor a model; give a run's directory"),
         (["vae", "vae"], "named twice"),
         (["vae", "--beta", "2"], "in quotes"),
         (["vae --betta 2"], "--betta"),

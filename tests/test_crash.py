@@ -351,7 +351,7 @@ def test_a_full_disk_costs_checkpoints_and_not_the_run(whole, disk):
     disk.free(child)
     child.send(signal.SIGCONT)
     assert child.end() == 0, child.text()
-    assert all(line.startswith(("warning: ", "model ", "pictures ", "report ", "next "))
+    assert all(line.startswith(("warning: ", "run ", "model ", "pictures ", "report ", "next "))
                for line in child.text().splitlines())  # fmt: skip
     assert newest(run) == ROUNDS["vae"] > kept
     assert digest(run) == digest(whole["vae"])

@@ -251,8 +251,8 @@ def test_train_and_evaluate_from_the_command_line(name, tmp_path, capsys):
         *flags,
     ]
     assert main([*train, "--labels-seed", "3", "--out", str(run)]) == 0
+    assert f"next      latentforge classify {run}\n" in capsys.readouterr().err
     assert "labels: 6" in (run / "config.yaml").read_text()
-    capsys.readouterr()
     assert main(["evaluate", str(run), "--metrics", "own", "--json"]) == 0
     rows = {r["measure"]: r for r in json.loads(capsys.readouterr().out)}
     assert 0 <= rows["error"]["value"] <= 1

@@ -67,7 +67,9 @@ class Run:
         if not file.is_file():
             kind = "is a file" if path.exists() else "does not exist"
             what = "has no config.yaml, so it is not a run" if path.is_dir() else kind
-            raise InputError(f"{path} {what}; give the directory that 'latentforge train' printed.")
+            raise InputError(
+                f"{path} {what}; give a run's directory, the one that holds config.yaml, as in runs/vae-gan."
+            )
         try:
             config = yaml.safe_load(file.read_text(encoding="utf-8"))
             version = int(config["format"])

@@ -34,5 +34,5 @@ def command(
     resume(run, quiet=quiet, device=device, **budget)
     if rank() > 0:
         return
-    print(f"model     {run / 'model'}", flush=True)  # whatever becomes of the page
+    print(f"run       {run}\nmodel     {run / 'model'}", flush=True)  # whatever becomes of the page
     print(f"report    {write_report(Run.open(run))}")

@@ -138,13 +138,16 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
         raise
     if rank() > 0:
         return
-    print(f"model     {out / 'model'}\npictures  {out / 'previews'}", flush=True)  # whatever becomes of the page
+    places = f"run       {out}\nmodel     {out / 'model'}\npictures  {out / 'previews'}"
+    print(places, flush=True)  # whatever becomes of the page
     print(f"report    {write_report(Run.open(out))}")
     place = shlex.quote(str(out))
     use = f"sample {place} -n 64 --out samples.png" if draws(Run.open(out)) else f"reconstruct {place}"
     if registry.entry(name).kind == "restorer":
         use = f"restore {place} --in SPOILT --out restored"
-    print(f"next      latentforge {use}", file=sys.stderr)
+    classes = [f"classify {place}"] if hasattr(registry.model_class(name), "classify") else []
+    for command in (use, *classes, f"evaluate {place}"):
+        print(f"next      latentforge {command}", file=sys.stderr)
 
 
 def dry_run(name: str, source: str, data: dict, arguments: dict, settings: dict, preset: str | None) -> None:

@@ -131,7 +131,9 @@ def entry(words: str, out: Path, train: tuple[str, ...], seeds: int) -> Entry:
     except ValueError as error:
         raise InputError(f"'{words}': {error}.") from None
     if name not in registry.MODELS and ("/" in name or Path(name).exists()):
-        raise InputError(f"{name} is neither a run nor a model; give the directory that 'latentforge train' printed.")
+        raise InputError(
+            f"{name} is neither a run nor a model; give a run's directory, the one that holds config.yaml, as in runs/vae-gan."
+        )
     registry.entry(name)  # InputError with a suggestion
     for flag in (word.split("=")[0] for word in flags):
         if flag in SHARED or (flag.startswith("--") and flag in train):
