@@ -130,8 +130,11 @@ SHAPES = {
 
 def test_train_names_its_run_and_what_to_do_next(shop, here):
     small = ["--data", shop / "digits.npz", *TINY, "--net", "mlp", "--hidden", "4"]
-    for name, first in (("vae", "sample my run -n 64 --out samples.png"), ("autoencoder", "reconstruct my run")):
-        code, out, err = call("train", name, *small, "--out", f"{name} run")
+    for name, flags, first in (
+        ("vae", [], "sample my run -n 64 --out samples.png"),
+        ("autoencoder", ["--sampler", "prior"], "reconstruct my run"),
+    ):
+        code, out, err = call("train", name, *small, *flags, "--out", f"{name} run")
         assert code == 0
         assert out.splitlines()[0] == f"run       {name} run"
         first = first.replace("my run", f"'{name} run'")

@@ -53,20 +53,22 @@ class Trainer:
         examples: budget in training images drawn
         minutes: budget in minutes from the first round to the fitted sampler
         batch_size: images per step, over all accumulated parts and processes; default: the model's own, 8 to 128
-        accumulate: parts a batch is cut into, to save memory; in a duel, that of the critic
+        accumulate: cut each batch into this many parts, to save memory; in a duel, that of the critic
         lr: learning rate, one number for all players or player=number,...; default: the model's own
         optimizer: sgd, momentum, adagrad, rmsprop, adam or adamw for all players; default: the model's own
-        weight_decay: weight decay of all players
-        clip: largest gradient norm of a player
+        weight_decay: weight decay of all players; default: the model's own
+        clip: scale down gradients of a player whose norm is above this; default: the model's own
         schedule: learning rate over the budget: constant, linear or cosine down to 0; default: the model's own
         warmup: examples over which the learning rate rises from 0
-        ema: half-life in examples of the averaged weights, which are used for sampling and saved; 0 for none
-        sampler: where codes are drawn: prior, gmm or flow fitted on the training codes, auto for the likeliest on validation
+        ema: half-life in examples of the averaged weights, which are used for sampling and saved; 0 for none; default:
+            the model's own
+        sampler: density to draw codes from: prior; gmm or flow, fitted to codes of training images; auto: the likeliest for
+            validation images; default: the model's own
         checkpoint_every: examples between checkpoints; default: every 60 seconds
         tensorboard: also write TensorBoard files
         seed: seed of everything random
         device: auto, cpu, cuda or mps
-        precision: auto is bf16 on GPUs and processors that compute in it, on these for models that it speeds up; else fp32
+        precision: auto: bf16 on GPUs that compute in it, and on such processors for models it speeds up; otherwise fp32
         compile: torch.compile the networks; auto is off
         strict: end the run, with exit code 1, when the doctor finds something wrong
         on_collapse: at mode collapse: warn, stop, or restart with another seed and what is left of the budget

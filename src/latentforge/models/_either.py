@@ -20,9 +20,9 @@ class EitherDuel(Duel):
         latent_dim: size of the noise vector
         noise: uniform in [-1, 1] or standard normal
         net: mlp (dense, any shape) or conv
-        hidden: widths of the dense generator
-        critic_hidden: widths of the dense critic
-        width: channels next to the image in both convolutional networks, doubled at every halving
+        hidden: widths of the dense generator (mlp)
+        critic_hidden: widths of the dense critic (mlp)
+        width: channels next to the image in both convolutional networks, doubled at every halving (conv)
     """
 
     norms: ClassVar[tuple[bool, bool]] = (True, True)  # batch norm in the convolutional generator, critic

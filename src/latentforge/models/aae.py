@@ -35,9 +35,9 @@ class AAE(Duel):
         latent_dim: size of the code
         noise: the prior of the code, uniform in [-1, 1] or standard normal
         net: mlp (dense), conv (strided convolutions), or the network of an article
-        hidden: widths of the dense encoder; the decoder mirrors them
+        hidden: widths of the dense encoder; the decoder mirrors them (mlp, article-001)
         critic_hidden: widths of the critic
-        width: channels of the first convolution, doubled at every halving
+        width: channels of the first convolution, doubled at every halving (conv, resnet)
         reconstruction: squared error summed over pixels, or Bernoulli cross-entropy in nats
     """
 

@@ -30,9 +30,9 @@ class Autoencoder(Game):
         image_shape: (C, H, W) of the images
         latent_dim: size of the code
         net: mlp (dense), conv (strided convolutions), or the network of an article
-        hidden: widths of the dense encoder; the decoder mirrors them
-        width: channels of the first convolution, doubled at every halving
-        kernel: side of the convolutions
+        hidden: widths of the dense encoder; the decoder mirrors them (mlp, article-001)
+        width: channels of the first convolution, doubled at every halving (conv, resnet)
+        kernel: side of the convolutions (conv, resnet)
         loss: squared error summed over pixels, or Bernoulli cross-entropy in nats
     """
 

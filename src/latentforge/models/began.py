@@ -33,8 +33,8 @@ class BEGAN(Game):
         latent_dim: size of the noise vector, and of the critic's code
         noise: uniform in [-1, 1] or standard normal
         net: mlp (dense) or conv
-        hidden: widths of the dense critic's encoder; its decoder and the generator mirror them
-        width: channels next to the image in the convolutional networks, doubled at every halving
+        hidden: widths of the dense critic's encoder; its decoder and the generator mirror them (mlp)
+        width: channels next to the image in the convolutional networks, doubled at every halving (conv)
         gamma: error on generated images over error on real ones at equilibrium, in [0, 1]
         proportional_gain: lambda, how fast k moves
     """

@@ -36,9 +36,9 @@ class BiGAN(Duel):
         latent_dim: size of the code
         noise: the prior of the code, uniform in [-1, 1] or standard normal
         net: mlp (dense) or conv
-        hidden: widths of the dense generator; the encoder mirrors them
+        hidden: widths of the dense generator; the encoder mirrors them (mlp)
         critic_hidden: widths of the critic: of its image part (mlp) and after image and code meet
-        width: channels next to the image in the convolutional networks, doubled at every halving
+        width: channels next to the image in the convolutional networks, doubled at every halving (conv)
         encoder: deterministic (BiGAN) or stochastic (ALI)
     """
 

@@ -47,9 +47,9 @@ class JointVAEGAN(Duel):
         image_shape: (C, H, W) of the images
         latent_dim: size of the code
         net: mlp (dense) or conv
-        hidden: widths of the dense encoder; the decoder mirrors them
+        hidden: widths of the dense encoder; the decoder mirrors them (mlp)
         critic_hidden: widths of the critic
-        width: channels of the first convolution, doubled at every halving
+        width: channels of the first convolution, doubled at every halving (conv)
         noise_dim: size of the generator's noise, uniform in [-1, 1]
         generator_hidden: widths of the prior generator
         gan_rounds: rounds of a GAN phase

@@ -48,8 +48,8 @@ class LarsenVAEGAN(Duel):
         image_shape: (C, H, W) of the images
         latent_dim: size of the code
         net: mlp (dense), conv (any size), or larsen (the released networks)
-        hidden: widths of the dense networks
-        width: channels of the first convolution, doubled at every halving
+        hidden: widths of the dense networks (mlp)
+        width: channels of the first convolution, doubled at every halving (conv)
         objective: larsen (Algorithm 1), sum (L_VAE + lambda L_GAN in one move), in-turn (critic, generator, VAE)
         fakes: what the critic is shown as fake: samples of the prior, reconstructions, or both (larsen)
         beta: weight of the KL term

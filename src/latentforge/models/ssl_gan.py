@@ -39,7 +39,7 @@ class SSLGAN(SemiSupervised):
         net: the critic's: mlp (dense, any shape) or conv
         hidden: widths of the generator
         critic_hidden: widths of the dense critic; the convolutional one has the last of them
-        width: channels of the convolutional critic's first layer, doubled at every halving
+        width: channels of the convolutional critic's first layer, doubled at every halving (conv)
         noise: standard deviation of the noise on the input of each hidden layer
         input_noise: of that on the image
         matching: weight of the K + 1 classes' unsupervised loss

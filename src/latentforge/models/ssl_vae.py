@@ -44,7 +44,7 @@ class SSLVAE(SemiSupervised):
         net: the classifier's on images: mlp (dense, any shape) or conv
         hidden: widths of the dense encoders; decoders mirror them
         classifier_hidden: widths of the dense classifier; the convolutional one has the last of them
-        width: channels of the convolutional classifier's first layer, doubled at every halving
+        width: channels of the convolutional classifier's first layer, doubled at every halving (conv)
         noise: standard deviation of the noise on the input of each of the classifier's hidden layers
         input_noise: of that on its input
         generative: weight of the bound on log p(x, y) or log p(x), against 1 for -log q(y|x)

@@ -37,7 +37,7 @@ class SSLVAEGAN(SemiSupervised):
         net: the critic's: mlp (dense, any shape) or conv
         hidden: widths of the dense encoder; the decoder mirrors them
         critic_hidden: widths of the dense critic; the convolutional one has the last of them
-        width: channels of the convolutional critic's first layer, doubled at every halving
+        width: channels of the convolutional critic's first layer, doubled at every halving (conv)
         noise: standard deviation of the noise on the input of each of the critic's hidden layers
         input_noise: of that on the image
         matching: weight of the K + 1 classes' unsupervised loss

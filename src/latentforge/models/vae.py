@@ -40,9 +40,9 @@ class VAE(Game):
         image_shape: (C, H, W) of the images
         latent_dim: size of the code
         net: mlp (dense), conv (strided convolutions), resnet (those and residual blocks), or the network of an article
-        hidden: widths of the dense encoder; the decoder mirrors them
-        width: channels of the first convolution, doubled at every halving
-        kernel: side of the convolutions
+        hidden: widths of the dense encoder; the decoder mirrors them (mlp, article-001)
+        width: channels of the first convolution, doubled at every halving (conv, resnet)
+        kernel: side of the convolutions (conv, resnet)
         likelihood: bernoulli, gaussian (fixed sigma), learned-gaussian (one learned sigma), pixel-gaussian (one per pixel)
         sigma: standard deviation of the gaussian likelihood; where a learned one begins
         beta: weight of the KL term; 1 is the VAE, more is the beta-VAE

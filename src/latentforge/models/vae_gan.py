@@ -51,25 +51,30 @@ class VAEGAN(Duel):
 
     Args:
         image_shape: (C, H, W) of the images
-        latent_dim: size of the code; 16 up to 28 x 28 grey, then in step with the values of an image (C H W), up to 64
-        game: stage 1: r3gan (relativistic, no norm), or, from 1,568 values per image on, dcgan (batch norm)
+        latent_dim: size of the code; default: 16 up to 28 x 28 grey, then in step with the values of an image (C H W), up
+            to 64
+        game: game of decoder and critic once the VAE is trained (stage 1): r3gan (relativistic, no norm) or dcgan (batch
+            norm); default: r3gan, from 1,568 values per image (C H W) on dcgan
         net: encoder and decoder: mlp (dense) or conv (any size)
         critic_net: critic: mlp or conv
-        hidden: widths of the dense networks
-        width: channels of the first convolution of encoder and decoder, doubled at every halving; r3gan 32, dcgan 64
-            up to 45 pixels a side, 32 up to 90, then 16
-        wide: widths of the dense layers before the decoder's convolutions; r3gan 512, dcgan none
-        critic_width: the same as width of the critic
+        hidden: widths of the dense networks (mlp)
+        width: channels of the first convolution of encoder and decoder, doubled at every halving (conv); default: 32
+            (r3gan), 64 up to 45 pixels a side, 32 up to 90, then 16 (dcgan)
+        wide: widths of the dense layers before the decoder's convolutions, `,` for none; default: 512 (r3gan), none
+            (dcgan)
+        critic_width: width of the critic; default: as that of encoder and decoder
         beta: weight of the KL term
-        share: share of the budget that the VAE has for itself, 1 for a plain VAE; r3gan .25, dcgan .1
-        mix: share of the codes in stage 1 that are those of images, the others are the sampler's; r3gan 1, dcgan .3
-        pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict; r3gan .02, dcgan
-            .2 over the root of values / 784
+        share: share of the budget that the VAE has for itself, 1 for a plain VAE; default: .25 (r3gan), .1 (dcgan)
+        mix: share of the codes in stage 1 that are those of images, the others are the sampler's; default: 1
+            (r3gan), .3 (dcgan)
+        pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict; default: .02 (r3gan), .2
+            over the root of values / 784 (dcgan)
         stretch: how far images are stretched over black and white before they are cut there; none for a plain VAE
-        loss: what critic and generator descend in stage 1; r3gan relativistic, dcgan nonsaturating
-        r1: weight of half the critic's squared gradient at real images; 0, and of r3gan above 28 x 28 grey
-            .003 (values / 784)^1.5
-        r2: the same at generated images
+        loss: what critic and generator descend in stage 1; default: relativistic (r3gan),
+            nonsaturating (dcgan)
+        r1: weight of half the critic's squared gradient at real images; default: 0, and of r3gan above 28 x 28
+            grey .003 (values / 784)^1.5
+        r2: the same at generated images; default: as of r1
     """
 
     pixel_range = (0.0, 1.0)
