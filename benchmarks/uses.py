@@ -61,7 +61,8 @@ def lines() -> Iterator[tuple[str, str, str, str]]:
     for cell in finetune.CELLS:
         file = finetune.RESULTS / f"{cell}.json"
         for row in json.loads(file.read_text())["rows"][:1] if file.exists() else []:
-            what = f"mnist, {cell.replace('-', ' ')} as the start of a classifier, {row['labels']} labels, error"
+            family, part = finetune.CELLS[cell][0].split()[0], finetune.CELLS[cell][1]
+            what = f"mnist, {part} of `{family}` as the start of a classifier, {row['labels']} labels, error"
             plain = {"random weights": row["random"]} | from_labels_alone(row["labels"])
             best = min(plain, key=plain.__getitem__)
             yield "finetune", what, f"{row['pretrained']:.1%}", f"{plain[best]:.1%} ({best})"

@@ -514,6 +514,11 @@ def test_data_forces_size_and_channels(shop):
 # ---- the program ---------------------------------------------------------------------------------------------------
 
 
+def test_help_of_train_says_where_presets_are():
+    text = " ".join(done("train", "--help").split())
+    assert "latentforge train --preset mnist/vae; `latentforge models --presets` lists them" in text
+
+
 def test_version_and_help():
     assert done("--version").split()[-1] == lf.__version__
     text = done("--help")

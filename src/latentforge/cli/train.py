@@ -180,5 +180,6 @@ command = Models(
     "train",
     subcommand_metavar="MODEL [FLAGS]...",
     help="Train a model on images: latentforge train MODEL --data FOLDER --minutes 10. Every model has its own flags: "
-    "latentforge train MODEL --help.",
+    "latentforge train MODEL --help. A preset names its model: latentforge train --preset mnist/vae; "
+    "`latentforge models --presets` lists them.",
 )
