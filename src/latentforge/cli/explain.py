@@ -72,6 +72,8 @@ def explain(name: str, arguments: dict[str, Any]) -> str:
         count = sum(p.numel() for m in model.players()[player] for p in m.parameters())
         betas = f", betas {seat.betas[0]:g} {seat.betas[1]:g}" if seat.optimizer.startswith("adam") else ""
         lines.append(f"  {player:<12} {seat.optimizer}, rate {seat.lr:g}{betas}; {count:,} parameters")
+    if isinstance(model, Duel) and "D(" in "".join(lines):
+        lines += ["", "D is the critic's logit, s the sigmoid."]
     module = sys.modules[cls.__module__]
     text = re.search(r"Departures: (.*?)(?:\n\n|$)", inspect.cleandoc(module.__doc__ or ""), re.DOTALL)
     if text:

@@ -4,12 +4,13 @@ Larsen, Sonderby, Larochelle & Winther, "Autoencoding beyond pixels using a lear
 arXiv:1512.09300, Algorithm 1; reference code andersbll/autoencoding_beyond_pixels (MIT). With x~ = G(z), z ~ q(z|x),
 x_p = G(z_p), z_p ~ p(z), and the critic's features D_l:
 
-    P = beta KL(q(z|x) || p(z))        R = 1/2 ||D_l(x) - D_l(x~)||^2        A = log D(x) + log(1 - D(x~)) + log(1 - D(x_p))
+    P = beta KL(q(z|x) || p(z))      R = 1/2 ||D_l(x) - D_l(x~)||^2
+    A = log s(D(x)) + log(1 - s(D(x~))) + log(1 - s(D(x_p)))      (D the critic's logit, s the sigmoid)
     encoder descends P + R             decoder descends gamma R + A          critic descends -A
 
 `objective=sum` is article 002's L_VAE + lambda L_GAN in one move, `in-turn` its order critic, generator, VAE.
 
-Departures: the decoder descends -log D by default instead of ascending the critic's loss (`loss=minimax` is the
+Departures: the decoder descends -log s(D) by default instead of ascending the critic's loss (`loss=minimax` is the
 published form, and other losses can take its place); a player sits out by running averages of the critic's costs
 instead of by the batch in hand (the margin, .35 as released and .5 here, lies around the costs of an even game: ln 2
 for one kind of fakes, ln 3 and ln 3/2 for both); by default likeness is mostly that of pixels (`pixel`, Bernoulli) and

@@ -12,8 +12,8 @@ of images, and with penalties for larger ones alone:
 where both step at once; or that of DCGAN (Radford et al. 2016, arXiv:1511.06434), with batch norm in decoder and critic
 instead of penalties, where they step in turn:
 
-    critic     -log D(x) - log(1 - D(G(z)))
-    generator  -log D(G(z)) - pixel log p(x|z)
+    critic     -log s(D(x)) - log(1 - s(D(G(z))))
+    generator  -log s(D(G(z))) - pixel log p(x|z)
 
 Departures: those from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`. The
 losses are descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave
