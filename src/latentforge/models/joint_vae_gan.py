@@ -13,7 +13,8 @@ Departures: the article gives formulas without shapes, and some cannot be meant 
 the Gaussian of the generator's own codes, without which the term would not depend on it. L is
 E log s(D(x, z)) - E log s(D(x*, z*)), how far apart the critic holds the two; the article's log(1 - s(D(x*))) would stop the
 generator where it loses. What it makes becomes "the VAE's initial values": the pairs the encoder learns from first.
-Convolutional networks by default; `--preset mnist/joint-vae-gan` has the article's sizes.
+Convolutional networks by default; `--preset mnist/joint-vae-gan` has the article's sizes. Samples come from a moving
+average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations
