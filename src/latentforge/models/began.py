@@ -9,7 +9,8 @@ Departures: critic and generator step on the same generated images, where theirs
 or strided convolutions instead of nearest-neighbour upsampling and pooling, which collapsed in short trials on digits;
 batches of 64 (theirs 16); for runs of minutes a rate of 5e-4 that falls to 0 (theirs 1e-4, halved on the way) and
 lambda .01 (.001); gamma .9 and a long moving average of the weights: without them, digits that take much ink were drawn
-too rarely. """
+too rarely.
+"""
 
 from __future__ import annotations
 
