@@ -25,12 +25,12 @@ from latentforge.saving import pick_device, plain
 from latentforge.train import Trainer
 
 LEAST = 0.2  # of the budget, for another attempt after a collapse
+NOT_OPTIONS = {"model", "data", "run", "quiet"}  # of the trainer's arguments: they are given otherwise
 
 
 def trainer_options() -> dict[str, Any]:
     """The trainer's options with their defaults."""
-    hidden = {"model", "data", "run", "quiet"}
-    return {k: p.default for k, p in registry.arguments(Trainer).items() if k not in hidden}
+    return {k: p.default for k, p in registry.arguments(Trainer).items() if k not in NOT_OPTIONS}
 
 
 def create_for(name: str, dataset: Dataset, seed: int, arguments: dict[str, Any]) -> Game:

@@ -28,6 +28,7 @@ from latentforge.checkpoint import state_of
 from latentforge.clock import Clock, mix, reseed, seeded
 from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
+from latentforge.diagnose.history import GRADIENT
 from latentforge.errors import Collapsed, InputError, Interrupted, RunError
 from latentforge.game import Game, Move, compile_networks, own_parameters
 from latentforge.gradients import add, gradients_of
@@ -214,7 +215,7 @@ class Trainer:
                 return
         else:  # a GPU is not waited for: fused optimisers heed this flag themselves
             optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
-        self.journal.note({f"gradient/{name}": norm})
+        self.journal.note({f"{GRADIENT}{name}": norm})
         if seat.clip:
             torch._foreach_mul_(present, (seat.clip / norm).clamp(max=1.0))
         t = self.clocks[0]

@@ -17,8 +17,6 @@ from latentforge.cli.flags import Sectioned, option, options
 from latentforge.errors import InputError
 from latentforge.limits import BUDGET
 
-HIDDEN = {"model", "data", "run", "quiet"}
-
 
 class Models(click.Group):
     """`train` with the models as its commands; without a model, `--preset NAME` finds it."""
@@ -67,10 +65,11 @@ def data_options(told: bool = False) -> list[click.Option]:
 def train_command(name: str) -> click.Command:
     """The command that trains the model `name`."""
     cls = registry.model_class(name)
+    from latentforge.api import NOT_OPTIONS
     from latentforge.train import Trainer
 
     reading = data_options("num_classes" in registry.arguments(cls))
-    trainer = options(Trainer, "Training", HIDDEN)
+    trainer = options(Trainer, "Training", NOT_OPTIONS)
     model = options(cls, f"Model ({name})", {"image_shape"})
     run = [
         option("out", str, None, "run directory; default: runs/MODEL, numbered where that exists", "Run"),
