@@ -865,7 +865,7 @@ def test_a_longer_run_has_no_numbers_of_the_model_before(tmp_path):
     images, _ = blobs(40, SHAPE)
     lf.fit("vae", images, out=tmp_path / "run", **QUICK)
     run = Run.open(tmp_path / "run")
-    assert run.keep_measures("test", [{"measure": "loss_nats", "value": 1.0}], run.state)
+    assert run.keep_measures("test", [{"measure": "loss_nats", "value": 1.0}], run.model_stamp)
     assert not run.keep_measures("test", [{"measure": "loss_nats", "value": 2.0}], 7)  # of another model
     assert run.metrics()["test"]["loss_nats"]["value"] == 1.0
     run.reopen({"examples": 64})
