@@ -81,7 +81,7 @@ class Duel(Game):
     pixel_range = (-1.0, 1.0)
     half_pays = True
     batch_size = 64  # steps count for more than the images in them
-    noise: Noise = "normal"  # what the generator starts from, where the family leaves the choice
+    noise: Noise = "normal"  # what the generator starts from, where the family leaves no choice
     critic: Any
 
     def __init__(

@@ -1,5 +1,5 @@
-"""The run directory: config, statistics, checkpoints, previews and the finished model. Everything is written under a
-temporary name and renamed."""
+"""The run directory: config, statistics, checkpoints, previews and the finished model. All but `stats.jsonl`, which is
+appended to, is written under a temporary name and renamed."""
 
 from __future__ import annotations
 

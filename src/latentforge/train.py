@@ -258,7 +258,8 @@ class Trainer:
             self.journal.open(run, self.tensorboard, self.model, self.precision, self.examples, self.minutes)
             if self.clocks[0].round == 0:
                 self.preview()
-                self.checkpoint()  # a model that was given, trained before, is in no seed
+                # a resumed run begins from these weights, which follow from no seed where the model was given
+                self.checkpoint()
             (self.over,) = distributed.agree([self.time_is_up()], self.world)
             while not self.done():
                 self.round()

@@ -122,7 +122,7 @@ class LarsenVAEGAN(Duel):
         # views: what comes back through the verdicts is reversed, and not what else the images are good for
         seen = tuple(image.view_as(image) for image in self.disguise(images, t))
         verdicts, features = self.look(seen, y)
-        if self.augment != "none" or self.instance_noise:  # likeness is that of the images as they are
+        if self.augment != "none" or self.instance_noise:  # compared are the images as they are
             features = self.look(images[:2], y)[1]
         likeness = 0.5 * squared_error(*features[:2]).mean()
         alike = self.feature * likeness + self.pixel * bernoulli_nll(logits, x).mean()
@@ -144,7 +144,7 @@ class LarsenVAEGAN(Duel):
         if back is None:
             move = {"encoder": self.beta * kl + alike, "decoder": self.gamma * alike + fool, "critic": critic}
             return leave_out(move, *out)
-        # likeness goes back to the logits first, so that its gradient can be there without one for the critic
+        # the cost of unlikeness goes back to the logits first, so that its gradient can be there without one for the critic
         (pull,) = torch.autograd.grad(alike, logits, retain_graph=True)
         alike = alike.detach() + (pull * (logits - logits.detach())).sum()
         for kind, factor in zip(kinds, back[0], strict=True):

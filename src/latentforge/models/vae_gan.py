@@ -46,8 +46,8 @@ from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
 from latentforge.parts.rules import GAMES
 from latentforge.registry import register
 
-POOL = 50_000  # codes drawn from the sampler for stage 1 ...
-POOL_SEED = 0x9001  # ... which nobody is to draw again to look at
+POOL = 50_000  # codes that the sampler draws once, for all of stage 1
+POOL_SEED = 0x9001  # of that draw alone, so that samples asked for later under a small seed are others
 
 
 @register("vae-gan")
@@ -159,7 +159,7 @@ class VAEGAN(Duel):
         self.clamp()
         fake, likeness = self.drawing(x, t)
         seen, forged = self.disguise((x, fake), t)
-        forged = forged.view_as(forged)  # apart from the likeness: what is reversed came through the critic
+        forged = forged.view_as(forged)  # apart from the cost of the pixels: what is reversed came through the critic
         real, made = self.verdict(seen), self.verdict(forged)
         real_cost, fake_cost = self.costs(real, made, t)
         fool = generator_loss(made, self.loss, real).mean()
