@@ -731,6 +731,13 @@ def test_a_place_under_the_home_directory(tmp_path, monkeypatch):
     refused(lambda: lf.fit("vae", images, **QUICK, out="~/run"), "already exists")
 
 
+def test_the_name_of_a_preset_is_no_setting(tmp_path):
+    """It would name the run without setting anything."""
+    images, _ = blobs(40, SHAPE)
+    refused(lambda: lf.fit("vae", images, **QUICK, out=tmp_path / "run", preset="mnist/vae"), "no setting 'preset'")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_buffer_may_be_infinite_on_purpose():
     game = Tiny()
     game.register_buffer("best", torch.tensor(torch.inf))

@@ -126,7 +126,7 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
     else:  # one process writes, and claims the place
         out = free_directory(name) if rank() == 0 else Path("runs") / name
     try:
-        fit(name, source, out=out, data_options=data, model_options=arguments, preset=given.get("preset"),
+        fit(name, source, out=out, data_options=data, model_options=arguments, _preset=given.get("preset"),
             quiet=given.get("quiet", False), **settings)  # fmt: skip
     except BaseException:
         if "out" not in given and rank() == 0:
