@@ -90,14 +90,15 @@ def test_flags_and_presets_that_departures_name_exist(name):
 
 # -- the formulas ----------------------------------------------------------------------------------------------------
 def value(formula: str, **verdicts: float) -> float:
-    """The formula as it is printed, computed; D(...) by name. D is a probability under the losses that say log D."""
+    """The formula as it is printed, computed; D(...) by name, a logit, and s the sigmoid."""
     code = formula.replace("^", "**")
-    for i, (said, logit) in enumerate(verdicts.items()):
+    for i, said in enumerate(verdicts):
         code = code.replace(f"D({NAMES[said]})", f"v{i}")
-        verdicts[said] = 1 / (1 + math.exp(-logit)) if "log" in formula else logit
-    code = re.sub(r"log (v\d)", r"log(\1)", code)
+    code = re.sub(r"log (s\(v\d\))", r"log(\1)", code)
     numbers = {f"v{i}": v for i, v in enumerate(verdicts.values())}
-    functions = {"log": math.log, "max": max, "softplus": lambda v: math.log1p(math.exp(v))}
+    functions = {
+        "log": math.log, "max": max, "softplus": lambda v: math.log1p(math.exp(v)), "s": lambda v: 1 / (1 + math.exp(-v)),
+    }  # fmt: skip
     return eval(code, {"__builtins__": {}}, functions | numbers)
 
 
@@ -162,7 +163,7 @@ def test_each_kind_of_fakes_is_told(kind):
             ("encoder", "0.2", "-log p(x|z)  (bernoulli, nats)"), ("decoder", "0.18", "||D_l(x) - D_l(x~)||^2 / 2"),
             ("decoder", "0.06", "-log p(x|z)  (bernoulli, nats)"),
         ]),
-        ("larsen-vae-gan", {"objective": "sum", "weight": 6.0}, [("decoder", "6", "-log D(x_p)")]),
+        ("larsen-vae-gan", {"objective": "sum", "weight": 6.0}, [("decoder", "6", "-log s(D(x_p))")]),
     ],
     ids=str,
 )  # fmt: skip
@@ -243,7 +244,7 @@ def test_costs_that_are_held_back_are_told():
     critic = lf.create("gan", smoothing=0.3, loss="least-squares", **shown).objective()[0]
     assert critic[0].formula == "(D(x) - 0.7)^2"
     critic = lf.create("gan", smoothing=0.3, **shown).objective()[0]
-    assert critic[0].formula == "-0.7 log D(x) - 0.3 log(1 - D(x))"
+    assert critic[0].formula == "-0.7 log s(D(x)) - 0.3 log(1 - s(D(x)))"
     assert "rounds 1 to 25 and in every 500th 100 times" in lf.create("wgan", **shown).objective()[0][0].formula
     assert "500th" not in lf.create("wgan", boosted_rounds=0, **shown).objective()[0][0].formula
 
@@ -255,6 +256,8 @@ def test_command(capsys):
     assert "max(0, 1 - D(x))" in out
     assert "max(0, 1 + D(G(z)))" in out
     assert all("log" not in line for line in section(out, "One round"))
+    assert "D is the critic's logit" in out
+    assert "D is the critic's logit" not in explain("restorer", {})  # which has none unless asked for
     assert out == explain("gan", {"r1": 0.3, "loss": "hinge", "hidden": (16, 8)}) + "\n"
     assert "parameters" in out
 

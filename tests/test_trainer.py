@@ -742,6 +742,13 @@ def test_a_place_under_the_home_directory(tmp_path, monkeypatch):
     refused(lambda: lf.fit("vae", images, **QUICK, out="~/run"), "already exists")
 
 
+def test_the_name_of_a_preset_is_no_setting(tmp_path):
+    """It would name the run without setting anything."""
+    images, _ = blobs(40, SHAPE)
+    refused(lambda: lf.fit("vae", images, **QUICK, out=tmp_path / "run", preset="mnist/vae"), "no setting 'preset'")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_buffer_may_be_infinite_on_purpose():
     game = Tiny()
     game.register_buffer("best", torch.tensor(torch.inf))
@@ -876,7 +883,7 @@ def test_a_longer_run_has_no_numbers_of_the_model_before(tmp_path):
     images, _ = blobs(40, SHAPE)
     lf.fit("vae", images, out=tmp_path / "run", **QUICK)
     run = Run.open(tmp_path / "run")
-    assert run.keep_measures("test", [{"measure": "loss_nats", "value": 1.0}], run.state)
+    assert run.keep_measures("test", [{"measure": "loss_nats", "value": 1.0}], run.model_stamp)
     assert not run.keep_measures("test", [{"measure": "loss_nats", "value": 2.0}], 7)  # of another model
     assert run.metrics()["test"]["loss_nats"]["value"] == 1.0
     run.reopen({"examples": 64})

@@ -25,12 +25,12 @@ from latentforge.saving import pick_device, plain
 from latentforge.train import Trainer
 
 LEAST = 0.2  # of the budget, for another attempt after a collapse
+NOT_OPTIONS = {"model", "data", "run", "quiet"}  # of the trainer's arguments: they are given otherwise
 
 
 def trainer_options() -> dict[str, Any]:
     """The trainer's options with their defaults."""
-    hidden = {"model", "data", "run", "quiet"}
-    return {k: p.default for k, p in registry.arguments(Trainer).items() if k not in hidden}
+    return {k: p.default for k, p in registry.arguments(Trainer).items() if k not in NOT_OPTIONS}
 
 
 def create_for(name: str, dataset: Dataset, seed: int, arguments: dict[str, Any]) -> Game:
@@ -111,7 +111,7 @@ def fit(
     quiet: bool = False,
     data_options: dict[str, Any] | None = None,
     model_options: dict[str, Any] | None = None,
-    preset: str | None = None,
+    _preset: str | None = None,
     **options: Any,
 ) -> Game:
     """Train `model` on `data` and return it with its averaged weights, in eval mode.
@@ -119,10 +119,13 @@ def fit(
     model: a `Game`, or a registered name (then `model_options` are its arguments).
     data: a name, folder, file, array, (images, labels) or `Dataset`; `data_options` go to `open_data`.
     out: run directory to write; without it nothing is written.
-    options: those of `Trainer`, for example `minutes=5` or `epochs=10, lr=1e-4`. `preset` is a name that the run is to carry:
-    nothing is taken from it, `latentforge.presets.load` gives its arguments.
+    options: those of `Trainer`, for example `minutes=5` or `epochs=10, lr=1e-4`. (A preset's are in what
+      `latentforge.presets.load` returns. `_preset` is the command line's: a name that the run carries, of which nothing is
+      taken.)
 
     Where `torchrun` starts its processes again after one died, a run that `out` holds already goes on.
+
+    InputError for bad input; RunError where the run fails; Interrupted where it is stopped by Ctrl-C or SIGTERM.
     """
     if options.get("tensorboard") is True and out is None:
         raise InputError("tensorboard writes into a run directory; give out as well.")
@@ -134,10 +137,10 @@ def fit(
     if out is not None:  # on all processes alike
         registry.named(trainer.model, "its run could not be opened again")
     if out is not None and distributed.begun(out):
-        need_same_run(Run.open(out), config_of(trainer, data, data_options or {}, options, preset))
+        need_same_run(Run.open(out), config_of(trainer, data, data_options or {}, options, _preset))
         return resume(out, None if isinstance(data, str | Path) else data, quiet=quiet)
     if out is not None and trainer.rank == 0:
-        trainer.run = Run.create(out, config_of(trainer, data, data_options or {}, options, preset))
+        trainer.run = Run.create(out, config_of(trainer, data, data_options or {}, options, _preset))
     for note in trainer.data.notes:
         trainer.journal.display.note(note)
     with alone(trainer.run):

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-HIDDEN = {"round", "examples", "epoch", "progress", "seconds", "bad_steps"}
+POSITION = {"round", "examples", "epoch", "progress", "seconds", "bad_steps"}  # of a row of statistics in its run
 
 
 class Display:
@@ -43,7 +43,7 @@ class Display:
         rate = (row["examples"] - seen) / max(row["seconds"] - seconds, 1e-9)
         self.before = (row["seconds"], row["examples"])
         left = 60 * minutes - row["seconds"] if minutes else ((examples or 0) - row["examples"]) / max(rate, 1e-9)
-        losses = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k not in HIDDEN and "/" not in k)
+        losses = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k not in POSITION and "/" not in k)
         bad = f"  bad steps {row['bad_steps']}" if row["bad_steps"] else ""
         text = f"epoch {row['epoch']:.1f}  {rate:,.0f} img/s  {clock(max(left, 0))} left  {losses}{bad}"
         if self.live:

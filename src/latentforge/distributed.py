@@ -89,18 +89,20 @@ def local_device(device: torch.device, chosen: bool = False) -> torch.device:
     return device
 
 
-def average_gradients(moves, parameters, world: int):
+def average_gradients(
+    gradients: dict[str, list[Tensor | None]] | None, parameters: dict[str, list[torch.nn.Parameter]], world: int
+) -> dict[str, list[Tensor | None]] | None:
     """The gradients averaged over processes; RunError where processes made different moves."""
-    names = ",".join(moves or [])
+    names = ",".join(gradients or [])
     stamp = float(zlib.crc32(names.encode()) % 2**20)
     check = torch.tensor([stamp, stamp * stamp], dtype=torch.float64)
     dist.all_reduce(check)
     if float(check[0]) != stamp * world or float(check[1]) != stamp * stamp * world:
         raise RunError(f"processes made different moves (here: {names or 'the end of the round'}).")
-    if moves is None:
+    if gradients is None:
         return None
-    out = {}
-    for name, grads in moves.items():
+    out: dict[str, list[Tensor | None]] = {}
+    for name, grads in gradients.items():
         own = parameters[name]
         present = torch.tensor([float(g is not None) for g in grads], device=own[0].device)
         pieces = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, own, strict=True)]

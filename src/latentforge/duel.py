@@ -22,32 +22,32 @@ from latentforge.parts.noise import Noise, draw_noise, uniform_log_density
 from latentforge.parts.penalties import squared_gradient, unit_gradient
 
 # The losses as `explain` writes them: the critic's of real and of generated examples, the generator's, and that of who
-# makes the real examples and wants them called generated.
+# makes the real examples and wants them called generated. D is the critic's logit, s the sigmoid.
 CRITIC_REAL = {
-    "nonsaturating": "-log D({real})",
-    "minimax": "-log D({real})",
+    "nonsaturating": "-log s(D({real}))",
+    "minimax": "-log s(D({real}))",
     "least-squares": "(D({real}) - 1)^2",
     "hinge": "max(0, 1 - D({real}))",
     "wasserstein": "-D({real})",
 }
 CRITIC_FAKE = {
-    "nonsaturating": "-log(1 - D({fake}))",
-    "minimax": "-log(1 - D({fake}))",
+    "nonsaturating": "-log(1 - s(D({fake})))",
+    "minimax": "-log(1 - s(D({fake})))",
     "least-squares": "D({fake})^2",
     "hinge": "max(0, 1 + D({fake}))",
     "wasserstein": "D({fake})",
     "relativistic": "softplus(D({fake}) - D({real}))",
 }
 ENCODER = {
-    "nonsaturating": "-log(1 - D({real}))",
-    "minimax": "log D({real})",
+    "nonsaturating": "-log(1 - s(D({real})))",
+    "minimax": "log s(D({real}))",
     "least-squares": "D({real})^2",
     "hinge": "D({real})",
     "wasserstein": "D({real})",
 }
 GENERATOR = {
-    "nonsaturating": "-log D({fake})",
-    "minimax": "log(1 - D({fake}))",
+    "nonsaturating": "-log s(D({fake}))",
+    "minimax": "log(1 - s(D({fake})))",
     "least-squares": "(D({fake}) - 1)^2",
     "hinge": "-D({fake})",
     "wasserstein": "-D({fake})",
@@ -81,7 +81,7 @@ class Duel(Game):
     pixel_range = (-1.0, 1.0)
     half_pays = True
     batch_size = 64  # steps count for more than the images in them
-    noise: Noise = "normal"  # what the generator starts from, where the family leaves the choice
+    noise: Noise = "normal"  # what the generator starts from, where the family leaves no choice
     critic: Any
 
     def __init__(
@@ -311,7 +311,7 @@ class Duel(Game):
         goal = f"{1 - self.smoothing:g}"
         if self.loss == "least-squares":
             return f"(D({{real}}) - {goal})^2"
-        return f"-{goal} log D({{real}}) - {self.smoothing:g} log(1 - D({{real}}))"
+        return f"-{goal} log s(D({{real}})) - {self.smoothing:g} log(1 - s(D({{real}})))"
 
     def critic_terms(self, real: str, *fakes: str) -> list[Term]:
         """The critic's loss term by term."""

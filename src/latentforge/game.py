@@ -131,7 +131,9 @@ class Game(nn.Module):
     `pixel_range`. B batch, C channels, H height, W width, Z latent size."""
 
     shared: ClassVar[set[str]] = set()  # parameter-name prefixes that two players may both move
-    batch_coupled: bool = False  # True where the loss mixes examples (BatchNorm, minibatch statistics, dropout)
+    # True where the parts of a batch do not add up to the gradient of the whole (batch norm, minibatch statistics, dropout,
+    # spectral norm)
+    batch_coupled: bool = False
     pixel_range: tuple[float, float] = (0.0, 1.0)  # of `generate` and of what the networks are fed
     args: dict[str, Any]  # resolved constructor arguments, set by the registry: they are the config
 

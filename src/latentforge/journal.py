@@ -13,7 +13,8 @@ from torch import Tensor
 
 from latentforge.data.dataset import Dataset
 from latentforge.diagnose.doctor import COLLAPSE, Doctor, Finding
-from latentforge.display import HIDDEN, Display
+from latentforge.diagnose.history import GRADIENT
+from latentforge.display import POSITION, Display
 from latentforge.errors import Collapsed, InputError, RunError
 from latentforge.game import Game
 from latentforge.preview import write_previews
@@ -27,9 +28,6 @@ def summary_writer() -> Any:
     except ImportError:
         raise InputError("--tensorboard needs the extra: pip install 'latentforge[tensorboard]'.") from None
     return SummaryWriter
-
-
-GRADIENT = "gradient/"  # norms of steps that were taken; others are counted as bad steps
 
 
 def mean_of(name: str, values: Tensor) -> Tensor:
@@ -116,7 +114,7 @@ class Journal:
             self.findings.append(found)
             self.display.warn(str(found))
             if run is not None:
-                where = {k: v for k, v in row.items() if k in HIDDEN}
+                where = {k: v for k, v in row.items() if k in POSITION}
                 self.guard("findings", partial(run.append, where | found.row()))
 
     def chart(self, row: dict[str, Any]) -> None:

@@ -1,5 +1,5 @@
-"""The run directory: config, statistics, checkpoints, previews and the finished model. Everything is written under a
-temporary name and renamed."""
+"""The run directory: config, statistics, checkpoints, previews and the finished model. All but `stats.jsonl`, which is
+appended to, is written under a temporary name and renamed."""
 
 from __future__ import annotations
 
@@ -177,21 +177,21 @@ class Run:
                     os.unlink(lock.lock_file)
 
     @property
-    def state(self) -> int | None:
+    def model_stamp(self) -> int | None:
         """Which of the models that a run may have had one after the other is there now; None of an unfinished run."""
         with suppress(OSError):
             return (self.path / "model" / "config.json").stat().st_mtime_ns
         return None
 
     def keep_measures(
-        self, split: str, rows: list[dict[str, Any]], state: int | None, how: dict[str, Any] | None = None
+        self, split: str, rows: list[dict[str, Any]], stamp: int | None, how: dict[str, Any] | None = None
     ) -> bool:  # fmt: skip
-        """Add rows of `evaluate` on a split to `metrics.json`, unless the run is in another state than the one they were taken
-        in. `how` they were taken is noted for `compare`, which takes none for its own that came otherwise. Returns whether
-        they were kept."""
+        """Add rows of `evaluate` on a split to `metrics.json`, unless the run's `model_stamp` is another than the one they were
+        taken under. `how` the rows were measured is kept beside them; `compare` reuses only rows measured its own way. Returns
+        whether they were kept."""
         named = {r["measure"]: {k: v for k, v in r.items() if k != "measure"} for r in rows}
         with self.adding_metrics():  # another process may be adding its own
-            if state is None or self.state != state:
+            if stamp is None or self.model_stamp != stamp:
                 return False
             kept = self.metrics()
             kept[split] = kept.get(split, {}) | named

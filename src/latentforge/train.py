@@ -29,6 +29,7 @@ from latentforge.checkpoint import state_of
 from latentforge.clock import Clock, mix, reseed, seeded
 from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
+from latentforge.diagnose.history import GRADIENT
 from latentforge.errors import Collapsed, InputError, Interrupted, RunError
 from latentforge.game import Game, Move, compile_networks, own_parameters
 from latentforge.gradients import add, gradients_of
@@ -220,7 +221,7 @@ class Trainer:
                 return
         else:  # a GPU is not waited for: fused optimisers heed this flag themselves
             optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
-        self.journal.note({f"gradient/{name}": norm})
+        self.journal.note({f"{GRADIENT}{name}": norm})
         if seat.clip:
             torch._foreach_mul_(present, (seat.clip / norm).clamp(max=1.0))
         t = self.clocks[0]
@@ -263,7 +264,8 @@ class Trainer:
             self.journal.open(run, self.tensorboard, self.model, self.precision, self.examples, self.minutes)
             if self.clocks[0].round == 0:
                 self.preview()
-                self.checkpoint()  # a model that was given, trained before, is in no seed
+                # a resumed run begins from these weights, which follow from no seed where the model was given
+                self.checkpoint()
             (self.over,) = distributed.agree([self.time_is_up()], self.world)
             while not self.done():
                 self.round()

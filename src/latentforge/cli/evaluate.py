@@ -58,7 +58,7 @@ def command(
         raise click.UsageError("Missing argument 'RUN'.", click.get_current_context())
     chosen = QUICK if metrics is None else tuple(metrics.split(","))
     opened, without = Run.open(run), list[str]()
-    state = opened.state
+    stamp = opened.model_stamp
     with sharing_work() as first:
         model, data = lf.load(run), data_of(opened)
         if sampler:
@@ -80,11 +80,11 @@ def command(
             print(text)
     if sampler:
         return
-    if state is None:
+    if stamp is None:
         print("not kept: the run is not finished", file=sys.stderr)
         return
     try:
-        if not opened.keep_measures(split, rows, state):
+        if not opened.keep_measures(split, rows, stamp):
             print("not kept: the run has changed meanwhile; evaluate it again", file=sys.stderr)
     except OSError as error:
         raise RunError(f"the numbers were not kept: {run} cannot be written ({error.strerror or error}).") from None

@@ -90,6 +90,8 @@ def explain(name: str, arguments: dict[str, Any], shape: tuple[int, int, int] = 
         count = f"{sum(weights.values()):,} parameters" if first == player else f"the weights of {first}"
         betas = f", betas {seat.betas[0]:g} {seat.betas[1]:g}" if seat.optimizer.startswith("adam") else ""
         lines.append(f"  {player:<12} {seat.optimizer}, rate {seat.lr:g}{betas}; {count}")
+    if isinstance(model, Duel) and "D(" in "".join(lines):
+        lines += ["", "D is the critic's logit, s the sigmoid."]
     module = sys.modules[cls.__module__]
     text = re.search(r"Departures: (.*?)(?:\n\n|$)", inspect.cleandoc(module.__doc__ or ""), re.DOTALL)
     if text:

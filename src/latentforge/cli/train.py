@@ -17,8 +17,6 @@ from latentforge.cli.flags import Sectioned, option, options
 from latentforge.errors import InputError
 from latentforge.limits import BUDGET
 
-HIDDEN = {"model", "data", "run", "quiet"}
-
 
 class Models(click.Group):
     """`train` with the models as its commands; without a model, `--preset NAME` finds it."""
@@ -67,10 +65,11 @@ def data_options(told: bool = False) -> list[click.Option]:
 def train_command(name: str) -> click.Command:
     """The command that trains the model `name`."""
     cls = registry.model_class(name)
+    from latentforge.api import NOT_OPTIONS
     from latentforge.train import Trainer
 
     reading = data_options("num_classes" in registry.arguments(cls))
-    trainer = options(Trainer, "Training", HIDDEN)
+    trainer = options(Trainer, "Training", NOT_OPTIONS)
     model = options(cls, f"Model ({name})", {"image_shape"})
     run = [
         option("out", str, None, "run directory; default: runs/MODEL, numbered where that exists", "Run"),
@@ -127,7 +126,7 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
     else:  # one process writes, and claims the place
         out = free_directory(name) if rank() == 0 else Path("runs") / name
     try:
-        fit(name, source, out=out, data_options=data, model_options=arguments, preset=given.get("preset"),
+        fit(name, source, out=out, data_options=data, model_options=arguments, _preset=given.get("preset"),
             quiet=given.get("quiet", False), **settings)  # fmt: skip
     except BaseException:
         if "out" not in given and rank() == 0:

@@ -12,7 +12,8 @@ first = itemgetter(0)
 
 COSTS = ("critic_real", "critic_fake")
 GENERATORS = ("generator", "fool")  # names under which a generator's cost is logged
-MOVED = ("gradient/generator", "gradient/decoder")
+GRADIENT = "gradient/"  # norms of steps that were taken; others are counted as bad steps
+MOVED = (f"{GRADIENT}generator", f"{GRADIENT}decoder")
 SERIES = (COSTS, *((name,) for name in (*GENERATORS, *MOVED)))  # what rules ask for over time
 
 
@@ -28,7 +29,7 @@ class History:
 
     def see(self, row: dict[str, Any]) -> None:
         self.progress, self.bad_steps = row["progress"], row.get("bad_steps", 0)
-        self.gradients |= {k: v for k, v in row.items() if k.startswith("gradient/")}
+        self.gradients |= {k: v for k, v in row.items() if k.startswith(GRADIENT)}
         for k, v in row.items():
             if k.startswith("sign/") and row["round"] > 0:
                 self.signs.setdefault(k[5:], []).append(v)

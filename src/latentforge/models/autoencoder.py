@@ -5,7 +5,8 @@ doi:10.1126/science.1127647. `--preset mnist/autoencoder-conv` is the convolutio
 article 003; the default `conv` is wider, with kernels of 4 x 4.
 
 Departures: trained end to end with Adam, no layer-wise pre-training; the output goes through a sigmoid, because images
-lie in [0, 1]. An autoencoder has no prior: to sample, a Gaussian mixture is fitted on the codes after training.
+lie in [0, 1]. An autoencoder has no prior: to sample, a Gaussian mixture is fitted on the codes after training. Codes
+and images come from a moving average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations

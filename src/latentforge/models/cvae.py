@@ -8,7 +8,7 @@ trainable layer of radial basis functions.
 Departures: in a share `drop` of the examples nothing is told, so that encoding, decoding and sampling also work without
 (y None; labels of -1); the encoder gets the condition as one more channel, a learned linear image of it; samples draw their
 codes from a mixture per class fitted after training, because codes of the prior that no image has are often of no class
-(`--sampler prior` for N(0, I)).
+(`--sampler prior` for N(0, I)), and come from a moving average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations

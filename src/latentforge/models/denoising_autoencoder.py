@@ -4,8 +4,10 @@ Vincent et al., "Extracting and composing robust features with denoising autoenc
 autoencoders", JMLR 2010, section 3: the encoder sees x~ ~ C(x~|x), the loss compares with x. The noise is drawn anew
 every time an image is seen. Article 000's noise is the default: Gaussian, sigma .2, clipped to [0, 1].
 
-Departures: not stacked, trained end to end like `autoencoder`, whose networks and losses these are. Beside the noises of
-the papers, images can be blurred or faded: the deblurring and the enhancing encoder and decoder of article 001, 3.2.
+Departures: not stacked, trained end to end like `autoencoder`, whose networks and losses these are; Gaussian noise by
+default, where the first paper masks. Beside the noises of the papers, images can be blurred or faded: the deblurring
+and the enhancing encoder and decoder of article 001, 3.2. Codes and images come from a moving average of the weights
+(`--ema 0` for none).
 """
 
 from __future__ import annotations

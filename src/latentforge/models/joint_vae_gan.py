@@ -6,13 +6,15 @@ the generator made, -log q(z*|x*) for z* = G(u), x* = decoder(z*), which is its 
 descend the VAE's loss on images, while G and critic rest. Phases alternate until the loss of the VAE phases has not
 fallen by a share `tolerance` in `patience` of them, or the budget is spent. Samples are decoder(G(u)).
 
-The generator's loss is the article's: log(1 - D) (`loss`), plus KL(q(z|x) || p(z)), and it steps only where L > log tau.
+The generator's loss is the article's: log(1 - s(D)) (`loss`), plus KL(q(z|x) || p(z)), and it steps only where L > log tau.
+D is the critic's logit, s the sigmoid.
 
 Departures: the article gives formulas without shapes, and some cannot be meant literally. p(z) in the generator's KL is
 the Gaussian of the generator's own codes, without which the term would not depend on it. L is
-E log D(x, z) - E log D(x*, z*), how far apart the critic holds the two; the article's log(1 - D(x*)) would stop the
+E log s(D(x, z)) - E log s(D(x*, z*)), how far apart the critic holds the two; the article's log(1 - s(D(x*))) would stop the
 generator where it loses. What it makes becomes "the VAE's initial values": the pairs the encoder learns from first.
-Convolutional networks by default; `--preset mnist/joint-vae-gan` has the article's sizes.
+Convolutional networks by default; `--preset mnist/joint-vae-gan` has the article's sizes. Samples come from a moving
+average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations

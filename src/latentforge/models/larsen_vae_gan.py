@@ -4,18 +4,20 @@ Larsen, Sonderby, Larochelle & Winther, "Autoencoding beyond pixels using a lear
 arXiv:1512.09300, Algorithm 1; reference code andersbll/autoencoding_beyond_pixels (MIT). With x~ = G(z), z ~ q(z|x),
 x_p = G(z_p), z_p ~ p(z), and the critic's features D_l:
 
-    P = beta KL(q(z|x) || p(z))        R = 1/2 ||D_l(x) - D_l(x~)||^2        A = log D(x) + log(1 - D(x~)) + log(1 - D(x_p))
+    P = beta KL(q(z|x) || p(z))      R = 1/2 ||D_l(x) - D_l(x~)||^2
+    A = log s(D(x)) + log(1 - s(D(x~))) + log(1 - s(D(x_p)))      (D the critic's logit, s the sigmoid)
     encoder descends P + R             decoder descends gamma R + A          critic descends -A
 
 `objective=sum` is article 002's L_VAE + lambda L_GAN in one move, `in-turn` its order critic, generator, VAE.
 
-Departures: the decoder descends -log D by default instead of ascending the critic's loss (`loss=minimax` is the
+Departures: the decoder descends -log s(D) by default instead of ascending the critic's loss (`loss=minimax` is the
 published form, and other losses can take its place); a player sits out by running averages of the critic's costs
 instead of by the batch in hand (the margin, .35 as released and .5 here, lies around the costs of an even game: ln 2
 for one kind of fakes, ln 3 and ln 3/2 for both); by default likeness is mostly that of pixels (`pixel`, Bernoulli) and
 a little that of features (`feature`; 0 and 1 are the published form), which keeps reconstructions true and the KL
 moderate; codes to sample from come from a Gaussian mixture fitted after training (`--sampler prior` for N(0, I)); no
-batch norm unless `net=larsen`; samples come from a moving average of the weights (`--ema 0` for none).
+batch norm unless `net=larsen`; Adam, 1e-3 and for the critic 2e-4, and batches of 128, for their RMSProp, 3e-4 and 64
+(`--preset mnist/larsen` has these); samples come from a moving average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations
@@ -120,7 +122,7 @@ class LarsenVAEGAN(Duel):
         # views: what comes back through the verdicts is reversed, and not what else the images are good for
         seen = tuple(image.view_as(image) for image in self.disguise(images, t))
         verdicts, features = self.look(seen, y)
-        if self.augment != "none" or self.instance_noise:  # likeness is that of the images as they are
+        if self.augment != "none" or self.instance_noise:  # compared are the images as they are
             features = self.look(images[:2], y)[1]
         likeness = 0.5 * squared_error(*features[:2]).mean()
         alike = self.feature * likeness + self.pixel * bernoulli_nll(logits, x).mean()
@@ -142,7 +144,7 @@ class LarsenVAEGAN(Duel):
         if back is None:
             move = {"encoder": self.beta * kl + alike, "decoder": self.gamma * alike + fool, "critic": critic}
             return leave_out(move, *out)
-        # likeness goes back to the logits first, so that its gradient can be there without one for the critic
+        # the cost of unlikeness goes back to the logits first, so that its gradient can be there without one for the critic
         (pull,) = torch.autograd.grad(alike, logits, retain_graph=True)
         alike = alike.detach() + (pull * (logits - logits.detach())).sum()
         for kind, factor in zip(kinds, back[0], strict=True):

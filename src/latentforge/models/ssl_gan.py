@@ -11,7 +11,8 @@ samples apart where their features are matched, so that brightness and contrast 
 alone to tell. Rates of 1e-3 (theirs 3e-3) fall to 0 with the budget; weights begin as torch draws them, where the paper's begin
 so that each unit has mean 0 and variance 1 on a batch of data, and all gains of weight norm are learned (theirs in the last
 layer alone); z is uniform in [-1, 1] (theirs in [0, 1]); the generator has no weight norm and gains in its batch norm; half as
-many labelled and generated images as unlabelled ones in a batch.
+many labelled and generated images as unlabelled ones in a batch; classes and samples come from a moving average of the
+weights (`--ema 0` for none).
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ and in the mean as the labels are (`--smooth`, `--shift`, `--certain`, `--balanc
 bound alone sorts images by whatever explains most pixels. The whole bound is weighed against the mean of -log q(y | x), where
 the paper weighs that mean beside bounds summed over all N images (equation 9): their alpha is N / `generative`, and their .1 N
 is `--generative 10`. The bound of equation 7 is taken of all images, labelled ones among them, and of half of a batch. M2 on
-codes sees a sample of q(z1 | x) anew each time.
+codes sees a sample of q(z1 | x) anew each time. Classes and samples come from a moving average of the weights (`--ema 0`
+for none).
 """
 
 from __future__ import annotations

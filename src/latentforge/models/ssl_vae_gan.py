@@ -6,7 +6,8 @@ critic and what the decoder descends of it are those of Salimans et al. 2016, ar
 
 Departures: the article says nothing of how labels come in: here the critic has their K classes and one for what is decoded.
 The article's adversarial loss is replaced by feature matching; its Gaussian p(x | z) by Bernoulli. `--smooth`, `--shift`,
-`--certain` and `--balance` as in `ssl-gan`.
+`--certain` and `--balance` as in `ssl-gan`. Classes and samples come from a moving average of the weights (`--ema 0` for
+none).
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Stage 0 is the VAE of Kingma & Welling 2014. Stage 1 begins from the averaged weights: the encoder rests, the sampler is
 fitted to its codes (Ghosh et al. 2020, arXiv:1903.12436, section 4), and in every round the critic D compares images x
-with G(z), where a share `mix` of the codes z is that of images, z ~ q(z|x), and the rest is drawn from the sampler. The
-game is one of two. That of R3GAN (Huang et al. 2024, arXiv:2501.05441, equation 2), for small grey images, with all codes
-of images, and with penalties for larger ones alone:
+with G(z), where a share `mix` of the codes z is that of images, z ~ q(z|x), and the rest is drawn from the sampler. D is
+the critic's logit, s the sigmoid. The game is one of two. For small grey images R3GAN's (Huang et al. 2024,
+arXiv:2501.05441, equation 2): all codes are those of images; penalties only above 28 x 28 grey:
 
     critic     softplus(D(G(z)) - D(x)) + r1/2 ||grad D(x)||^2 + r2/2 ||grad D(G(z))||^2
     generator  softplus(D(x) - D(G(z))) - pixel log p(x|z)      the second term for z ~ q(z|x) alone
@@ -12,15 +12,20 @@ of images, and with penalties for larger ones alone:
 where both step at once; or that of DCGAN (Radford et al. 2016, arXiv:1511.06434), with batch norm in decoder and critic
 instead of penalties, where they step in turn:
 
-    critic     -log D(x) - log(1 - D(G(z)))
-    generator  -log D(G(z)) - pixel log p(x|z)
+    critic     -log s(D(x)) - log(1 - s(D(G(z))))
+    generator  -log s(D(G(z))) - pixel log p(x|z)
 
-Departures: those from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`. The
-losses are descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave
-them; likeness is that of pixels and not of the critic's features; codes to sample from follow a density fitted to those
-of images instead of the prior, and so do those beside the images' own that the critic sees where `mix` is below 1.
-Images reach black and white, which the Bernoulli's mean only approaches: the sigmoid is stretched a little over [0, 1]
-and cut there, but not inside log p(x|z).
+Departures: from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`: the losses are
+descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them;
+likeness is that of pixels and not of the critic's features; codes to sample from follow a density fitted to those of
+images instead of the prior, and so do those beside the images' own that the critic sees where `mix` is below 1. From
+R3GAN: no penalties up to 28 x 28 grey, and above that in every eighth round with eight times the weight; plain
+convolutions for residual ones; a rate of 4e-3 over the root of values / 784 that falls to 0, for theirs of 2e-4. From
+DCGAN: a rate of up to 8e-4 that falls to 0, for theirs of 2e-4; batches of 64 or 32 for 128; kernels of 4 for 5; a part
+of the codes are those of images. Both play beside the term of likeness, and below 2,500 images the critic sees all of
+them shifted and cut (`--augment auto`). Images reach black and white, which the Bernoulli's mean only approaches: the
+sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|z). Samples come from a moving average
+of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations
@@ -41,8 +46,8 @@ from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
 from latentforge.parts.rules import GAMES
 from latentforge.registry import register
 
-POOL = 50_000  # codes drawn from the sampler for stage 1 ...
-POOL_SEED = 0x9001  # ... which nobody is to draw again to look at
+POOL = 50_000  # codes that the sampler draws once, for all of stage 1
+POOL_SEED = 0x9001  # of that draw alone, so that samples asked for later under a small seed are others
 
 
 @register("vae-gan")
@@ -163,7 +168,7 @@ class VAEGAN(Duel):
         self.clamp()
         fake, likeness = self.drawing(x, t)
         seen, forged = self.disguise((x, fake), t)
-        forged = forged.view_as(forged)  # apart from the likeness: what is reversed came through the critic
+        forged = forged.view_as(forged)  # apart from the cost of the pixels: what is reversed came through the critic
         real, made = self.verdict(seen), self.verdict(forged)
         real_cost, fake_cost = self.costs(real, made, t)
         fool = generator_loss(made, self.loss, real).mean()

@@ -1,10 +1,11 @@
 """What critic and generator descend, on logits (B,) or (K, B) for K kinds of fakes: per example, in float32.
 
-D(x) is sigmoid(logit) for `nonsaturating` and `minimax` (Goodfellow et al. 2014, Algorithm 1), which share the critic's
-loss and differ in what the generator descends, -log D(G(z)) or log(1 - D(G(z))). `least-squares`: Mao et al. 2017,
-arXiv:1611.04076, equation 9, targets 1 and 0. `hinge`: Lim & Ye 2017, arXiv:1705.02894. `wasserstein`: Arjovsky et al.
-2017, arXiv:1701.07875, equation 3. `relativistic`: pairs of a real and a generated image, Jolicoeur-Martineau 2019,
-arXiv:1807.00734, as in R3GAN (Huang et al. 2024, arXiv:2501.05441, equation 2).
+D is the critic's logit, s the sigmoid. `nonsaturating` and `minimax` (Goodfellow et al. 2014, Algorithm 1) share the
+critic's loss, -log s(D(x)) - log(1 - s(D(G(z)))), and differ in what the generator descends, -log s(D(G(z))) or
+log(1 - s(D(G(z)))). `least-squares`: Mao et al. 2017, arXiv:1611.04076, equation 9 without its halves, targets 1 and
+0. `hinge`: Lim & Ye 2017, arXiv:1705.02894. `wasserstein`: Arjovsky et al. 2017, arXiv:1701.07875, equation 3.
+`relativistic`: pairs of a real and a generated image, Jolicoeur-Martineau 2019, arXiv:1807.00734, as in R3GAN (Huang et
+al. 2024, arXiv:2501.05441, equation 2).
 """
 
 from __future__ import annotations

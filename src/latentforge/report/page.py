@@ -15,8 +15,9 @@ from PIL import Image
 
 from latentforge import registry
 from latentforge.data.modes import is_points
+from latentforge.diagnose.history import GRADIENT
 from latentforge.diagnose.rules import CROSS_ENTROPIES
-from latentforge.display import HIDDEN, clock
+from latentforge.display import POSITION, clock
 from latentforge.errors import InputError, RunError
 from latentforge.files import write_text
 from latentforge.report.plots import Look, inline, legend, plain_axes, plot
@@ -225,7 +226,7 @@ def even_game(model: dict[str, Any]) -> dict[str, float]:
 def curves(rows: list[dict[str, Any]], even: dict[str, float] | None = None) -> list[dict[str, Any]]:
     """Panels of curves over images seen, in four groups; each drawn for light and for dark pages. `even` is `even_game` of
     the model."""
-    names = list(dict.fromkeys(k.removeprefix(VALIDATION) for r in rows for k in r if k not in HIDDEN))
+    names = list(dict.fromkeys(k.removeprefix(VALIDATION) for r in rows for k in r if k not in POSITION))
     trained = {k for r in rows for k in r}
     names.sort(key=lambda name: name not in trained)
     costs, shares = "cost of each side" + (", nats" if even else ""), "share of rounds sat out"
@@ -240,7 +241,7 @@ def curves(rows: list[dict[str, Any]], even: dict[str, float] | None = None) -> 
             title = next((t for t, found in SIGNS.items() if name.removeprefix("sign/") in found), None)
             if title is not None:
                 groups["Signs"][title].append(name)
-        elif name.startswith("gradient/"):
+        elif name.startswith(GRADIENT):
             groups["Other"][norms].append(name)
         elif name.endswith("_sits_out"):
             groups["Critic against generator"][shares].append(name)

@@ -267,10 +267,10 @@ def measured(
     how = {"metrics": list(metrics), "features": list(features), "repeats": repeats, "latentforge": __version__}
     past = (run.metrics().get("evaluated") or {}).get(split) or {}
     if {k: past.get(k) for k in how} != how:
-        state = run.state
+        stamp = run.model_stamp
         rows = evaluate(load(run.path), dataset, split, metrics=metrics, features=features, repeats=repeats)
         try:
-            why = "" if run.keep_measures(split, rows, state, how) else "the run has changed meanwhile"
+            why = "" if run.keep_measures(split, rows, stamp, how) else "the run has changed meanwhile"
         except OSError as error:  # somebody else's run
             why = str(error.strerror or error)
         if why:
