@@ -41,8 +41,12 @@ VARIANTS = {
     "denoising-autoencoder": [
         {"net": "mlp", "hidden": (24,)},
         {"net": "mlp", "hidden": (24,), "corruption": "salt-and-pepper", "loss": "bernoulli"},
+        {"net": "mlp", "hidden": (24,), "corruption": "faded", "amount": 0.5},
     ],
-    "denoising-vae": [{"net": "mlp", "hidden": (24,), "corruption": "masking"}],
+    "denoising-vae": [
+        {"net": "mlp", "hidden": (24,), "corruption": "masking"},
+        {"net": "mlp", "hidden": (24,), "corruption": "blur", "amount": 1.0},
+    ],
     "cvae": [
         {"net": "mlp", "hidden": (24,), "num_classes": 3},
         {"net": "conv", "width": 4, "num_classes": 3, "posterior": "full", "drop": 0.0},

@@ -214,8 +214,8 @@ def test_the_size_of_the_images_is_asked_for(capsys):
     out = capsys.readouterr().out
     assert out == explain("vae-gan", {}, (3, 32, 30)) + "\n"
     assert "for images of 32 x 30, 3 channels" in out
-    assert "-log D(x)" in out  # the game of larger images
-    assert "-log D(x)" not in explain("vae-gan", {})
+    assert "-log s(D(x))" in out  # the game of larger images
+    assert "-log s(D(x))" not in explain("vae-gan", {})
 
 
 def test_rules_of_the_duel_are_told_where_they_are_not_the_plain_ones():

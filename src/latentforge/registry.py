@@ -30,7 +30,7 @@ MODELS = {
     ),
     "denoising-autoencoder": Entry(
         "denoising_autoencoder", "DenoisingAutoencoder", "autoencoder",
-        "Rebuild images from noisy ones: gaussian, masking, salt-and-pepper.",
+        "Rebuild images from noisy, masked, blurred or faded ones.",
         "Vincent et al. 2008, doi:10.1145/1390156.1390294",
     ),
     "aae": Entry(

@@ -343,8 +343,10 @@ class Trainer:
 
     def way_on(self, kept: bool) -> str:
         """What is left of a run that was stopped, and how to go on with it."""
-        if self.run is None:  # or the run of another process
-            return "; its checkpoint is written" if kept else ", without a run directory nothing is kept"
+        if self.run is None and self.world > 1:  # it is another process's
+            return "; its checkpoint is written" if kept else ", not kept"
+        if self.run is None:
+            return ", without a run directory nothing is kept"
         if not kept:
             return ", not kept"
         path = str(self.run.path)
