@@ -216,6 +216,8 @@ def test_the_size_of_the_images_is_asked_for(capsys):
     assert "for images of 32 x 30, 3 channels" in out
     assert "-log s(D(x))" in out  # the game of larger images
     assert "-log s(D(x))" not in explain("vae-gan", {})
+    assert "penalty-every" not in out  # batch norm leaves no penalty
+    assert "penalty-every" in explain("r3gan", {"penalty_every": 4})
 
 
 def test_rules_of_the_duel_are_told_where_they_are_not_the_plain_ones():

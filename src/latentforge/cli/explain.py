@@ -78,6 +78,8 @@ def explain(name: str, arguments: dict[str, Any], shape: tuple[int, int, int] = 
     rules = (
         {k: v for k, v in model.args.items() if k in base and v != base[k].default} if isinstance(model, Duel) else {}
     )
+    if not any(model.args.get(k) for k in ("r1", "r2", "gradient_penalty")):
+        rules.pop("penalty_every", None)  # of no penalty
     if rules:
         helps = registry.argument_help(Duel)
         lines += ["", "Rules of the duel that differ from the plain one"]
