@@ -368,11 +368,11 @@ def test_a_parameter_of_nobody_is_an_error():
 
 def test_who_stops_a_run_is_told_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(StopSignal, "asked", True)
-    with pytest.raises(Interrupted, match="stopped at round 1, without a run directory nothing is kept"):
+    with pytest.raises(Interrupted, match="stopped at round 1, not kept"):
         trainer_of(Tiny()).fit()
     small = {"net": "mlp", "hidden": (4,), "latent_dim": 2}
     images = blobs(60, (1, 8, 8))[0][:, 0]
-    with pytest.raises(Interrupted, match=r"continue with lf\.resume\(.*, data=YOUR_ARRAYS\)"):
+    with pytest.raises(Interrupted, match=r"continue with 'lf\.resume\(.*, data=YOUR_ARRAYS\)'"):
         lf.fit("vae", images, out=tmp_path / "run", model_options=small, examples=64, batch_size=16, quiet=True)
 
 

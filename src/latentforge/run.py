@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -99,6 +100,13 @@ class Run:
             with suppress(OSError):  # Windows removes it with the lock
                 os.unlink(lock.lock_file)
             lock.release()
+
+    def goes_on_by(self, longer: bool = False) -> str:
+        """What trains on, to a larger total where it is to be `longer`: a command; Python, where the images were arrays in
+        memory, which no command has."""
+        if (self.config.get("data") or {}).get("source") == "memory":
+            return f"lf.resume({str(self.path)!r}, data=YOUR_ARRAYS{', epochs=NEW_TOTAL' if longer else ''})"
+        return f"latentforge resume {shlex.quote(str(self.path))}{' --epochs NEW_TOTAL' if longer else ''}"
 
     def make_folders(self) -> None:
         for name in ("checkpoints", "previews"):

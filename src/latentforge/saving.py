@@ -102,7 +102,7 @@ def save_result(run: Run, model: Game, numbers: dict[str, Any]) -> None:
         with atomic(run.path / "model") as part:
             save_model(model, part)
     except (OSError, InputError) as error:
-        again = f"make room and run 'latentforge resume {run.path}'"
+        again = f"make room and run '{run.goes_on_by()}'"
         raise RunError(f"the model could not be written ({error}); {again}.") from None
 
 
@@ -176,10 +176,10 @@ def load(path: str | Path) -> Game:
         raise InputError(f"{path} does not exist; give a run directory or an exported model.")
     run = Run.open(path)
     if run.finished:
-        return load_directory(path / "model", f"delete it, and 'latentforge resume {path}' writes it anew")
+        return load_directory(path / "model", f"delete it, and '{run.goes_on_by()}' writes it anew")
     found = run.load_checkpoint()
     if found is None:
-        raise InputError(f"{path} has neither a model nor a checkpoint yet; train on with 'latentforge resume {path}'.")
+        raise InputError(f"{path} has neither a model nor a checkpoint yet; train on with '{run.goes_on_by()}'.")
     tensors, state, _ = found
     prefix = "ema/" if any(k.startswith("ema/") for k in tensors) else "model/"
     weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

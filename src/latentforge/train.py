@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import math
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -337,22 +336,12 @@ class Trainer:
             self.checkpoint()
         if stop:
             (kept,) = distributed.agree([self.run is not None and "checkpoint" not in self.journal.failing], self.world)
-            raise Interrupted(f"stopped at round {t.round}{self.way_on(kept)}")
+            on = f"; continue with '{self.run.goes_on_by()}'" if kept and self.run else ""
+            raise Interrupted(
+                f"stopped at round {t.round}" + ("; its checkpoint is written" if kept else ", not kept") + on
+            )
         if log:
             self.heed()
-
-    def way_on(self, kept: bool) -> str:
-        """What is left of a run that was stopped, and how to go on with it."""
-        if self.run is None and self.world > 1:  # it is another process's
-            return "; its checkpoint is written" if kept else ", not kept"
-        if self.run is None:
-            return ", without a run directory nothing is kept"
-        if not kept:
-            return ", not kept"
-        path = str(self.run.path)
-        if self.run.config["data"]["source"] == "memory":  # such a run goes on from Python only
-            return f"; its checkpoint is written; continue with lf.resume({path!r}, data=YOUR_ARRAYS)"
-        return f"; its checkpoint is written; continue with 'latentforge resume {shlex.quote(path)}'"
 
     def heed(self) -> None:
         """End the run, after a checkpoint, where a finding is to end it."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from latentforge.data.arrays import contiguous, labels_from_array, unknown_labels
-from latentforge.data.decode import Found, Item, Part, Size, natural, read_images, reason, shown, some
+from latentforge.data.arrays import contiguous, labels_from_array, numbered, unknown_labels
+from latentforge.data.decode import Found, Item, Part, Size, read_images, reason, shown, some
 from latentforge.errors import InputError
 
 IMAGES = ("image", "img")
@@ -129,9 +129,9 @@ def _label_column(column: Any, label: str, metadata: dict, name: str) -> tuple[n
         raise InputError(f"{name}: column '{label}' has {column.null_count:,} empty rows; label or remove them")
     values = column.to_numpy()
     if values.dtype == object and all(isinstance(v, str) for v in values):
-        texts = sorted(set(values), key=lambda text: (natural(text), text))
-        number = {text: i for i, text in enumerate(texts)}
-        return np.array([number[v] for v in values], np.int64), [shown(text) for text in texts]
+        named: dict[str, np.ndarray | None] = {label: values}
+        names = numbered(named, None, name)
+        return named[label], names  # type: ignore[return-value]
     if values.dtype.kind == "f":
         raise InputError(f"{name}: column '{label}' is {values.dtype}; store classes as integers or texts")
     labels = labels_from_array(values, len(values), f"{name} column '{label}'")

@@ -59,11 +59,7 @@ def commands(run: Run) -> list[tuple[str, str]]:
     path, quoted = shlex.quote(str(run.path)), repr(str(run.path))
     memory = run.config["data"]["source"] == "memory"  # such a run goes on from Python only
     why = "Train on, to a larger total" if run.finished else "Continue where it stopped"
-    if memory:
-        more = ", epochs=NEW_TOTAL" if run.finished else ""
-        resume = f"import latentforge as lf; lf.resume({quoted}, data=YOUR_ARRAYS{more})"
-    else:
-        resume = f"latentforge resume {path}" + (" --epochs NEW_TOTAL" if run.finished else "")
+    resume = ("import latentforge as lf; " if memory else "") + run.goes_on_by(longer=run.finished)
     if not run.finished and not any((run.path / "checkpoints").glob("*.safetensors")):
         return [(why, resume)]
     known = registry.MODELS.get(run.config["model"]["name"])  # a model from outside the package is not in it
