@@ -21,7 +21,7 @@ from latentforge.cli.classify import by_name
 from latentforge.data import Images
 from latentforge.errors import InputError
 from latentforge.tasks.bayes import hold_out_by_class
-from latentforge.tasks.classify import Verdict, fit_temperature, log_joint, measures
+from latentforge.tasks.classify import Verdict, fit_temperature, least_evidence, log_joint, measures
 
 TINY = {"net": "mlp", "hidden": (24,)}
 NAMES = np.array(["nought", "one", "seven"])
@@ -94,9 +94,13 @@ def test_the_temperature_is_the_likeliest_and_changes_no_label():
     labels = torch.from_numpy(rng.integers(0, 4, 500))
     joint = 30 * torch.nn.functional.one_hot(labels, 4).double() + 40 * torch.from_numpy(rng.normal(size=(500, 4)))
     found = fit_temperature(joint, labels)
+    wrong = torch.tensor(
+        [max(set(range(4)) - {int(y)}, key=row.__getitem__) for row, y in zip(joint, labels, strict=True)]
+    )
 
     def nats(t):
-        return float(torch.nn.functional.cross_entropy(joint / t, labels))
+        of_labels, of_wrong = (torch.nn.functional.cross_entropy(joint / t, y) for y in (labels, wrong))
+        return float(501 * of_labels + of_wrong) / 502
 
     grid = np.geomspace(0.1, 1000, 2000)
     assert nats(found) <= min(map(nats, grid)) + 1e-6
@@ -110,6 +114,23 @@ def test_the_temperature_is_the_likeliest_and_changes_no_label():
     assert got["calibration_error"] < got["calibration_error_at_1"]
     assert got["accuracy"] == pytest.approx(right.mean())
     assert got["nats"] == pytest.approx(-np.log(p[np.arange(500), truth]).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("n", [5, 10, 1000])
+def test_images_without_a_mistake_do_not_stand_for_certainty(n):
+    """The confidence of n right ones is Laplace's rule of succession."""
+    labels = torch.arange(n) % 5
+    joint = 5.0 * torch.nn.functional.one_hot(labels, 5)
+    confidence = Verdict(joint, fit_temperature(joint, labels)).probability.max(1).values
+    torch.testing.assert_close(confidence, torch.full((n,), (n + 1) / (n + 2)), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("n", "reject", "kth"), [(99, 0.01, 1), (199, 0.01, 2), (198, 0.01, 1), (20, 0.01, 1), (9, 0.5, 5), (4, 1.0, 4)]
+)
+def test_a_new_image_is_below_the_kth_lowest_of_n_with_probability_k_in_n_and_one(n, reject, kth):
+    log_px = torch.randperm(n, generator=torch.Generator().manual_seed(0)).float()
+    assert least_evidence(log_px, reject) == kth - 1
 
 
 # ---- the verb ----------------------------------------------------------------------------------------------------
@@ -163,7 +184,9 @@ def test_settings_are_checked_before_training(options):
 
 def test_classify_tells_classes_apart_and_refuses_what_is_none(workshop, tmp_path, capsys):
     assert main(["classify", str(workshop / "cvae"), "--out", str(tmp_path / "own.csv"), "--json"]) == 0
-    own = json.loads(capsys.readouterr().out)
+    printed, said = capsys.readouterr()
+    own = json.loads(printed)
+    assert "60 held-out images are too few for --reject 0.01: about 1 in 61" in said
     assert own["accuracy"] > 0.8
     assert own["of_no_class"] == 0
     new = ["classify", str(workshop / "cvae"), "--data", str(workshop / "new")]

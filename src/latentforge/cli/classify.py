@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from latentforge.cli.inputs import data_of, image_source, open_given
+from latentforge.cli.inputs import data_of, image_source, open_given, say
 from latentforge.cli.tables import print_table
 
 
@@ -17,8 +17,8 @@ from latentforge.cli.tables import print_table
 @click.argument("run", type=click.Path(path_type=Path))
 @image_source
 @click.option("--codes", default=8, type=click.IntRange(1), help="codes per image and class of the estimate  [8]")
-@click.option("--reject", default=0.01, type=click.FloatRange(0, 1), help="share of held-out images of the classes that the "
-              "rejection refuses  [.01]")  # fmt: skip
+@click.option("--reject", default=0.01, type=click.FloatRange(0, 1), help="share of images of the classes that the rejection "
+              "refuses  [.01]")  # fmt: skip
 @click.option("--seed", default=0, help="seed of the codes  [0]")
 @click.option("--out", type=click.Path(path_type=Path), help="labels.csv or labels.npz  [RUN/labels.csv]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
@@ -27,7 +27,15 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
     which is low for images of no class. A model that learned from few labels gives p(y | x) itself. A folder or file given
     with --data is judged whole, in its order; where it has classes, they are compared."""
     import latentforge as lf
-    from latentforge.tasks.classify import Verdict, fit_temperature, log_verdicts, measures, need_classes, tells_classes
+    from latentforge.tasks.classify import (
+        Verdict,
+        fit_temperature,
+        least_evidence,
+        log_verdicts,
+        measures,
+        need_classes,
+        tells_classes,
+    )
     from latentforge.tasks.output import check_place, write_columns
 
     out = out or run / "labels.csv"
@@ -42,7 +50,10 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
         classes, held = data.classes, log_verdicts(model, data.validation, codes, seed)
         told = data.validation.labels >= 0  # -1: without a label
         temperature = fit_temperature(held[told], data.validation.labels[told]) if told.any() else 1.0
-        least = float(held.logsumexp(1).quantile(reject)) if density else None
+        least = least_evidence(held.logsumexp(1), reject) if density else None
+        if density and 0 < reject < 1 / (len(held) + 1):
+            few = f"{len(held)} held-out images are too few for --reject {reject:g}"
+            say([f"{few}: about 1 in {len(held) + 1} images of the classes is refused"])
     else:
         print(f"{run} carries no data: its probabilities are not calibrated, and nothing is rejected", file=sys.stderr)
     found = Verdict(log_verdicts(model, images, codes, seed), temperature)

@@ -30,7 +30,7 @@ class BayesClassifier(ClassifierMixin, ImageEstimator):
     image_shape: (H, W) or (C, H, W) of the images that X has as rows; None: rows are a table.
     examples, minutes: the budget of training, over all classes; one of them (default: 100,000 examples).
     codes: codes per image and class of the estimate of log p(x | y).
-    reject: share of held-out images of the classes that `rejects` refuses.
+    reject: share of images of the classes that `rejects` refuses; with n images held out, no less than 1 / (n + 1).
     trainer_options: other options of `Trainer`, for example {"lr": 3e-3}.
     device: auto, cpu, cuda or mps.
     random_state: seed of everything random.
@@ -82,7 +82,7 @@ class BayesClassifier(ClassifierMixin, ImageEstimator):
         joint = self._log_joint(held)
         assert held.labels is not None
         self.temperature_ = classify.fit_temperature(joint, held.labels)
-        self.threshold_ = float(joint.logsumexp(1).quantile(self.reject))
+        self.threshold_ = classify.least_evidence(joint.logsumexp(1), self.reject)
         return self
 
     def _log_joint(self, images: Images) -> Tensor:
@@ -116,7 +116,7 @@ class BayesClassifier(ClassifierMixin, ImageEstimator):
         return self._verdict(X).log_evidence.double().numpy()
 
     def rejects(self, X: Any) -> np.ndarray:
-        """True (N,) where log p(x) is below what nearly all held-out images of the classes have."""
+        """True (N,) where log p(x) is below what nearly all images of the classes have."""
         return self.score_samples(X) < self.threshold_
 
 

@@ -11,11 +11,13 @@ images, mends that and changes no decision (Guo et al. 2017, arXiv:1706.04599, s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
@@ -119,13 +121,24 @@ def log_joint(
 
 
 def fit_temperature(log_joint: Tensor, labels: Tensor) -> float:
-    """The temperature under which the classes (N,) of held-out images are likeliest."""
+    """The temperature under which the classes (N,) of held-out images are likeliest. Each image counts for
+    1 / (N + 2) as one of its likeliest wrong class (after Platt 1999, "Probabilistic outputs for support vector machines"):
+    N images without a mistake do not stand for certainty."""
+    share = 1 / (len(labels) + 2)
+    wrong = log_joint.scatter(1, labels[:, None], -torch.inf).argmax(1)
 
     def nats(log_temperature: float) -> float:
         scaled = log_joint.double() / torch.tensor(log_temperature).exp()
-        return float(torch.nn.functional.cross_entropy(scaled, labels))
+        return float((1 - share) * F.cross_entropy(scaled, labels) + share * F.cross_entropy(scaled, wrong))
 
     return float(torch.tensor(minimize_scalar(nats, bounds=(-3, 8), method="bounded").x).exp())
+
+
+def least_evidence(log_px: Tensor, reject: float) -> float:
+    """The log p(x) below which at most the share `reject` of images of the classes is expected, nats, from those (N,) of
+    held-out ones: the floor((N + 1) reject)-th lowest, or the lowest, below which 1 in N + 1 is, where N is too small."""
+    k = math.floor((len(log_px) + 1) * reject + 1e-9)
+    return float(log_px.sort().values[min(max(k, 1), len(log_px)) - 1])
 
 
 def classify(
