@@ -19,6 +19,7 @@ from conftest import tiny_data
 from datasets import refused
 from latentforge.cli import main
 from latentforge.data import Images
+from latentforge.data.batch import hold_out
 from latentforge.data.synthetic import blobs
 from latentforge.errors import InputError
 from latentforge.tasks import anomaly
@@ -126,7 +127,7 @@ def test_score_threshold_and_label_are_apart(trained):
     found = Detector(model, data.train, data.validation, "reconstruction")
     low, high = found.detect(data.test, 0.5), found.detect(data.test, 0.99)
     assert torch.equal(low.score, high.score)
-    assert low.threshold == pytest.approx(float(np.quantile(found.score(data.validation), 0.5)))
+    assert low.threshold == pytest.approx(float(found.score(data.validation).sort().values[40]))  # the 41st of 80
     assert low.threshold < high.threshold
     assert torch.equal(low.anomaly, low.score > low.threshold)
     share = found.detect(data.test, contamination=0.25)
@@ -136,6 +137,42 @@ def test_score_threshold_and_label_are_apart(trained):
     for wrong in ({"quantile": 1.0}, {"contamination": 0.0}):
         with pytest.raises(InputError, match="is not a share"):
             found.detect(data.test, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("n", "quantile", "kth"), [(19, 0.95, 19), (20, 0.95, 20), (99, 0.95, 95), (99, 0.07, 7), (5, 0.95, 5)]
+)
+def test_a_normal_image_exceeds_the_kth_of_n_with_probability_one_less_k_in_n_and_one(trained, n, quantile, kth):
+    model, data = trained
+    found = Detector(model, data.train, data.validation, "reconstruction")
+    found.normal_scores = torch.randperm(n, generator=torch.Generator().manual_seed(0)).double()
+    assert found.threshold(quantile) == kth - 1
+    assert ("about 1 in 6 normal images" in found.doubt(quantile)) == (n == 5)
+
+
+def test_a_few_held_out_images_do_not_set_the_scale(trained):
+    model, data = trained
+    twice = data.validation.select(torch.tensor([0, 0]))
+    found = Detector(model, data.train, twice, ["reconstruction", "codes"])
+    assert all(deviation > 0.01 for _, deviation in found.scale.values())
+    assert len(found.normal_scores) == 2
+
+
+def test_without_held_out_images_a_tenth_is_held_out(trained):
+    model, data = trained
+    one, two = Detector(model, data.train, score="density"), Detector(model, *hold_out(data.train, 0), "density")
+    assert len(one.normal_scores) == 24
+    assert torch.equal(one.score(data.test), two.score(data.test))
+    assert one.threshold() == two.threshold()
+
+
+def test_of_large_images_fewer_are_looked_at_at_once(trained, monkeypatch):
+    model, data = trained
+    sizes: list[int] = []
+    monkeypatch.setattr("latentforge.data.batch.NUMBERS", 28 * 28 * 7)
+    with model.encoder.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0]))):
+        Detector(model, data.train, data.validation, "codes,likelihood").score(data.test)
+    assert max(sizes) == 7
 
 
 def test_a_model_is_asked_for_what_it_has():
@@ -218,8 +255,9 @@ def test_detect_names_the_strange_file(workshop, tmp_path, capsys):
     out, sheet = tmp_path / "scores.csv", tmp_path / "heat.png"
     new = ["detect", str(workshop / "run"), "--data", str(workshop / "new")]
     assert main([*new, "--out", str(out), "--heatmaps", str(sheet), "-n", "2"]) == 0
-    text = capsys.readouterr().out
+    text, said = capsys.readouterr()
     assert "a-noise.png" in text
+    assert "from 12 normal images, and the quantile 0.95 needs 19: about 1 in 13" in said
     with open(out, newline="") as f:
         rows = list(csv.DictReader(f))
     assert [r["image"] for r in rows] == ["a-noise.png", "blob-0.png", "blob-1.png", "blob-2.png"]
@@ -231,6 +269,7 @@ def test_detect_names_the_strange_file(workshop, tmp_path, capsys):
     summary = json.loads(capsys.readouterr().out)
     with np.load(tmp_path / "s.npz") as saved:
         assert saved["threshold"] == pytest.approx(summary["threshold"])
+        assert saved["threshold_from"] == summary["threshold_from"] == 12
         assert (saved["anomaly"] == (saved["score"] > saved["threshold"])).all()
         assert saved["anomaly"].sum() == summary["anomalies"]
     assert summary["scores"] == ["pixels"]
@@ -368,6 +407,8 @@ def test_the_same_seed_gives_the_same_scores():
         quick(minutes=1.0).fit(images)
     with pytest.raises(InputError, match="is not a share"):
         quick(contamination=0.0).fit(images)
+    with pytest.raises(InputError, match="contamination='auto' is not a number"):
+        quick(contamination="auto").fit(images)
 
 
 def test_images_may_be_arrays():

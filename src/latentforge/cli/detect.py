@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from latentforge.cli.inputs import image_source, open_given, reference
+from latentforge.cli.inputs import image_source, open_given, reference, say
 from latentforge.cli.tables import print_table
 from latentforge.errors import InputError
 
@@ -19,7 +19,7 @@ from latentforge.errors import InputError
 @click.option(
     "--score", default="auto", help="names of scores, see --list; auto is all that the model can give  [auto]"
 )
-@click.option("--quantile", type=float, help="threshold: what this share of held-out normal images stays under  [.95]")
+@click.option("--quantile", type=float, help="threshold: what this share of normal images stays under  [.95]")
 @click.option("--contamination", type=float, help="threshold: this share of the images is called anomalous")
 @click.option("--normal", help="what is normal: folder or file  [the run's training and validation images]")
 @click.option("--seed", default=0, help="seed of the noise in a likelihood  [0]")
@@ -61,13 +61,17 @@ def command(
     images, names = given.images, given.names
     usual, held = reference(run, model, normal, source)
     detector = Detector(model, usual, held, score, seed)
-    found = detector.detect(images, QUANTILE if quantile is None else quantile, contamination)
+    found = detector.detect(images, quantile or QUANTILE, contamination)
+    if contamination is None and (doubt := detector.doubt(quantile or QUANTILE)):
+        say([doubt])
+    looked_at = len(detector.normal_scores if contamination is None else images)
     strangest = found.score.argsort(descending=True)[:number]
     sheet = None
     if heatmaps:
         sheet = heat_sheet(detector, images[strangest].image, held[held.spread(256)].image)
     columns = {"image": names, "score": found.score.numpy(), "anomaly": found.anomaly.int().numpy()}
-    text = write_columns(out, columns | {k: v.numpy() for k, v in found.parts.items()}, threshold=found.threshold)
+    columns |= {k: v.numpy() for k, v in found.parts.items()}
+    text = write_columns(out, columns, threshold=found.threshold, threshold_from=looked_at)
     if heatmaps and sheet is not None:
         text += "\n" + write_images(sheet, heatmaps, columns=3 * -(-len(strangest) // 10))
     rows = [{"image": names[i], "score": float(found.score[i]), "anomaly": bool(found.anomaly[i])} for i in strangest]
@@ -77,6 +81,7 @@ def command(
             "images": len(images),
             "scores": detector.names,
             "threshold": found.threshold,
+            "threshold_from": looked_at,
             "anomalies": anomalies,
         }
         print(json.dumps(summary | {"strangest": rows}, indent=2))

@@ -177,7 +177,7 @@ def training_data(run: Path, model: Any, data: str | None, split: str = "", **ho
 def reference(run: Path, model: Any, normal: str | None, source: dict[str, Any]) -> tuple[Any, Any]:
     """Images that are normal to a model and normal ones that it was not trained on: the run's own, or nine tenths and a
     tenth of those at `normal`."""
-    from latentforge.tasks.estimator import hold_out
+    from latentforge.data.batch import hold_out
 
     if normal is not None:
         how = {k: v for k, v in source.items() if k not in ("data", "split")}

@@ -96,3 +96,10 @@ class Images:
         may be short."""
         for index in torch.arange(len(self)).split(size or at_once(self.shape, 512)):
             yield self[index]
+
+
+def hold_out(images: Images, seed: int, share: float = 0.1) -> tuple[Images, Images]:
+    """A random `share` of the images, at least one of them, apart from the rest: (rest, held)."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    cut = max(1, round(share * len(images)))
+    return images.select(order[cut:].sort().values), images.select(order[:cut].sort().values)

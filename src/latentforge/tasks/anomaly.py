@@ -11,9 +11,10 @@ from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from latentforge import registry
+from latentforge.data.batch import hold_out
 from latentforge.game import Game
 from latentforge.tasks.detect import Detector, check_share
-from latentforge.tasks.estimator import ImageEstimator, hold_out
+from latentforge.tasks.estimator import ImageEstimator
 from latentforge.tasks.scores import some
 
 JUDGED = 10_000  # images of X that the threshold is found on, which gives a share of 5 % to about .2 %
@@ -42,8 +43,8 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
     Attributes
     ----------
     model_: the trained model. detector_: its scores, fitted to nine tenths of X, on which the model was trained too, and
-    scaled by the rest. offset_: `decision_function` is `score_samples` less this. threshold_: -offset_, on scores that
-    grow with strangeness. n_features_in_: numbers per image.
+    scaled by the rest where that is ten images or more. offset_: `decision_function` is `score_samples` less this.
+    threshold_: -offset_, on scores that grow with strangeness. n_features_in_: numbers per image.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from latentforge.clock import mix
-from latentforge.data.batch import Batch, Images
+from latentforge.data.batch import Batch, Images, at_once
 from latentforge.data.dataset import Dataset
 from latentforge.errors import InputError
 from latentforge.game import Game
@@ -102,7 +102,7 @@ def correct(
 ) -> Tensor:
     """(N,) float64, 1 where a classifier trained on `train` is right about a held-out image."""
     net: FeatureNet = train_classifier(train, classes, examples, seed & 0x7FFFFFFF, change=change)
-    parts = [(net.over(b.image.cpu(), head=True).argmax(1), b.label) for b in held.batches(1000)]
+    parts = [(net.over(b.image.cpu(), head=True).argmax(1), b.label) for b in held.batches(at_once(held.shape, 1000))]
     return torch.cat([(k == y.cpu()).double() for k, y in parts if y is not None])
 
 

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from latentforge import registry
 from latentforge.data import Images
+from latentforge.data.batch import hold_out
 from latentforge.errors import InputError
 from latentforge.tasks import classify
 from latentforge.tasks.detect import check_share
-from latentforge.tasks.estimator import EXAMPLES, ImageEstimator, hold_out
+from latentforge.tasks.estimator import EXAMPLES, ImageEstimator
 
 
 class BayesClassifier(ClassifierMixin, ImageEstimator):

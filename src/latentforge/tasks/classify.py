@@ -23,6 +23,7 @@ from torch import Tensor
 
 from latentforge.clock import mix
 from latentforge.data import Images
+from latentforge.data.batch import at_once
 from latentforge.errors import InputError
 from latentforge.game import Game, evaluating
 from latentforge.parts.likelihood import importance_bound
@@ -107,12 +108,12 @@ def log_joint(
         for m in models:
             need_likelihood(m)
     need_shape(asked[0][0], images.shape, "images")
-    out = torch.empty(len(images), k)
+    out, size = torch.empty(len(images), k), at_once(images.shape, BATCH)
     for column, (model, y) in enumerate(asked):
         generator = torch.Generator().manual_seed(mix(seed, 0xBA7E5))
         noise = torch.randn(1, codes, model.latent_dim, generator=generator).to(model.device)
         with evaluating(model):
-            for start, batch in zip(range(0, len(images), BATCH), images.batches(BATCH), strict=True):
+            for start, batch in zip(range(0, len(images), size), images.batches(size), strict=True):
                 x = batch.image.to(model.device)
                 told = None if y is None else y.to(model.device).expand(len(x))
                 bound = importance_bound(model, x, noise.expand(len(x), -1, -1), told)

@@ -7,6 +7,8 @@ detector's is the mean of the asinh of those chosen, which is linear for the usu
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from latentforge.data import Images
+from latentforge.data.batch import at_once, hold_out
 from latentforge.data.modes import is_points
 from latentforge.errors import InputError, suggest
 from latentforge.game import Game
@@ -23,6 +26,7 @@ from latentforge.tasks.scores import AUTO, SCORES, Score, some
 
 QUANTILE = 0.95
 REFERENCE = 20_000  # normal images looked at
+ENOUGH = 10  # held-out images to scale by; the deviation of so many is known to about a quarter
 HOTTEST = 0.999  # quantile of the squared errors of normal images that is the hottest colour
 
 
@@ -44,8 +48,9 @@ class Detector:
     """Scores fitted to normal images.
 
     model: trained on such images. normal: the images it was trained on, or others like them. held: normal images that it
-    was not trained on, to scale by; without them, `normal`. score: "auto" (all of `AUTO` that the model can give), or names
-    of `SCORES`. seed: of the noise in a likelihood.
+    was not trained on, for the threshold, and to scale by where there are 10 or more; without them, a tenth of
+    `normal`, and where there are fewer than 2, the others. score: "auto" (all of `AUTO` that the model can give), or
+    names of `SCORES`. seed: of the noise in a likelihood.
     InputError where a score does not exist, the model cannot give it, or there are fewer than 3 images.
     """
 
@@ -59,11 +64,14 @@ class Detector:
             need_shape(model, images.shape, "normal images")
         if len(normal) < 3:
             raise InputError(f"{len(normal)} normal images are too few to know what is normal; give at least 3.")
+        if held is None and len(normal) >= 4:
+            normal, held = hold_out(normal, 0)
         seen = some(normal, REFERENCE)
-        held = seen if held is None or len(held) < 2 else held
+        held = seen if held is None or len(held) < 2 else some(held, REFERENCE)
         self.fitted: dict[str, Score] = {name: SCORES[name](model, seen, seed) for name in self.names}
-        raw = self.raw(some(held, REFERENCE))
-        self.scale = {k: (float(v.mean()), max(float(v.std()), 1e-6)) for k, v in raw.items()}
+        raw = self.raw(held)
+        usual = raw if len(held) >= ENOUGH else self.raw(seen)
+        self.scale = {k: (float(v.mean()), max(float(v.std()), 1e-6)) for k, v in usual.items()}
         self.normal_scores = self.combine(self.standardised(raw))
 
     @torch.no_grad()
@@ -72,7 +80,7 @@ class Detector:
         images = images_of(images)
         need_shape(self.model, images.shape, "images")
         found: dict[str, list[Tensor]] = {name: [] for name in self.names}
-        for batch in images.batches(256):
+        for batch in images.batches(at_once(images.shape, 256)):
             x = batch.image.to(self.model.device)
             for name, score in self.fitted.items():
                 found[name].append(score(x).cpu().double())
@@ -95,13 +103,22 @@ class Detector:
         return self.combine(self.parts(images))
 
     def threshold(self, quantile: float = QUANTILE) -> float:
-        """What this share of held-out normal images does not exceed."""
-        return float(self.normal_scores.quantile(check_share("quantile", quantile)))
+        """What a normal image exceeds with probability 1 - quantile or less: the ceil((n + 1) quantile)-th score of n
+        held-out ones, or the greatest, which 1 in n + 1 exceeds, where n is too small."""
+        n = len(self.normal_scores)
+        k = math.ceil((n + 1) * check_share("quantile", quantile) - 1e-9)
+        return float(self.normal_scores.sort().values[min(max(k, 1), n) - 1])
+
+    def doubt(self, quantile: float = QUANTILE) -> str:
+        """Why more normal images than 1 - quantile exceed the threshold; "" where they do not."""
+        n, needed = len(self.normal_scores), math.ceil(quantile / (1 - quantile) - 1e-9)
+        found = f"the threshold comes from {n} normal images, and the quantile {quantile:g} needs {needed}"
+        return "" if n >= needed else f"{found}: about 1 in {n + 1} normal images will be called anomalous"
 
     def detect(
         self, images: Images, quantile: float = QUANTILE, contamination: float | None = None
     ) -> Detection:  # fmt: skip
-        """Judge images. The threshold is what the share `quantile` of held-out normal images does not exceed; with
+        """Judge images. The threshold is what the share `quantile` of normal images does not exceed; with
         `contamination`, what all but that share of the images judged do not."""
         parts = self.parts(images)
         score, threshold = self.combine(parts), self.threshold(quantile)
@@ -151,6 +168,8 @@ def need_reconstruction(model: Game) -> None:
 
 
 def check_share(name: str, value: float) -> float:
+    if not isinstance(value, numbers.Real):
+        raise InputError(f"{name}={value!r} is not a number; give a share between 0 and 1, for example .05.")
     if not 0 < value < 1:
         raise InputError(f"{name} {value:g} is not a share between 0 and 1; give for example .05.")
     return value

@@ -154,10 +154,3 @@ def range_of(X: np.ndarray) -> str | None:
     if X.dtype == np.uint8:
         return BYTES
     return UNIT if X.min() >= 0 and X.max() <= 1 else None
-
-
-def hold_out(images: Images, seed: int, share: float = 0.1) -> tuple[Images, Images]:
-    """A random `share` of the images, at least one of them, apart from the rest: (rest, held)."""
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    cut = max(1, round(share * len(images)))
-    return images.select(order[cut:].sort().values), images.select(order[:cut].sort().values)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from latentforge.clock import mix
 from latentforge.data import Images
+from latentforge.data.batch import at_once
 from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.nets.condition import last_linear
@@ -62,8 +63,9 @@ def some(images: Images, n: int) -> Images:
 
 def seen_by(look: Callable[[Tensor], Tensor], model: Game, normal: Images) -> Tensor:
     """What `look` makes of all normal images, (N, D)."""
+    batches = normal.batches(at_once(normal.shape, 256))
     with torch.no_grad():
-        return torch.cat([look(b.image.to(model.device)).flatten(1).float() for b in normal.batches(256)])
+        return torch.cat([look(b.image.to(model.device)).flatten(1).float() for b in batches])
 
 
 class Reconstruction(Score):
