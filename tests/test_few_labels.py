@@ -222,6 +222,18 @@ def test_without_a_class_ssl_vae_decodes_under_its_own_guess_or_the_mean_of_all(
     torch.testing.assert_close(model.decode(z), mean)
 
 
+@pytest.mark.parametrize("name", list(SMALL))
+def test_classify_reads_images_as_people_have_them(name):
+    model = lf.create(name, image_shape=(1, 28, 28), num_classes=3, **SMALL[name]).eval()
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    log_p = model.classify(torch.from_numpy(images)[:, None] / 255)
+    for given in (images, images / 255, torch.from_numpy(images)[:, None]):
+        torch.testing.assert_close(model.classify(given), log_p)
+    beyond = torch.full((2, 1, 28, 28), 1.2)  # a table's numbers may lie beyond those that it was scaled by
+    assert model.classify(Images(beyond)).shape == (2, 3)
+    refused(lambda: model.classify(images[:, :20]), "do not fit")
+
+
 # -- whole runs --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", list(SMALL))
 def test_train_and_evaluate_from_the_command_line(name, tmp_path, capsys):

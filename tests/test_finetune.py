@@ -35,6 +35,16 @@ def test_arrays_and_labels_as_users_have_them():
     a, b = (finetune(model, x, y, steps=3) for x, y in
             ((images, labels), (torch.from_numpy(images)[:, None] / 255, torch.from_numpy(labels))))  # fmt: skip
     assert torch.allclose(a(torch.ones(1, 1, 12, 12)), b(torch.ones(1, 1, 12, 12)), atol=1e-5)
+    words = finetune(model, images, np.array(["ape", "bee", "cat"])[labels], steps=3)
+    small = finetune(model, images, labels.astype(np.int32), steps=3)
+    assert (words.classes, small.classes) == (["ape", "bee", "cat"], None)
+    log_p = a.classify(images)
+    for net in (words, small):
+        assert torch.equal(net.classify(images), log_p)
+    for given in (torch.from_numpy(images)[:, None], images / 255):
+        assert torch.allclose(a.classify(given), log_p, atol=1e-5)
+    refused(lambda: a(torch.from_numpy(images)[:, None]), "floats in [0, 1]")
+    refused(lambda: finetune(model, images, labels.astype(float)), "astype('int64')")
     for wrong in (labels[:20], np.concatenate([labels, labels])):
         refused(lambda y=wrong: finetune(model, images, y), "for 30 images")
 

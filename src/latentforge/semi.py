@@ -17,6 +17,7 @@ from latentforge.errors import InputError
 from latentforge.game import Game, Term, evaluating
 from latentforge.parts.augment import translation
 from latentforge.parts.smooth import virtual_adversarial
+from latentforge.tasks.encode import images_of, need_shape
 
 
 class SemiSupervised(Game):
@@ -115,10 +116,13 @@ class SemiSupervised(Game):
         return self.class_logits(x).float().log_softmax(1)
 
     @torch.no_grad()
-    def classify(self, image: Tensor, batch: int = 500) -> Tensor:
-        """log p(y | x), (B, K), of images (B, C, H, W) in [0, 1], in eval mode and bounded memory."""
+    def classify(self, images: Any) -> Tensor:
+        """log p(y | x), (N, K), of images as `images_of` takes them, in eval mode and bounded memory."""
+        given = images_of(images)
+        need_shape(self, given.shape, "images")
         with evaluating(self):
-            return torch.cat([self.log_classes(self.to_network(x.to(self.device))) for x in image.split(batch)])
+            parts = (self.to_network(b.image.to(self.device)) for b in given.batches())
+            return torch.cat([self.log_classes(x) for x in parts])
 
     def class_measures(self, batch: Batch) -> dict[str, Tensor]:
         """Entropy of p(y | x) (B,), and of the labelled images among them -log p(y | x) and 1 where the likeliest class is

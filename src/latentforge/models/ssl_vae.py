@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentforge.data.batch import at_once, in_parts
+from latentforge.data.batch import Images, at_once, in_parts
 from latentforge.game import Seat, Term, evaluating
 from latentforge.nets import MLPDecoder, MLPEncoder
 from latentforge.nets.classifier import ClassedEncoder, Classifier
@@ -183,14 +183,14 @@ class SSLVAE(SemiSupervised):
     def codes_of(self, data):
         """Codes and, as labels are few, the likeliest classes."""
         codes, _ = super().codes_of(data)
-        return codes, torch.cat([self.classify(b.image).argmax(1).cpu() for b in data.batches()])
+        return codes, self.classify(data).argmax(1).cpu()
 
     def labels_of(self, batch, t=None):
         """Nothing: an image's class is inferred, its label is for measuring."""
         return None
 
     def told_with(self, batch):
-        return self.classify(batch.image).argmax(1)
+        return self.classify(Images(batch.image)).argmax(1)
 
     def evaluate(self, batch):
         x = batch.image

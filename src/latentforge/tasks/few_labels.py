@@ -68,7 +68,7 @@ class SemiSupervisedClassifier(ClassifierMixin, ImageEstimator):
         train = Images(images.pixels, labels)
         model: Any = self._train(self.model, train, train.labelled())
         self.model_ = model
-        found = torch.cat([model.classify(b.image).argmax(1).cpu() for b in train.batches()]).numpy()
+        found = model.classify(train).argmax(1).cpu().numpy()
         self.transduction_ = np.where(unknown, self.classes_[found], y)
         return self
 
@@ -77,8 +77,7 @@ class SemiSupervisedClassifier(ClassifierMixin, ImageEstimator):
         check_is_fitted(self)
         images, _ = self._pictures(X, False)
         model: Any = self.model_
-        parts = [model.classify(b.image).cpu().double() for b in images.batches()]
-        return torch.cat(parts).log_softmax(1).numpy()
+        return model.classify(images).cpu().double().log_softmax(1).numpy()
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """p(y | x), (N, K)."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from latentforge import registry
 from latentforge.clock import mix, seeded
+from latentforge.data.arrays import labels_from_array, numbered
 from latentforge.data.batch import Images
 from latentforge.data.dataset import Dataset
 from latentforge.data.hide import hide_labels
@@ -30,6 +31,8 @@ BATCH = 100
 
 class FineTuned(nn.Module):
     """A network of a model with a new last layer: images (B, C, H, W) in [0, 1] -> logits (B, K)."""
+
+    classes: list[str] | None = None  # of the K logits, where labels were texts
 
     def __init__(self, model: Game, part: str, classes: int):
         super().__init__()
@@ -53,13 +56,16 @@ class FineTuned(nn.Module):
         return found[0].float()
 
     def forward(self, image: Tensor) -> Tensor:
+        if not image.is_floating_point():
+            raise InputError("give images as floats in [0, 1]; classify() takes bytes too.")
         return self.new(self.features(image))
 
     @torch.no_grad()
-    def classify(self, image: Tensor, batch: int = 500) -> Tensor:
-        """log p(y | x), (B, K), in eval mode and bounded memory."""
+    def classify(self, images: Any) -> Tensor:
+        """log p(y | x), (N, K), of images as `images_of` takes them, in eval mode and bounded memory."""
         self.eval()
-        return torch.cat([self(x.to(self.new.weight.device)).log_softmax(1) for x in image.split(batch)])
+        device = self.new.weight.device
+        return torch.cat([self(b.image.to(device)).log_softmax(1) for b in images_of(images).batches()])
 
 
 def pick_part(model: Game, part: str) -> str:
@@ -100,22 +106,22 @@ def finetune(
 ) -> FineTuned:  # fmt: skip
     """A classifier trained on labelled images, in eval mode.
 
-    model: trained; its weights are copied and stay. images: as `images_of` takes them, such as (N, C, H, W) in [0, 1]; labels:
-    (N,) classes, unless the images have them; those of -1 are left out. part: encoder, critic, or auto, which takes the encoder
-    where there is one.
+    model: trained; its weights are copied and stay. images: as `images_of` takes them, such as (N, C, H, W) in [0, 1].
+    labels: (N,) classes, numbers or texts, unless the images have them; those of -1 are left out. part: encoder,
+    critic, or auto, which takes the encoder where there is one.
     pretrained: False starts the same network from random weights. steps: of Adam on 100 images each; lr falls to 0 on a line,
     from `lr` for the new layer and `body_lr` for the others (`lr` for all from random weights).
-    InputError where the model has no such part, or there are fewer than two classes.
+    InputError where the model has no such part, labels are no classes, or there are fewer than two of them.
     """
-    given = images_of(images)
+    given, names = images_of(images), None
     if labels is not None:
-        told = torch.as_tensor(labels)
-        if told.dim() != 1 or len(told) != len(given):
-            raise InputError(f"labels have shape {tuple(told.shape)} for {len(given)} images; give a class for each.")
-        given = Images(given.pixels, told, given.device)
+        told: dict[str, Any] = {"labels": labels_from_array(labels, len(given), "finetune")}
+        if told["labels"].dtype.kind == "U":
+            names = numbered(told, None, "finetune")
+        given = Images(given.pixels, torch.from_numpy(told["labels"]).to(given.pixels.device), given.device)
     known = given.labelled()
     if known.labels is None or known.labels.is_floating_point() or len(known.labels.unique()) < 2:
-        raise InputError("finetune needs images of two classes or more; give labels.")
+        raise InputError("finetune needs images of two classes or more; give a class for each.")
     need_shape(model, known.shape, "images")
     part = pick_part(model, part)
     with seeded(mix(seed, 0xF7), model.device):
@@ -131,11 +137,12 @@ def finetune(
         for _ in range(steps):
             batch = known[torch.randint(len(known), (BATCH,))]
             assert batch.label is not None
-            loss = F.cross_entropy(net(batch.image.to(model.device)), batch.label.to(model.device))
+            loss = F.cross_entropy(net(batch.image.to(model.device)), batch.label.long().to(model.device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
+    net.classes = names
     return net.eval()
 
 
@@ -143,8 +150,7 @@ def error_of(net: FineTuned, images: Images) -> float:
     """Share of images whose likeliest class is wrong."""
     known = images.labelled()
     assert known.labels is not None
-    wrong = [net.classify(b.image).argmax(1).cpu() != b.label.cpu() for b in known.batches()]  # type: ignore[union-attr]
-    return float(torch.cat(wrong).double().mean())
+    return float((net.classify(known).argmax(1).cpu() != known.labels.cpu()).double().mean())
 
 
 def gain(
