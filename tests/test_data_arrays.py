@@ -76,6 +76,9 @@ def test_bool_and_dim_integers():
     pixels, notes = images_from_array(noise(9, 10, 10).astype(np.uint16), "a")
     assert pixels.dtype == np.uint8
     assert "8-bit" in notes[0]
+    pixels, notes = images_from_array(noise(9, 10, 10).astype(np.uint16) * 16, "a")  # of 12 bits
+    assert pixels.max() < 0.1
+    assert "nearly black" in notes[0]
 
 
 def nan_at(*index: int) -> np.ndarray:

@@ -383,6 +383,10 @@ def test_rows_and_images_are_the_same_thing():
         np.testing.assert_allclose(other, scores[0], rtol=1e-3, atol=1e-3)
     with pytest.raises(InputError, match="does not fit rows of 120 numbers"):
         quick(image_shape=(3, 3)).fit(images.reshape(60, -1))
+    with pytest.raises(InputError, match="channels first"):
+        quick(image_shape=(12, 10, 1)).fit(images.reshape(60, -1))
+    with pytest.warns(UserWarning, match="nearly black"):
+        quick().fit(images).score_samples((images > 127).astype(np.int64))
 
 
 def test_a_trained_model_is_wrapped_and_not_trained(trained, tmp_path):
@@ -423,4 +427,6 @@ def test_images_may_be_arrays():
     a, b = (lf.detect(model, x, data.train).score for x in (data.test, grey))
     assert torch.allclose(a, b, atol=1e-4)
     refused(lambda: lf.embed(model, np.full((3, 12, 12), 7.5)), "images")
+    with pytest.warns(UserWarning, match="nearly black"):
+        lf.embed(model, (grey > 127).astype(np.int64))
     assert not model.training

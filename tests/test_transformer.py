@@ -152,6 +152,10 @@ def test_rows_after_images_and_images_after_rows():
     assert np.allclose(again.transform(rows), again.transform(X), atol=1e-5)
     own = small(image_shape=(12, 9)).fit(rows * 3.0 - 50)
     refused(lambda: own.transform(X), "scale of their own")
+    last = np.random.default_rng(1).integers(0, 256, (20, 12, 9, 3), np.uint8)
+    for colour in (last, last.transpose(0, 3, 1, 2)):  # rows have the layout of the images that fit saw
+        fitted = small().fit(colour)
+        assert np.allclose(fitted.transform(colour.reshape(20, -1)), fitted.transform(colour), atol=1e-5)
 
 
 def test_rows_of_another_range_than_those_of_fit():

@@ -138,7 +138,8 @@ def _values(array: np.ndarray, where: str) -> tuple[np.ndarray, list[str]]:
 def _integers(array: np.ndarray, where: str) -> tuple[np.ndarray, list[str]]:
     low, high = int(array.min()), int(array.max())
     if array.dtype == np.uint16 and high > 255:
-        return np.ascontiguousarray(array).astype(np.float32) / 65535, []
+        dim = f"{where}: no value above {high:,} of 65,535, nearly black; divide by the greatest and pass floats"
+        return np.ascontiguousarray(array).astype(np.float32) / 65535, [dim] if 10 * high < 65535 else []
     if low < 0 or high > 255:
         raise InputError(
             f"{where}: {array.dtype} values from {low} to {high}, not in 0..255; "

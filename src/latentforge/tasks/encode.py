@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -35,12 +36,15 @@ def need_shape(model: Game, shape: tuple[int, int, int], where: str) -> None:
 
 def images_of(images: Any) -> Images:
     """What the tasks take for images: `Images`, a tensor (N, C, H, W) of bytes or numbers in [0, 1], or an array as `open_data`
-    takes it. InputError for numbers of another range."""
+    takes it. InputError for numbers of another range; a warning for what is hardly meant, such as images nearly black."""
     if isinstance(images, Images):
         return images
     if isinstance(images, Tensor) and images.dim() == 4 and is_pixels(images):
         return Images(images)
-    return Images(torch.from_numpy(images_from_array(images, "images")[0]))
+    pixels, notes = images_from_array(images, "images")
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    return Images(torch.from_numpy(pixels))
 
 
 def is_pixels(images: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class ImageEstimator(BaseEstimator):
     trainer_options: dict[str, Any] | None
     device: str
     random_state: Any
+    _last: bool  # channels of the images that fit saw
     _white: int | None  # the greatest number of 16 bits, where fit saw images of 16 bits
 
     def _pictures(self, X: Any, reset: bool, y: Any = None) -> tuple[Images, Any]:
@@ -65,8 +67,11 @@ class ImageEstimator(BaseEstimator):
         elif self._range == UNIT and self.image_shape is not None and (rows.max() > 2 or rows.min() < -1):
             raise InputError(f"X has numbers from {X.min()} to {X.max()}, and fit saw {UNIT}; give both in one range.")
         low, high = scale or self._scale
-        values = (rows - low) / (high - low)
-        return Images(torch.from_numpy(values.astype(np.float32)).view(len(X), *self._shape)), y
+        values = torch.from_numpy(((rows - low) / (high - low)).astype(np.float32))
+        if self._range == WHOLE and self._last:
+            c, h, w = self._shape
+            return Images(values.view(len(X), h, w, c).permute(0, 3, 1, 2)), y
+        return Images(values.view(len(X), *self._shape)), y
 
     def _whole(self, X: np.ndarray, reset: bool) -> Images:
         """Images that come as such. Whether white is 255 or 65,535 in 16 bits is for the images that `fit` saw to say."""
@@ -79,10 +84,14 @@ class ImageEstimator(BaseEstimator):
             if X.max() > self._white:
                 raise InputError(f"X has numbers up to {X.max()}, and fit saw none above 255; give both in one range.")
             X = X.astype(np.float32) / self._white
-        pixels = torch.from_numpy(images_from_array(X, "X")[0])
+        given, notes = images_from_array(X, "X")
+        for note in notes:
+            warnings.warn(note, stacklevel=4)
+        pixels = torch.from_numpy(given)
         shape = Images(pixels).shape
         if reset:
             self._shape, self._scale, self._range = shape, (0.0, 1.0), WHOLE
+            self._last = X.ndim == 4 and X.shape[3] <= 4  # channels, as images_from_array reads them
             self.n_features_in_ = math.prod(shape)
             self.__dict__.pop("feature_names_in_", None)  # of an earlier fit on a table
         elif shape != self._shape:
@@ -106,6 +115,8 @@ class ImageEstimator(BaseEstimator):
         shape = (1, *shape) if len(shape) == 2 else shape
         if len(shape) != 3 or math.prod(shape) != columns:
             raise InputError(f"image_shape={self.image_shape} does not fit rows of {columns} numbers.")
+        if not 1 <= shape[0] <= 4:
+            raise InputError(f"image_shape={self.image_shape}: give (C, H, W), channels first, with 1 to 4 of them.")
         return shape[0], shape[1], shape[2]
 
     def _row_scale(self, X: np.ndarray) -> tuple[Any, Any]:
