@@ -65,6 +65,15 @@ def test_the_joint_density_is_the_gaussian_that_it_must_be():
         log_joint([lf.create("autoencoder", image_shape=(1, 8, 8))] * 2, Images(torch.rand(2, 1, 8, 8)), prior)
 
 
+def test_large_images_are_judged_a_few_at_once(monkeypatch):
+    model, images, sizes = blind(), Images(torch.rand(11, 1, 6, 6)), []
+    whole = log_joint(model, images, codes=2)
+    monkeypatch.setattr("latentforge.data.batch.NUMBERS", 36 * 4)
+    with model.encoder.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0]))):
+        torch.testing.assert_close(log_joint(model, images, codes=2), whole, rtol=1e-4, atol=1e-3)
+    assert max(sizes) == 4
+
+
 def test_bayes_rule_finds_the_class_an_image_was_made_of():
     model = blind()
     y = torch.arange(3).repeat(20)

@@ -17,8 +17,8 @@ from latentforge.cli.tables import print_table
 @click.argument("run", type=click.Path(path_type=Path))
 @image_source
 @click.option("--codes", default=8, type=click.IntRange(1), help="codes per image and class of the estimate  [8]")
-@click.option("--reject", default=0.01, type=click.FloatRange(0, 1), help="share of images of the classes that the rejection "
-              "refuses  [.01]")  # fmt: skip
+@click.option("--reject", default=0.01, type=click.FloatRange(0, 1), help="share of images of the classes that the "
+              "rejection refuses  [.01]")  # fmt: skip
 @click.option("--seed", default=0, help="seed of the codes  [0]")
 @click.option("--out", type=click.Path(path_type=Path), help="labels.csv or labels.npz  [RUN/labels.csv]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")

@@ -121,9 +121,9 @@ def log_joint(
 
 
 def fit_temperature(log_joint: Tensor, labels: Tensor) -> float:
-    """The temperature under which the classes (N,) of held-out images are likeliest. Each image counts for
-    1 / (N + 2) as one of its likeliest wrong class (after Platt 1999, "Probabilistic outputs for support vector machines"):
-    N images without a mistake do not stand for certainty."""
+    """The temperature under which the classes (N,) of held-out images are likeliest. Each image counts for 1 / (N + 2)
+    as one of its likeliest wrong class (after Platt 1999, "Probabilistic outputs for support vector machines"): N
+    images without a mistake do not stand for certainty."""
     share = 1 / (len(labels) + 2)
     wrong = log_joint.scatter(1, labels[:, None], -torch.inf).argmax(1)
 
@@ -135,8 +135,9 @@ def fit_temperature(log_joint: Tensor, labels: Tensor) -> float:
 
 
 def least_evidence(log_px: Tensor, reject: float) -> float:
-    """The log p(x) below which at most the share `reject` of images of the classes is expected, nats, from those (N,) of
-    held-out ones: the floor((N + 1) reject)-th lowest, or the lowest, below which 1 in N + 1 is, where N is too small."""
+    """The log p(x) below which at most the share `reject` of images of the classes is expected, nats, from those (N,)
+    of held-out ones: the floor((N + 1) reject)-th lowest, or, where N is too small, the lowest, below which 1 in N + 1
+    is."""
     k = math.floor((len(log_px) + 1) * reject + 1e-9)
     return float(log_px.sort().values[min(max(k, 1), len(log_px)) - 1])
 

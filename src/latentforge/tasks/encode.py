@@ -36,7 +36,7 @@ def need_shape(model: Game, shape: tuple[int, int, int], where: str) -> None:
 
 def images_of(images: Any) -> Images:
     """What the tasks take for images: `Images`, a tensor (N, C, H, W) of bytes or numbers in [0, 1], or an array as `open_data`
-    takes it. InputError for numbers of another range; a warning for what is hardly meant, such as images nearly black."""
+    takes it. InputError for numbers of another range; a warning for what is hardly meant, as images nearly black."""
     if isinstance(images, Images):
         return images
     if isinstance(images, Tensor) and images.dim() == 4 and is_pixels(images):
