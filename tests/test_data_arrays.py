@@ -244,6 +244,15 @@ def test_split_by_strata():
     assert [np.bincount(p.labels).tolist() for p in parts] == [[80, 40, 160, 8], [10, 5, 20, 1], [10, 5, 20, 1]]
 
 
+def test_a_class_that_a_part_lacks_is_named():
+    """One image of a class is in one part of three; with a hundred of each none is missing."""
+    images, rare = noise(200, 10, 10), np.where(np.arange(200) == 77, "rare", "usual")
+    found = [note for note in open_data((images, rare)).notes if "no image of class rare is in" in note]
+    assert len(found) == 2
+    assert all("--data-seed" in note for note in found)
+    assert open_data((images, np.arange(200) % 2)).notes == []
+
+
 def test_fingerprint_sees_every_change():
     def data(pixels: np.ndarray, labels: list[int] | None = None) -> str:
         y = None if labels is None else torch.tensor(labels)

@@ -16,7 +16,7 @@ from torch import Tensor
 from latentforge.data import named
 from latentforge.data.arrays import conform, parts_from_arrays, read_numpy
 from latentforge.data.batch import Images
-from latentforge.data.decode import SMALLEST, SUFFIXES, Found, Item, Part, Size, read_images, shown
+from latentforge.data.decode import SMALLEST, SUFFIXES, Found, Item, Part, Size, read_images, shown, some
 from latentforge.data.folder import read_folder
 from latentforge.data.modes import Modes
 from latentforge.data.parquet import read_parquet
@@ -296,6 +296,10 @@ def _three(found: Found, where: str, seed: int, strata: np.ndarray | None) -> di
             have[name] = Part(take(found.train.pixels, index), None if labels is None else labels[index])
     for name in ("validation", "test"):
         have[name] = _with_labels(have[name], name, where, found.notes)
+    if missing:
+        cut = {name: part.labels for name, part in have.items() if part is not None and name in ("train", *missing)}
+        known = {name: y for name, y in cut.items() if y is not None and y.dtype.kind == "i"}
+        _note_absent(known, found.classes, found.notes)
     parts = {name: _images(part) for name, part in have.items() if part is not None}
     shapes = {name: "x".join(map(str, part.shape)) for name, part in parts.items()}
     if len(set(shapes.values())) > 1:
@@ -338,6 +342,18 @@ def _cut(order: np.ndarray, cuts: int, strata: np.ndarray | None) -> list[np.nda
             pieces[i].append(group[i * tenth : (i + 1) * tenth])
         pieces[cuts].append(group[cuts * tenth :])
     return [np.sort(np.concatenate(piece)) for piece in pieces]
+
+
+def _note_absent(labels: dict[str, np.ndarray], classes: list[str] | None, notes: list[str]) -> None:
+    """Say which classes have no image in a part that was cut at random."""
+    every = np.unique(np.concatenate([*labels.values(), np.empty(0, np.int64)]))
+    for name, own in labels.items():
+        absent = np.setdiff1d(every[every >= 0], own).tolist()
+        if absent:
+            notes.append(
+                f"no image of class {some([shown(k if classes is None else classes[k]) for k in absent])} is in {name}, as "
+                "the cut is random; make folders train, validation and test yourself, or train with another --data-seed"
+            )
 
 
 def _with_labels(part: Part | None, name: str, where: str, notes: list[str]) -> Part | None:
