@@ -16,6 +16,7 @@ from conftest import LEARNED
 from datasets import refused
 from latentforge.api import data_of
 from latentforge.cli import main
+from latentforge.cli.augment import data_for
 from latentforge.data import open_data
 from latentforge.data.dataset import open_whole
 from latentforge.data.synthetic import blobs
@@ -147,6 +148,26 @@ def test_a_folder_is_taken_whole(shop, tmp_path, capsys):
     assert main(["compress", str(shop / "vae"), "--data", str(seven), "--out", str(tmp_path / "a.lfz")]) == 0
     assert main(["reconstruct", str(shop / "vae"), "--data", str(seven), "--out", str(tmp_path / "pairs.npz")]) == 0
     assert len(np.load(tmp_path / "pairs.npz")["images"]) == 7
+
+
+def test_own_images_given_by_name_are_cut_as_in_training(shop, tmp_path, capsys):
+    """By the run's seed, not by that of other images; an exported model does not know it, and says what may follow."""
+    flat, run, pairs = pictures(tmp_path / "flat"), tmp_path / "run", tmp_path / "pairs.npz"
+    assert main(["train", "vae", "--data", str(flat), "--data-seed", "3", *TINY, "--out", str(run)]) == 0
+    own = data_of(Run.open(run))
+    assert own.fingerprint != open_data(flat).fingerprint
+    asked = ["--data", str(flat), "--split", "test", "--out", str(pairs)]
+    assert main(["reconstruct", str(run), *asked]) == 0
+    assert np.array_equal(np.load(pairs)["images"][..., 0], own.test.pixels[:, 0])
+    assert data_for(run, lf.load(run), True, str(flat)).fingerprint == own.fingerprint
+    assert main(["export", str(run), str(tmp_path / "moved")]) == 0
+    assert main(["export", str(shop / "vae"), str(tmp_path / "same")]) == 0
+    assert "as they were cut" not in capsys.readouterr().err
+    assert main(["reconstruct", str(tmp_path / "moved"), *asked]) == 0
+    assert "not the images that the model was trained on, as they were cut" in capsys.readouterr().err
+    for model, data in (("same", shop / "flat"), ("moved", shop / "flat")):  # as in training; other images altogether
+        assert main(["reconstruct", str(tmp_path / model), "--data", str(data), *asked[2:]]) == 0
+    assert "as they were cut" not in capsys.readouterr().err
 
 
 def test_a_single_image_will_do(shop, tmp_path):

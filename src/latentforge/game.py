@@ -141,6 +141,7 @@ class Game(nn.Module):
     latent_dim: int
     name: ClassVar[str]  # under which the model is registered
     trained_on: str | None = None
+    data_fingerprint: str | None = None  # of the data set it was trained on as it was cut then, where a run kept it
     classes: list[str] | None = None  # names of the classes it was trained on, where they have any but numbers
     sampler_kind: str = "prior"
     sampler_chosen: bool = False  # whether the density is fitted, or the prior was chosen, which leaves no sampler

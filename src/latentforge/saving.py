@@ -53,7 +53,8 @@ def model_config(model: Game) -> dict[str, Any]:
     name = registry.named(model, "it could not be loaded again")
     return {
         "latentforge": __version__, "format": FORMAT, "model": name, "arguments": plain(model.args),
-        "sampler": sampler, "trained_on": model.trained_on, "classes": model.classes, "part_size": model.part_size,
+        "sampler": sampler, "trained_on": model.trained_on, "data_fingerprint": model.data_fingerprint,
+        "classes": model.classes, "part_size": model.part_size,
     }  # fmt: skip
 
 
@@ -94,6 +95,7 @@ def need_finite(model: Game) -> None:
 
 def save_result(run: Run, model: Game, numbers: dict[str, Any]) -> None:
     """The end of a run: `metrics.json` and `model/`, which appears whole. RunError where the disk is full."""
+    model.data_fingerprint = (run.config.get("images") or {}).get("fingerprint")
     numbers |= {"peak_memory_mb": peak_memory()}
     numbers |= {"sampler_scores": model.sampler_scores} if model.sampler_scores else {}
     try:
@@ -163,6 +165,7 @@ def load_directory(path: Path, remedy: str = "export the model again") -> Game:
         )
     model = rebuild(name, arguments, config.get("sampler"), tensors, str(path))
     model.trained_on, model.part_size, model.classes = (config.get(k) for k in ("trained_on", "part_size", "classes"))
+    model.data_fingerprint = config.get("data_fingerprint")
     return model
 
 
@@ -188,6 +191,7 @@ def load(path: str | Path) -> Game:
     model = rebuild(settings.pop("name"), settings, state.get("sampler"), weights, str(path))
     images = run.config.get("images") or {}
     model.part_size, model.trained_on, model.classes = state.get("part_size"), images.get("from"), images.get("classes")
+    model.data_fingerprint = images.get("fingerprint")
     return model
 
 

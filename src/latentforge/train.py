@@ -115,7 +115,7 @@ class Trainer:
         kind = sampler_for(model, sampler)
         model.meet(data.train)
         model.sampler_kind, model.sampler, model.sampler_chosen = kind, None, False
-        model.trained_on, model.classes = data.source, data.classes
+        model.trained_on, model.data_fingerprint, model.classes = data.source, None, data.classes
         model.part_size = batch_size // parts
         self.model = model.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         distributed.alike(model, self.world)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from latentforge.cli.inputs import image_files, say
+from latentforge.cli.inputs import image_files, open_cut
 from latentforge.cli.tables import print_table
 from latentforge.errors import InputError
 
@@ -48,10 +48,10 @@ def command(
         check_place(target, *FORMATS)
     model = lf.load(run)
     if audit:
-        print_audit(run, model, data_for(run, needed=True, **source), number, repeats or 5, examples, seed, as_json)
+        print_audit(run, model, data_for(run, model, True, **source), number, repeats or 5, examples, seed, as_json)
         return
     needed = model.condition is None and model.has_encoder
-    dataset = data_for(run, needed, **source)
+    dataset = data_for(run, model, needed, **source)
     made = lf.augment(model, target, number or 1000, data=dataset, label=label, even=even, seed=seed, run=run)
     if as_json:
         print(json.dumps(made, indent=2))
@@ -62,16 +62,13 @@ def command(
               ".npz and .parquet keep the numbers", file=sys.stderr)  # fmt: skip
 
 
-def data_for(run: Path, needed: bool, data: str | None, **source: Any) -> Any:
+def data_for(run: Path, model: Any, needed: bool, data: str | None, **source: Any) -> Any:
     """What the model was trained on; None where that is not to be had and not needed."""
     from latentforge.api import data_of
-    from latentforge.data import open_data
     from latentforge.run import Run
 
     if data is not None:
-        found = open_data(data, **source)
-        say(found.notes)
-        return found
+        return open_cut(run, model, data, others=False, **source)
     if (run / "config.yaml").is_file():
         try:
             return data_of(Run.open(run))

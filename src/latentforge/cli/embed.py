@@ -8,7 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
-from latentforge.cli.inputs import image_source, open_given, training_data
+from latentforge.cli.inputs import image_source, is_own, open_given, training_data
 from latentforge.errors import InputError
 
 
@@ -52,7 +52,8 @@ def own(run: Path, source: dict[str, Any]) -> bool:
     """Whether the images begin with the training images themselves, row by row."""
     from latentforge.data.named import SETS
 
-    trained_here = source["data"] is None or not (run / "config.yaml").is_file()
+    exported = not (run / "config.yaml").is_file()
+    trained_here = source["data"] is None or exported or is_own(run, source["data"])
     in_turn = source["split"] == "all" and (source["data"] is None or source["data"] in SETS)
     return trained_here and (source["split"] == "train" or in_turn)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,17 +72,43 @@ def open_images(run: Path, model: Any, **source: Any) -> Any:
 
 
 def open_dataset(run: Path, model: Any, data: str | None, **how: Any) -> Any:
-    """The run's own data set, or the one at `data`, checked against the model."""
-    from latentforge.data import open_data
+    """The run's own data set, or the one at `data` (see `open_cut`), checked against the model."""
     from latentforge.tasks.encode import need_shape
 
-    dataset = data_of(run) if data is None else open_data(data, **how)
+    dataset = data_of(run) if data is None else open_cut(run, model, data, **how)
     if dataset is None:
         raise InputError(f"{run} is an exported model and carries no data; name images with --data.")
-    if data is not None:
-        say(dataset.notes)
     need_shape(model, dataset.image_shape, dataset.source)
     return dataset
+
+
+def open_cut(run: Path, model: Any, data: str, others: bool = True, **how: Any) -> Any:
+    """The data set at `data`, cut as the run has cut it where it is the run's own. Says so where it is not cut as for the
+    training of an exported model: of own images in the place of then, or of any where no `others` make sense."""
+    from latentforge.data import open_data
+    from latentforge.data.named import SETS
+
+    if is_own(run, data):
+        return data_of(run)
+    dataset = open_data(data, **how)
+    say(dataset.notes)
+    unknown = model.data_fingerprint is None or (others and (data in SETS or dataset.source != model.trained_on))
+    if not unknown and dataset.fingerprint != model.data_fingerprint:
+        say([
+            f"{dataset.source}: not the images that the model was trained on, as they were cut and labelled then; some that "
+            "are held out here may have been trained on"
+        ])  # fmt: skip
+    return dataset
+
+
+def is_own(run: Path, data: str | None) -> bool:
+    """Whether `data` is the folder or file that a run was trained on."""
+    from latentforge.data.named import SETS
+    from latentforge.run import Run
+
+    if not data or data in SETS or not (run / "config.yaml").is_file():
+        return False
+    return Run.open(run).config["data"]["source"] == os.path.realpath(os.path.expanduser(data))
 
 
 def open_all(model: Any, data: str, **how: Any) -> Given:
