@@ -116,6 +116,58 @@ def test_unknown_labels_are_no_class():
     refused(lambda: audit(vae, data, split="tset"), "no split")
 
 
+@pytest.mark.parametrize(("name", "left"), [("vae", 1), ("cvae", 0)])
+def test_a_class_of_too_few_training_images_is_not_drawn(name, left, tmp_path):
+    """One image makes no mixture of its own, and none teaches a model what it is told: such a class is left out of those as
+    frequent as in training, and refused where it is asked for."""
+    data = tiny_data((1, 12, 12), n=60)
+    rows = torch.cat([torch.where(data.train.labels < 2)[0], torch.where(data.train.labels == 2)[0][:left]])
+    few = Dataset("few", "few", data.train.select(rows), data.validation, data.test)
+    told = {"num_classes": 3} if name == "cvae" else {}
+    model = lf.create(name, image_shape=(1, 12, 12), latent_dim=3, net="mlp", hidden=(8,), **told)
+    model.meet(few.train)
+    made = lf.augment(model, tmp_path / "x.npz", 200, data=few)
+    assert made["counts"]["2"] == 0 < made["counts"]["0"]
+    assert made["left_out"] == ["2"]
+    for how in ({"label": 2}, {"even": True}):
+        refused(lambda how=how: lf.augment(model, tmp_path / "y.npz", 9, data=few, **how), "class 2 has too few")
+    assert not (tmp_path / "y.npz").exists()
+    assert lf.augment(model, tmp_path / "x.npz", 5, data=few, label=1)["left_out"] == []
+
+
+def test_mixtures_need_two_images_of_some_class():
+    data = tiny_data((1, 12, 12))
+    rows = torch.stack([torch.where(data.train.labels == k)[0][0] for k in range(3)])
+    vae = lf.create("vae", image_shape=(1, 12, 12), latent_dim=3, net="mlp", hidden=(8,))
+    single = Dataset("single", "single", data.train.select(rows), data.validation, data.test)
+    refused(lambda: LabelledSampler(vae, single), "single has no class of two labelled training images")
+
+
+def test_classes_of_other_images_are_said(shop, tmp_path, capsys):
+    """Given to a run that has images of its own, they are where its codes and classes come from."""
+    with np.load(shop / "blobs.npz") as file:
+        images, labels = file["images"], file["labels"]
+    keep = (labels != 2) | (np.cumsum(labels == 2) == 1)
+    other, out = tmp_path / "other.npz", tmp_path / "x.npz"
+    np.savez(other, images=images[keep], labels=labels[keep])
+    assert main(["augment", str(shop / "vae"), "-n", "20", "--data", str(other), "--out", str(out)]) == 0
+    err = capsys.readouterr().err
+    assert "other.npz: not the images that the model was trained on" in err
+    assert "left out, with too few training images to draw from: 2" in err
+    found = read_manifest(out)
+    assert (found["classes_from"], found["trained_on"]) == (str(other.resolve()), str((shop / "blobs.npz").resolve()))
+    assert found["fingerprint"] == lf.open_data(other).fingerprint
+    assert (found["balance"], found["left_out"], found["sampler"]) == ("as in training", ["2"], None)
+
+
+def test_a_model_that_was_told_classes_has_their_names(tmp_path):
+    model = lf.create("cvae", image_shape=(1, 12, 12), latent_dim=3, net="mlp", hidden=(8,), num_classes=3)
+    model.classes = ["cat", "dog", "owl"]
+    made = lf.augment(model, tmp_path / "x.npz", 6, data=tiny_data((1, 12, 12)), even=True)
+    assert made["counts"] == {"cat": 2, "dog": 2, "owl": 2}
+    assert (made["balance"], made["sampler"], made["classes_from"]) == ("even", "prior", None)
+
+
 def test_images_that_a_model_was_not_trained_on(tmp_path):
     model = lf.create("cvae", image_shape=(1, 12, 12), latent_dim=3, net="mlp", hidden=(8,), num_classes=4)
     refused(lambda: lf.augment(model, tmp_path / "x.npz", 5, data=tiny_data((1, 8, 8))), "--image-size 12x12")

@@ -57,6 +57,8 @@ def command(
         print(json.dumps(made, indent=2))
     else:
         print(f"{target}: {made['images']:,} samples of {len(made['classes'])} classes, from a {made['drawn_from']}")
+    if made["left_out"]:
+        print(f"left out, with too few training images to draw from: {', '.join(made['left_out'])}", file=sys.stderr)
     if target.suffix == "" and 0 in made["counts"].values():
         print("a folder without images is no class: read as --data, the classes that have samples are numbered anew; "
               ".npz and .parquet keep the numbers", file=sys.stderr)  # fmt: skip

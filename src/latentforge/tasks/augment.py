@@ -36,9 +36,10 @@ class LabelledSampler:
     """Draws images of classes asked for: from what a conditional model was told, or, for other models with an encoder, from a
     Gaussian mixture fitted to the codes of each class of `data`'s training images.
 
-    InputError where the model is neither, or there are no classes."""
+    InputError where the model is neither, or there are no classes, or too few images of any."""
 
     sampler: Any  # of codes by class; None where the model is told classes
+    enough: Tensor  # (K,) bool: classes with training images to draw from; where mixtures are fitted, two of them
 
     def __init__(self, model: Game, data: Dataset | None = None):
         self.model, self.sampler = model, None
@@ -46,6 +47,7 @@ class LabelledSampler:
             if not model.condition.classes:
                 raise InputError(f"{model.name} was told descriptors; augment draws classes, train it on those.")
             self.how, self.classes = "conditional model", model.condition.size
+            self.enough = shares_of(model, None) > 0
         elif not model.has_encoder:
             raise InputError(
                 f"{model.name} knows no labels and has no encoder to find codes by class; train cvae, cgan or cvae-gan."
@@ -54,8 +56,14 @@ class LabelledSampler:
             raise InputError(f"{data.source if data else 'the model'} has no classes to draw samples of; "
                              "give images with classes.")  # fmt: skip
         else:
+            known = data.train.labelled()
+            assert known.labels is not None
+            self.enough = torch.bincount(known.labels.cpu(), minlength=data.num_classes) > 1
+            if not self.enough.any():
+                raise InputError(
+                    f"{data.source} has no class of two labelled training images to draw from; label more."
+                )
             with seeded(0, model.device):  # the codes are drawn, and are to be the same every time
-                known = data.train.labelled()
                 codes, _ = model.codes_of(known)
             none = codes[:0]
             self.how, self.classes = "gaussian mixture of the codes of each class", data.num_classes
@@ -94,6 +102,33 @@ def asked_labels(n: int, classes: int, label: int | None, shares: Tensor | None,
     return torch.multinomial(shares, n, replacement=True, generator=generator_of(seed, 0x1ABE1))
 
 
+def names_for(sampler: LabelledSampler, data: Dataset | None) -> list[str]:
+    """What the classes that are drawn are called, numbers where they have no names: a model that is told them has its own."""
+    names = None if data is None else data.classes
+    if sampler.sampler is None:
+        names = sampler.model.classes or names
+    return names if names and len(names) == sampler.classes else [str(k) for k in range(sampler.classes)]
+
+
+def left_out(sampler: LabelledSampler, data: Dataset | None) -> list[str]:
+    """Names of the classes that have too few training images to be drawn."""
+    return [name for name, ok in zip(names_for(sampler, data), sampler.enough.tolist(), strict=True) if not ok]
+
+
+def drawn_labels(
+    sampler: LabelledSampler, data: Dataset | None, n: int, label: int | None, even: bool, seed: int
+) -> Tensor:
+    """(n,) classes as in `asked_labels`. Those of too few training images are left out of classes as frequent as in training;
+    InputError where `label` or `even` asks for one."""
+    shares = shares_of(sampler.model, data) * sampler.enough
+    labels = asked_labels(n, sampler.classes, label, None if even else shares, seed)
+    few = labels[~sampler.enough[labels]]
+    if len(few):
+        raise InputError(f"class {names_for(sampler, data)[int(few[0])]} has too few labelled training images to draw it from; "
+                         "label more, or draw others.")  # fmt: skip
+    return labels
+
+
 def augment(
     model: Game, out: str | Path, n: int, *, data: Dataset | None = None, label: int | str | None = None,
     even: bool = False, seed: int = 0, run: str | Path | None = None,
@@ -106,8 +141,10 @@ def augment(
     All three can be trained on; `read_manifest` reads any.
     data: what the model was trained on: its classes' names and frequencies, and for a model that is told no labels the
     codes of each. label: draw this class alone: its number, or its name. even: all classes alike, instead of as frequent as
-    in training. run: what to name as the source.
-    InputError where the model cannot draw classes, or `out` cannot be written."""
+    in training. run: what to name as the source. A class without training images, or, where the model is told no labels, of
+    one, is not drawn; the manifest has it in `left_out`.
+    InputError where the model cannot draw classes, or has seen too few images of one that is asked for, or `out` cannot be
+    written."""
     out = Path(out)
     check_place(out, *FORMATS)
     points = is_points(model.image_shape)
@@ -121,14 +158,20 @@ def augment(
     k = sampler.classes
     if data is not None and data.num_classes:
         need_classes_of(data, model, k)
-    names = (data.classes if data is not None else model.classes) or [str(i) for i in range(k)]
+    names = names_for(sampler, data)
     wanted = number_of(label, names, "class") if isinstance(label, str) else label
-    labels = asked_labels(n, k, wanted, None if even else shares_of(model, data), seed)
+    labels = drawn_labels(sampler, data, n, wanted, even, seed)
+    fitted = data if sampler.sampler is not None else None  # whose codes are drawn
     count = torch.bincount(labels, minlength=k).tolist()
     manifest: dict[str, Any] = {
         "what": "synthetic images, drawn by a generative model", "latentforge": __version__,
         "date": date.today().isoformat(), "run": None if run is None else str(run), "model": model.name,
         "arguments": plain(model.args), "trained_on": model.trained_on, "drawn_from": sampler.how, "seed": seed,
+        "sampler": None if fitted is not None else "prior" if model.sampler is None else model.sampler.kind,
+        "classes_from": None if fitted is None else fitted.source,
+        "fingerprint": None if fitted is None else fitted.fingerprint,
+        "balance": "even" if even else "as in training" if label is None else "one class",
+        "left_out": [] if even or label is not None else left_out(sampler, data),
         "images": n, "shape": list(model.image_shape), "classes": names, "counts": dict(zip(names, count, strict=True)),
     }  # fmt: skip
     with writing(out):
