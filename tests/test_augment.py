@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from sklearn.metrics import balanced_accuracy_score
 
 import latentforge as lf
 from conftest import tiny_data
@@ -19,7 +20,7 @@ from latentforge.cli import main
 from latentforge.data import Dataset, Images
 from latentforge.data.hide import hide_labels
 from latentforge.data.synthetic import blobs
-from latentforge.tasks.audit import Mixed, audit, mean_and_interval, verdict
+from latentforge.tasks.audit import Mixed, audit, balanced, mean_and_interval, verdict
 from latentforge.tasks.augment import LabelledSampler, asked_labels, folder_names, read_manifest, shares_of
 
 TRAIN = ["--examples", "64", "--batch-size", "16", "--latent-dim", "3", "--quiet"]
@@ -113,6 +114,8 @@ def test_unknown_labels_are_no_class():
     assert torch.equal(LabelledSampler(vae, data)(labels, 0), LabelledSampler(vae, told)(labels, 0))
     rows = audit(vae, data, repeats=1, synthetic=30, examples=64)
     assert {r["real"] for r in rows} == {24}
+    assert {r["unlabelled"] for r in rows} == {48}
+    assert "has also seen 48 images without a label" in verdict(rows)[-1]
     refused(lambda: audit(vae, data, split="tset"), "no split")
 
 
@@ -267,6 +270,20 @@ def test_intervals_against_scipy():
     assert (low, high) == pytest.approx(expected, rel=1e-6)
 
 
+def test_balanced_accuracy_against_sklearn():
+    rng = np.random.default_rng(0)
+    truth = rng.choice(3, 4000, p=[0.7, 0.25, 0.05])
+    right = rng.random((1, 4000)) < np.array([0.9, 0.6, 0.3])[truth]
+    mean, low, high = balanced(torch.from_numpy(right).double(), torch.from_numpy(truth))
+    assert mean == pytest.approx(balanced_accuracy_score(truth, np.where(right[0], truth, (truth + 1) % 3)))
+    errors = [stats.sem(right[0, truth == k].astype(float)) for k in range(3)]
+    width = 1.959964 * np.sqrt(np.square(errors).sum()) / 3
+    assert (mean - low, high - mean) == pytest.approx((width, width), rel=0.03)
+    mean, low, _ = balanced(torch.ones(1, 52).double(), torch.tensor([0] * 50 + [1] * 2))
+    assert mean == 1
+    assert low < 0.6  # two images of a class say little of it
+
+
 def biased(half: int) -> tuple[Dataset, lf.Game]:
     """Few real images, and a sampler that draws from the whole truth (`half` = 1) or mixes up two classes."""
     data = tiny_data((1, 12, 12), n=900)
@@ -314,13 +331,40 @@ def test_the_verdict_needs_the_interval():
     assert all("no difference that this audit can show" in line for line in verdict(rows))
 
 
+@pytest.mark.parametrize(("fewest", "more"), [(4, True), (30, False)])
+def test_rare_classes_have_a_verdict_of_their_own(fewest, more):
+    row = {
+        "accuracy": 0.9, "real": 9, "synthetic": 9, "difference": 0.0, "difference low": -0.1, "difference high": 0.1,
+        "balanced accuracy": 0.5, "balanced difference": 0.2, "balanced difference low": 0.1, "balanced difference high": 0.3,
+        "images": 100, "classes": 2, "fewest": fewest,
+    }  # fmt: skip
+    lines = verdict([{**row, "trained on": n + e} for n in ("real", "real and synthetic") for e in ("", ", jittered")])
+    assert all("no difference that this audit can show" in line for line in lines[:2])
+    assert len(lines) == (4 if more else 2)
+    for line in lines[2:]:
+        assert "images helped" in line
+        assert "in the mean over 2 classes (the rarest has 4 images): 50.00% on 9 real images" in line
+
+
+def test_an_audit_may_draw_all_classes_alike():
+    data, drawn = tiny_data((1, 12, 12), n=60), []
+    model = lf.create("cvae", image_shape=(1, 12, 12), latent_dim=2, net="mlp", hidden=(4,), num_classes=3)
+    model.condition.learn(torch.tensor([0] * 8 + [1] + [2]))
+    sample = model.sample
+    model.sample = lambda n, *, label, seed: drawn.append(label) or sample(n, label=label, seed=seed)
+    audit(model, data, repeats=1, synthetic=30, examples=64, even=True)
+    assert torch.bincount(torch.cat(drawn)).tolist() == [10, 10, 10]
+
+
 def test_audit_verb(shop, capsys):
     arguments = ["augment", shop / "cvae", "--audit", "--repeats", 2, "--examples", 256, "-n", 64]
     rows = json.loads(done(capsys, *arguments, "--json"))
     assert [r["trained on"] for r in rows][:3] == ["real", "synthetic", "real and synthetic"]
     assert all(r["low"] <= r["accuracy"] <= r["high"] for r in rows)
+    assert all(r["balanced low"] <= r["balanced accuracy"] <= r["balanced high"] for r in rows)
     kept = json.loads((shop / "cvae" / "audit.json").read_text())
     assert kept["rows"] == rows
+    assert kept["even"] is False
     text = done(capsys, *arguments)
     assert all(line in text for line in kept["verdict"])
 

@@ -39,8 +39,8 @@ def command(
     from latentforge.tasks.augment import FORMATS
     from latentforge.tasks.output import check_place
 
-    if audit and (out is not None or label is not None or even):
-        raise InputError("--audit writes no samples and draws all classes; leave out --out, --label and --even.")
+    if audit and (out is not None or label is not None):
+        raise InputError("--audit writes no samples and draws all classes; leave out --out and --label.")
     if not audit and (repeats or examples):
         raise InputError("--repeats and --examples are of the classifiers of an --audit; leave them out, or add it.")
     target = out or run / "augmented"
@@ -48,7 +48,8 @@ def command(
         check_place(target, *FORMATS)
     model = lf.load(run)
     if audit:
-        print_audit(run, model, data_for(run, model, True, **source), number, repeats or 5, examples, seed, as_json)
+        data = data_for(run, model, True, **source)
+        print_audit(run, model, data, number, even, repeats or 5, examples, seed, as_json)
         return
     needed = model.condition is None and model.has_encoder
     dataset = data_for(run, model, needed, **source)
@@ -84,18 +85,22 @@ def data_for(run: Path, model: Any, needed: bool, data: str | None, **source: An
     return None
 
 
+SHOWN = ("trained on", "accuracy", "low", "high", "difference", "difference low", "difference high",
+         "balanced accuracy")  # fmt: skip
+
+
 def print_audit(
-    run: Path, model: Any, data: Any, number: int | None, repeats: int, examples: int | None, seed: int, as_json: bool
-) -> None:
+    run: Path, model: Any, data: Any, number: int | None, even: bool, repeats: int, examples: int | None, seed: int,
+    as_json: bool,
+) -> None:  # fmt: skip
     from latentforge.files import write_text
     from latentforge.tasks.audit import EXAMPLES, audit, verdict
     from latentforge.tasks.encode import need_shape
 
     need_shape(model, data.image_shape, data.source)
-    rows = audit(model, data, synthetic=number, repeats=repeats, examples=examples or EXAMPLES, seed=seed)
-    found = {"rows": rows, "verdict": verdict(rows), "seed": seed, "examples": examples or EXAMPLES}
-    shown = [{k: v for k, v in r.items() if k not in ("real", "synthetic", "repeats", "images")} for r in rows]
-    print_table(rows if as_json else shown, as_json)
+    rows = audit(model, data, synthetic=number, repeats=repeats, examples=examples or EXAMPLES, seed=seed, even=even)
+    found = {"rows": rows, "verdict": verdict(rows), "seed": seed, "examples": examples or EXAMPLES, "even": even}
+    print_table(rows if as_json else [{k: r[k] for k in SHOWN} for r in rows], as_json)
     for line in found["verdict"]:  # type: ignore[attr-defined]
         print(line, file=sys.stderr if as_json else sys.stdout)
     try:

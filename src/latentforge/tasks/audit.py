@@ -7,6 +7,7 @@ has seen more labels brings them along."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.metrics.intervals import NORMAL, student
 from latentforge.metrics.network import SMALLEST, FeatureNet, jitter, train_classifier
-from latentforge.tasks.augment import LabelledSampler, asked_labels, need_classes_of, shares_of
+from latentforge.tasks.augment import LabelledSampler, drawn_labels, left_out, need_classes_of
 
 EXAMPLES = 64_000  # drawn in each training of the classifier
 SYNTHETIC = 10_000  # images, or as many as there are real ones where those are more
@@ -48,15 +49,20 @@ class Mixed(Images):
 
 def audit(
     model: Game, data: Dataset, *, split: str = "test", repeats: int = 5, synthetic: int | None = None,
-    examples: int = EXAMPLES, seed: int = 0,
+    examples: int = EXAMPLES, seed: int = 0, even: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row for each training set: `accuracy` on the images of `split`, and its `difference` from that of real images
     treated the same way, each with its 95 % interval over `repeats` seeds of classifier and samples and over the images.
+    `balanced accuracy`, the mean over the classes of the share of each that is recognised, has the same beside it: where some
+    classes are rare, accuracy is that of the others.
 
     data.train are the real images, those the model was trained on. synthetic: samples per repeat, classes as frequent as
-    in training; default: 10,000, or as many as there are real ones. examples: images each classifier draws, in steps of
-    as many for all; of "real and synthetic", every other one is real. InputError where the data has no classes or images
-    are too small, or where the model cannot draw classes."""
+    in training, or all alike where they are to be `even`; default: 10,000, or as many as there are real ones. examples: images
+    each classifier draws, in steps of as many for all; of "real and synthetic", every other one is real. Rows also say how many
+    training images without a label the model has seen and the classifiers have not (`unlabelled`), which classes have too few
+    to be drawn (`left out`), and how many classes the images of `split` show, with `fewest` images of one. InputError where
+    the data has no classes or images are too small, or where the model cannot draw classes, or one of those that are to be
+    even."""
     held = data.split(split).labelled()
     if data.num_classes < 2 or held.labels is None:
         raise InputError(f"{data.source} has no classes for a classifier to learn; the audit needs two or more.")
@@ -70,7 +76,7 @@ def audit(
     found: dict[str, list[Tensor]] = {}
     for repeat in range(repeats):
         s = mix(seed, repeat)
-        labels = asked_labels(m, sampler.classes, None, shares_of(model, data), s)
+        labels = drawn_labels(sampler, data, m, None, even, s)
         pixels = torch.cat([torch.from_numpy(p) for p in sampler.drawn(labels, s)]).permute(0, 3, 1, 2)
         fake = Images(pixels, labels)
         n = max(len(real), m, LEAST)
@@ -79,17 +85,26 @@ def audit(
             for name, images in sets.items():
                 right = correct(images, data.num_classes, held, examples, s, change)
                 found.setdefault(name + end, []).append(right)
+    truth = held.labels.cpu()
+    counts = truth.unique(return_counts=True)[1]
+    about = {
+        "real": len(real), "synthetic": m, "repeats": repeats, "images": len(held), "classes": len(counts),
+        "fewest": int(counts.min()), "unlabelled": len(data.train) - len(known),
+        "left out": [] if even else left_out(sampler, data),
+    }  # fmt: skip
+    kinds: dict[str, Callable[[Tensor], tuple[float, float, float]]]
+    kinds = {"": mean_and_interval, "balanced ": partial(balanced, labels=truth)}
     rows = []
     for name, values in found.items():
         base = found[REAL + (JITTERED if name.endswith(JITTERED) else "")]
-        value, low, high = mean_and_interval(torch.stack(values))
-        row: dict[str, Any] = {"trained on": name, "accuracy": value, "low": low, "high": high}
-        if base is not values:
-            d, d_low, d_high = mean_and_interval(torch.stack(values) - torch.stack(base))
-            row |= {"difference": d, "difference low": d_low, "difference high": d_high}
-        else:
-            row |= dict.fromkeys(("difference", "difference low", "difference high"))
-        rows.append(row | {"real": len(real), "synthetic": m, "repeats": repeats, "images": len(held)})
+        row: dict[str, Any] = {"trained on": name}
+        for kind, summary in kinds.items():
+            value, low, high = summary(torch.stack(values))
+            row |= {f"{kind}accuracy": value, f"{kind}low": low, f"{kind}high": high}
+            more = summary(torch.stack(values) - torch.stack(base)) if base is not values else (None, None, None)
+            names = (f"{kind}difference", f"{kind}difference low", f"{kind}difference high")
+            row |= dict(zip(names, more, strict=True))
+        rows.append(row | about)
     return rows
 
 
@@ -110,25 +125,50 @@ def mean_and_interval(values: Tensor) -> tuple[float, float, float]:
     """Mean and 95 % interval of values (R, N) of R repeats on the same N images, both taken for samples: the variance of
     the mean is that over repeats plus that over images, Student's t with R - 1 degrees of freedom for its width (normal
     for one repeat, whose interval is over images alone)."""
-    r, n = values.shape
-    mean = float(values.mean())
+    n = values.shape[1]
     variance = float(values.mean(0).var()) / n if n > 1 else 0.0
-    variance += float(values.mean(1).var()) / r if r > 1 else 0.0
+    return around(float(values.mean()), variance, values.mean(1))
+
+
+def balanced(values: Tensor, labels: Tensor) -> tuple[float, float, float]:
+    """The same for the mean over classes of each class's mean, with labels (N,) of the images. The variance over images is
+    that within classes, with 1 added to a class's sum of squares: a few images that agree leave the next one open."""
+    of_class = [values[:, labels == k] for k in labels.unique()]
+    means = torch.stack([v.mean(1) for v in of_class]).mean(0)  # (R,)
+    within = [float((v.mean(0) - v.mean()).square().sum() + 1) / v.shape[1] ** 2 for v in of_class]
+    return around(float(means.mean()), sum(within) / len(within) ** 2, means)
+
+
+def around(mean: float, variance: float, means: Tensor) -> tuple[float, float, float]:
+    """A mean with its interval, from its variance over images and the means (R,) of the repeats."""
+    r = len(means)
+    variance += float(means.var()) / r if r > 1 else 0.0
     width = (student(r) if r > 1 else NORMAL) * variance**0.5
     return mean, mean - width, mean + width
 
 
 def verdict(rows: list[dict[str, Any]]) -> list[str]:
-    """In plain words, whether synthetic images helped, without and with jitter."""
+    """In plain words, whether synthetic images helped, without and with jitter; for the mean over classes too, where the rarest
+    is less than half as frequent as they are on average. Then what else there is to know."""
     by = {r["trained on"]: r for r in rows}
-    out = []
-    for end, where in (("", "without other augmentation"), (JITTERED, "beside turned, scaled and shifted images")):
-        real, both = by[REAL + end], by[BOTH + end]
-        low, high = both["difference low"], both["difference high"]
-        what = "helped" if low > 0 else "hurt" if high < 0 else "made no difference that this audit can show"
+    about, out = by[REAL], []
+    uneven = "fewest" in about and 2 * about["classes"] * about["fewest"] < about["images"]
+    for kind in ("", "balanced ") if uneven else ("",):
+        for end, where in (("", "without other augmentation"), (JITTERED, "beside turned, scaled and shifted images")):
+            real, both = by[REAL + end], by[BOTH + end]
+            low, high = both[f"{kind}difference low"], both[f"{kind}difference high"]
+            what = "helped" if low > 0 else "hurt" if high < 0 else "made no difference that this audit can show"
+            if kind:
+                where += f" in the mean over {about['classes']} classes (the rarest has {about['fewest']:,} images)"
+            out.append(
+                f"synthetic images {what} {where}: {real[f'{kind}accuracy']:.2%} on {real['real']:,} real images, "
+                f"{both[f'{kind}accuracy']:.2%} with {both['synthetic']:,} synthetic ones (difference "
+                f"{100 * both[f'{kind}difference']:+.2f} points, 95 % interval {100 * low:+.2f} to {100 * high:+.2f})"
+            )
+    if about.get("unlabelled"):
         out.append(
-            f"synthetic images {what} {where}: {real['accuracy']:.2%} on {real['real']:,} real images, {both['accuracy']:.2%} "
-            f"with {both['synthetic']:,} synthetic ones (difference {100 * both['difference']:+.2f} points, "
-            f"95 % interval {100 * low:+.2f} to {100 * high:+.2f})"
+            f"the generator has also seen {about['unlabelled']:,} images without a label, the classifiers have not"
         )
+    if about.get("left out"):
+        out.append(f"left out, with too few training images to draw from: {', '.join(about['left out'])}")
     return out
