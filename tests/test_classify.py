@@ -243,6 +243,19 @@ def test_more_codes_find_more_of_the_density(workshop, tmp_path, capsys):
     assert found[1] > found[0]
 
 
+@pytest.mark.parametrize(("source", "why"), [("memory", "on arrays in memory:"), ("/nowhere/at/all", "is not there:")])
+def test_a_run_whose_own_images_are_gone_still_classifies_others(workshop, tmp_path, capsys, source, why):
+    shutil.copytree(workshop / "cvae", tmp_path / "run")
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace(f"source: {(workshop / 'known').resolve()}", f"source: {source}"))
+    arguments = ["classify", str(tmp_path / "run"), "--out", str(tmp_path / "labels.csv"), "--json"]
+    assert main([*arguments, "--data", str(workshop / "new")]) == 0
+    printed, said = capsys.readouterr()
+    assert f"{why} its probabilities are not calibrated" in said
+    assert json.loads(printed)["temperature"] == 1
+    assert main(arguments) == 2
+
+
 def test_an_exported_model_says_that_it_is_not_calibrated(workshop, tmp_path, capsys):
     out = str(tmp_path / "labels.csv")
     assert main(["classify", str(workshop / "exported"), "--data", str(workshop / "new"), "--out", out, "--json"]) == 0

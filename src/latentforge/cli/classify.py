@@ -11,6 +11,7 @@ import click
 
 from latentforge.cli.inputs import data_of, image_source, open_given, say
 from latentforge.cli.tables import print_table
+from latentforge.errors import InputError
 
 
 @click.command("classify")
@@ -44,7 +45,11 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
     density = not tells_classes(model)
     if density:
         need_classes(model)
-    given, data = open_given(run, model, told=False, **source), data_of(run)
+    given, why = open_given(run, model, told=False, **source), f"{run} carries no data"
+    try:
+        data = data_of(run)
+    except InputError as error:  # what it was trained on is needed for calibration and rejection alone
+        data, why = None, str(error).partition(";")[0]
     images, temperature, least, classes = given.images, 1.0, None, None
     if data is not None:
         classes, held = data.classes, log_verdicts(model, data.validation, codes, seed)
@@ -55,7 +60,7 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
             few = f"{len(held)} held-out images are too few for --reject {reject:g}"
             say([f"{few}: about 1 in {len(held) + 1} images of the classes is refused"])
     else:
-        print(f"{run} carries no data: its probabilities are not calibrated, and nothing is rejected", file=sys.stderr)
+        print(f"{why}: its probabilities are not calibrated, and nothing is rejected", file=sys.stderr)
     found = Verdict(log_verdicts(model, images, codes, seed), temperature)
     classes = classes or model.classes or [str(k) for k in range(found.log_joint.shape[1])]
     rejected = found.log_evidence < (float("-inf") if least is None else least)
