@@ -45,7 +45,11 @@ VARIATIONS = {  # without one thing, and the papers' own objectives, at 100 labe
     "m2": f"ssl-vae {PAPER} --generative 10",
     "feature-matching": f"ssl-gan {PAPER} --net mlp --lr 3e-3",
 }
-BASELINES = {"1-nn": "1-NN on PCA-50", "logistic": "logistic regression", "spreading": "label spreading on PCA-50"}
+BASELINES = {
+    "1-nn": "1-NN on PCA-50",
+    "logistic": "logistic regression",
+    "spreading": f"label spreading on PCA-50 of {SPREAD:,} images",
+}
 CELLS = [f"{name}/{n}" for n in LABELS for name in FAMILIES] + [f"{name}/100" for name in VARIATIONS]
 
 

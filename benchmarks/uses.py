@@ -47,10 +47,12 @@ def lines() -> Iterator[tuple[str, str, str, str]]:
             r = json.loads(restore.kept(cell).read_text())
             linear = f"{r['linear']['psnr']:.1f} dB (best linear)"
             yield "restore", f"{cell.replace('/', ', `')}`, PSNR", f"{r['restorer']['psnr']:.1f} dB", linear
-    curves = {k: compress.at(r["points"], 0.1) for k, r in compress.kept("mnist", compress.RESULTS).items()}
-    if curves.get(COMPRESSOR) and curves.get("pca"):
-        what = f"mnist, .1 bits per pixel, `{COMPRESSOR}`, PSNR"
-        yield "compress", what, f"{curves[COMPRESSOR]:.1f} dB", f"{curves['pca']:.1f} dB (PCA, same coder)"
+    curves = {k: r["points"] for k, r in compress.kept("mnist", compress.RESULTS).items() if k in (COMPRESSOR, "pca")}
+    for rate in compress.RATES["mnist"] if len(curves) == 2 else ():
+        ours, plain = (compress.at(curves[k], rate) for k in (COMPRESSOR, "pca"))
+        if ours is not None and plain is not None:
+            what = f"mnist, {rate:g} bits per pixel, `{COMPRESSOR}`, PSNR"
+            yield "compress", what, f"{ours:.1f} dB", f"{plain:.1f} dB (PCA, same coder)"
     for name in classify.OTHER:
         files = {m: classify.path(f"{name}/{m}") for m in ("cvae", *classify.BASELINES)}
         accuracy = {m: json.loads(f.read_text())["accuracy"] for m, f in files.items() if f.exists()}
