@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import latentforge as lf
-from latentforge import nets
-from latentforge.nets import published
+from latentforge import game, nets
+from latentforge.nets import conv, published
 from latentforge.nets.conv import Block, halvings
 from latentforge.nets.convolution import Conv2d, ConvTranspose2d
 from latentforge.nets.dropout import Dropout, mask
@@ -422,3 +422,25 @@ def test_convolutions_of_another_kind_are_left_to_torch(bias):
     ours, theirs = ConvTranspose2d(4, 2, 3, 2, bias=bias), nn.ConvTranspose2d(4, 2, 3, 2, bias=bias)
     theirs.load_state_dict(ours.state_dict())
     assert torch.equal(ours(x, [18, 18]), theirs(x, [18, 18]))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_on_apples_gpu_nothing_lies_channels_last(channels, monkeypatch):
+    """Or the gradients of batch norm are wrong there; a trained model's weights come channels last."""
+    assert conv.layout(torch.device("cpu")) == conv.layout(torch.device("cuda")) == torch.channels_last
+    assert conv.layout(torch.device("mps")) == torch.contiguous_format
+    for place in (conv, game):
+        monkeypatch.setattr(place, "layout", lambda device: torch.contiguous_format)
+    model = lf.create("autoencoder", image_shape=(channels, 16, 16), latent_dim=Z, width=4)
+    model = model.to("cpu", memory_format=torch.channels_last)
+    assert all(p.is_contiguous() for p in model.parameters())
+    shape = (channels, 16, 16)
+    decoder, critic = nets.ConvDecoder(Z, shape, 4, norm=True), nets.ConvCritic(shape, 4, norm=True)
+    seen: list[bool] = []
+    for m in (*decoder.modules(), *critic.modules()):
+        if isinstance(m, nn.BatchNorm2d):
+            m.register_forward_pre_hook(lambda m, inputs: seen.append(inputs[0].is_contiguous()))
+    decoder(torch.randn(2, Z))
+    critic(torch.rand(2, *shape))
+    assert seen == [True] * len(seen)
+    assert len(seen) > 2

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from latentforge.clock import Clock, mix, seeded
 from latentforge.data.batch import Batch, Images, at_once, in_parts
 from latentforge.errors import InputError, RunError
 from latentforge.nets.condition import Condition, Plane
+from latentforge.nets.conv import layout
 from latentforge.schedules import Schedule
 
 Move = dict[str, Tensor]
@@ -296,6 +297,13 @@ class Game(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    def to(self, *args: Any, **options: Any) -> Self:
+        """torch's own; on Apple's GPU weights then lie as `layout` says, those of a trained model too."""
+        super().to(*args, **options)
+        if layout(self.device) == torch.contiguous_format:
+            super().to(memory_format=torch.contiguous_format)
+        return self
 
     @property
     def can_sample(self) -> bool:

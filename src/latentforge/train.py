@@ -33,6 +33,7 @@ from latentforge.errors import Collapsed, InputError, Interrupted, RunError
 from latentforge.game import Game, Move, compile_networks, own_parameters
 from latentforge.gradients import add, gradients_of
 from latentforge.journal import Journal
+from latentforge.nets.conv import layout
 from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, seat_with
 from latentforge.run import Run
 from latentforge.samplers import SECONDS, Sampler, sampler_for
@@ -117,7 +118,7 @@ class Trainer:
         model.sampler_kind, model.sampler, model.sampler_chosen = kind, None, False
         model.trained_on, model.data_fingerprint, model.classes = data.source, None, data.classes
         model.part_size = batch_size // parts
-        self.model = model.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.model = model.to(self.device, memory_format=torch.channels_last).train()
         distributed.alike(model, self.world)
         self.seats = {k: seat_with(s, k, lr, optimizer, weight_decay, clip, ema) for k, s in model.seats().items()}
         self.parameters = own_parameters(model)
@@ -277,7 +278,8 @@ class Trainer:
 
     def applied(self, kept: bool) -> str:
         """What the run computes with, for the log."""
-        words = [self.device.type, f"{torch.get_num_threads()} threads", self.precision, "channels last"]
+        words = [self.device.type, f"{torch.get_num_threads()} threads", self.precision]
+        words += ["channels last"] * (layout(self.device) == torch.channels_last)
         words += ["compiled"] * (self.compiled == "on") + ["freed memory kept"] * kept
         shown = getattr(self.model, "augment", "none")  # `auto` has come to something by now
         return ", ".join(words + [f"critic sees images under {shown}"] * (shown != "none"))

@@ -26,10 +26,17 @@ def halvings(height: int, width: int, kernel: int) -> list[tuple[int, int]]:
     return sizes
 
 
+def layout(device: torch.device) -> torch.memory_format:
+    """How weights and images (B, C, H, W) lie in memory: channels last; on Apple's GPU in torch's usual order, as the gradients
+    of batch norm are wrong or an error there otherwise (pytorch issue 175189; torch up to 2.12 at least)."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
 def strided_last(x: Tensor) -> Tensor:
     """Images (B, C, H, W) whose channels lie last in memory, by their strides too: those of a single channel fit both
     orders, are taken for the other one, and then every layer's gradient meets activations laid out in another way."""
-    return x.squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2) if x.shape[1] == 1 else x
+    last = x.shape[1] == 1 and layout(x.device) == torch.channels_last
+    return x.squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2) if last else x
 
 
 class Flat(nn.Module):
@@ -127,7 +134,8 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         c, h, w = self.seed
-        return self.body(self.head(z).unflatten(1, (h, w, c)).permute(0, 3, 1, 2))
+        x = self.head(z).unflatten(1, (h, w, c)).permute(0, 3, 1, 2)
+        return self.body(x.to(memory_format=layout(x.device)))
 
 
 class ConvCritic(nn.Module):
