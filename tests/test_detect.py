@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from scipy.optimize import minimize
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import latentforge as lf
@@ -21,7 +22,8 @@ from latentforge.cli import main
 from latentforge.data import Images
 from latentforge.data.batch import hold_out
 from latentforge.data.synthetic import blobs
-from latentforge.errors import InputError
+from latentforge.errors import InputError, Interrupted
+from latentforge.stopping import StopSignal
 from latentforge.tasks import anomaly
 from latentforge.tasks.detect import Detector, heat_sheet
 from latentforge.tasks.planes import Planes, from_plane
@@ -430,3 +432,10 @@ def test_images_may_be_arrays():
     with pytest.warns(UserWarning, match="nearly black"):
         lf.embed(model, (grey > 127).astype(np.int64))
     assert not model.training
+
+
+def test_a_stop_ends_a_search_of_scikit_learn_too(monkeypatch):
+    """Which goes on past fits that raise an Exception."""
+    monkeypatch.setattr(StopSignal, "asked", True)
+    with pytest.raises(Interrupted):
+        cross_val_score(quick(), blobs(24, (1, 8, 8))[0], cv=2, scoring=lambda *_: 0.0)

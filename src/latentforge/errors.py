@@ -18,8 +18,9 @@ class Collapsed(RunError):
     """The generator has narrowed, and the run is to start again. A checkpoint has been written."""
 
 
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM ended a training; in a run directory its checkpoint is written. The command line exits with 130."""
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM ended a training; in a run directory its checkpoint is written. The command line exits with 130. Like
+    KeyboardInterrupt it is no Exception: a search or a loop that goes on past fits that fail is to end."""
 
 
 def suggest(word: str, choices: Iterable[str]) -> str:
