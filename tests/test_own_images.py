@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 import latentforge as lf
 from conftest import LEARNED
@@ -288,3 +289,12 @@ def test_sheets_of_large_images_are_made_smaller():
     assert small.width * small.height < 64 * 400
     assert (small.width - 2) % 8 == (small.height - 2) % 8 == 0
     assert grid(torch.rand(4, 1, 9, 9), 2, most=10**6).size == (24, 24)
+
+
+def test_sheets_are_made_smaller_on_the_processor(monkeypatch):
+    """Apple's GPU cannot, but by whole factors."""
+    done, cpu, smaller = [], torch.Tensor.cpu, functional.interpolate
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda x: done.append("fetched") or cpu(x))
+    monkeypatch.setattr(functional, "interpolate", lambda *a, **k: done.append("smaller") or smaller(*a, **k))
+    grid(torch.rand(4, 1, 9, 9), 2, most=100)
+    assert done[:2] == ["fetched", "smaller"]

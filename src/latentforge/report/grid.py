@@ -33,6 +33,7 @@ def grid(images: Tensor, columns: int | None = None, least: int = 0, most: int |
     least `least` pixels of width, or each image made smaller, so that all have about `most` pixels together."""
     if most is not None and (many := images.shape[0] * images.shape[2] * images.shape[3]) > most:
         sides = [max(1, int(side * (most / many) ** 0.5)) for side in images.shape[2:]]
+        images = images.cpu()  # Apple's GPU makes them smaller by whole factors alone
         images = functional.interpolate(images.float(), sides, mode="area")
     array = to_uint8(images)
     n, h, w, c = array.shape
