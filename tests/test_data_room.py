@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from latentforge.data import open_data, parquet, room
+from latentforge.data.batch import Images, free_on
 
 GREYS = 251  # row i is all of the grey i mod 251
 
@@ -140,6 +141,17 @@ def test_batches_go_where_they_are_asked_for():
     assert data.to("cpu")[torch.arange(3)].image.device.type == "cpu"
     meta = data.to("meta")
     assert meta.device.type == "meta"
+
+
+def test_images_that_would_fill_a_gpu_stay_where_they_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2000, 3000))
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 3000)
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 1000)
+    images = Images(torch.zeros(1001, 1, 1, 1, dtype=torch.uint8))
+    for kind in ("cuda", "mps"):
+        kept = images.to(kind)
+        assert (kept.pixels.device.type, kept.device.type) == ("cpu", kind)
+        assert free_on(torch.device(kind)) == 2000
 
 
 def test_what_a_control_group_holds_is_not_free(tmp_path, monkeypatch):

@@ -1121,11 +1121,15 @@ def test_a_model_of_an_unfinished_run_knows_its_batches(tmp_path):
     assert model.part_size is None
 
 
-def test_want_of_memory_is_one_line_with_a_remedy():
+@pytest.mark.parametrize(
+    "words",
+    ["DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes", "Invalid buffer size: 12.00 GiB"],
+)
+def test_want_of_memory_is_one_line_with_a_remedy(words):
     with (
         pytest.raises(RunError, match="lower --batch-size 64, cut it into parts with --accumulate"),
         want_of_memory(64),
     ):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
+        raise RuntimeError(words)
     with pytest.raises(RuntimeError, match="shapes"), want_of_memory(64):
         raise RuntimeError("shapes do not fit")

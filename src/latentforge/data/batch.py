@@ -19,6 +19,15 @@ def at_once(shape: tuple[int, int, int], most: int) -> int:
     return max(1, min(most, NUMBERS // math.prod(shape)))
 
 
+def free_on(device: torch.device) -> float:
+    """Bytes of memory that are free on a GPU; infinite elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":  # the processor's memory, of which Metal advises a share
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    return math.inf
+
+
 def in_parts(x: Tensor, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Images or codes (N, ...), and what belongs to each of them (N, ...) where there is that, `size` at once."""
     return zip(x.split(size), repeat(None) if y is None else y.split(size), strict=False)
@@ -63,7 +72,7 @@ class Images:
     def to(self, device: torch.device | str) -> Images:
         """The same with batches on `device`; the pixels go there too unless they would take half of what is free there."""
         device = torch.device(device)
-        if device.type == "cuda" and self.pixels.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        if self.pixels.nbytes > free_on(device) / 2:
             return Images(self.pixels, self.labels, device)
         return Images(self.pixels.to(device), None if self.labels is None else self.labels.to(device))
 
