@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -91,6 +95,21 @@ def test_available_memory_is_plausible_and_heeds_a_limit():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 2**29 < int(done.stdout) < 2**31
+
+
+def test_windows_says_what_is_free(monkeypatch):
+    class Kernel:
+        def GlobalMemoryStatusEx(self, status):
+            length, status._obj[2] = status._obj[0], 5 * 2**30
+            return length == 64
+
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=Kernel()), raising=False)
+    monkeypatch.setattr(Path, "read_text", missing)  # there is no /proc
+    monkeypatch.delattr(os, "sysconf")
+    assert room.available_memory() == 5 * 2**30
 
 
 LARGE = """

@@ -4,12 +4,14 @@ system reads what is asked for and forgets what is not. Torch is not imported he
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -98,6 +100,13 @@ def used(group: Path) -> int:
     )
 
 
+def windows_memory(kernel: Any) -> int:
+    """Bytes that are free, in the words of Windows' kernel32."""
+    # MEMORYSTATUSEX: its own 64 bytes and the load, all memory, what is free of it, and more
+    status = (ctypes.c_uint64 * 8)(64)
+    return status[2] if kernel.GlobalMemoryStatusEx(ctypes.byref(status)) else 2**62
+
+
 def available_memory() -> int:
     """Bytes this process may still take."""
     try:  # sysconf's free pages leave out the page cache, which reading a large folder has just filled
@@ -106,8 +115,9 @@ def available_memory() -> int:
     except (OSError, StopIteration):
         try:
             free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):  # Windows: unknown, so nothing is refused
-            return 2**62
+        except (AttributeError, ValueError, OSError):
+            windows = getattr(ctypes, "windll", None)
+            return windows_memory(windows.kernel32) if windows else 2**62  # unknown, so nothing is refused
     with contextlib.suppress(OSError, ValueError):  # no control group, or "max"
         free = min(free, int((GROUP / "memory.max").read_text()) - used(GROUP))
     with contextlib.suppress(ImportError, OSError, StopIteration):  # not Linux
