@@ -17,10 +17,11 @@ from PIL import Image
 
 import latentforge as lf
 from conftest import LEARNED, tiny_data
-from latentforge import saving
+from latentforge import files, saving
 from latentforge.data import Dataset, Images
 from latentforge.data.synthetic import blobs
 from latentforge.errors import RunError
+from latentforge.files import quoted
 from latentforge.metrics.features import Extractor
 from latentforge.metrics.subject import Subject
 from latentforge.report import latent, likeness
@@ -440,6 +441,13 @@ def test_path_with_a_space_is_quoted(run):
     path = run.rename(run.with_name("my run"))
     page = Page(write_report(Run.open(path)))
     assert f"latentforge sample '{path}' -n 64" in page.text
+
+
+def test_paths_are_quoted_as_the_shell_at_hand_takes_them(monkeypatch):
+    monkeypatch.setattr(files, "WINDOWS", True)
+    assert [quoted(r"runs\vae"), quoted(r"C:\my runs\vae")] == [r"runs\vae", r'"C:\my runs\vae"']
+    monkeypatch.setattr(files, "WINDOWS", False)
+    assert [quoted(Path("runs/vae")), quoted("my runs/vae")] == ["runs/vae", "'my runs/vae'"]
 
 
 @pytest.mark.parametrize("shape", [(3, 9, 20), (2, 8, 8)])

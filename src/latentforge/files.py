@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+WINDOWS = os.name == "nt"
 UMASK = os.umask(0)
 os.umask(UMASK)
 
@@ -45,6 +48,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
 def place(path: str | Path) -> Path:
     """A path as a user writes it, which may begin with ~."""
     return Path(os.path.expanduser(path))
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a command takes it. cmd.exe knows no single quotes, and there a backslash needs none."""
+    return subprocess.list2cmdline([str(path)]) if WINDOWS else shlex.quote(str(path))
 
 
 def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from latentforge._version import __version__
 from latentforge.errors import InputError
-from latentforge.files import atomic, place, write_text
+from latentforge.files import atomic, place, quoted, write_text
 
 FORMAT = 1  # of the run directory; a higher number is a newer Latentforge's
 # what a killed process leaves, the last of them through safetensors
@@ -57,7 +56,7 @@ class Run:
         path = place(path)
         if path.exists() and (not path.is_dir() or any(p.suffix != ".part" for p in path.iterdir())):
             raise InputError(
-                f"{path} already exists; continue it with 'latentforge resume {path}' or choose another --out."
+                f"{path} already exists; continue it with 'latentforge resume {quoted(path)}' or choose another --out."
             )
 
     @classmethod
@@ -106,7 +105,7 @@ class Run:
         memory, which no command has."""
         if (self.config.get("data") or {}).get("source") == "memory":
             return f"lf.resume({str(self.path)!r}, data=YOUR_ARRAYS{', epochs=NEW_TOTAL' if longer else ''})"
-        return f"latentforge resume {shlex.quote(str(self.path))}{' --epochs NEW_TOTAL' if longer else ''}"
+        return f"latentforge resume {quoted(self.path)}{' --epochs NEW_TOTAL' if longer else ''}"
 
     def make_folders(self) -> None:
         for name in ("checkpoints", "previews"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ import click
 from latentforge import presets, registry
 from latentforge.cli.flags import Sectioned, option, options
 from latentforge.errors import InputError
+from latentforge.files import quoted
 from latentforge.limits import BUDGET
 
 
@@ -140,7 +140,7 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
     places = f"run       {out}\nmodel     {out / 'model'}\npictures  {out / 'previews'}"
     print(places, flush=True)  # whatever becomes of the page
     print(f"report    {write_report(Run.open(out))}")
-    place = shlex.quote(str(out))
+    place = quoted(out)
     use = f"sample {place} -n 64 --out samples.png" if draws(Run.open(out)) else f"reconstruct {place}"
     if registry.entry(name).kind == "restorer":
         use = f"restore {place} --in SPOILT --out restored"

@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 from latentforge.data.decode import reason, shown
 from latentforge.errors import InputError
+from latentforge.files import WINDOWS
 
 Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all where known
 TRIES = 3  # per mirror, each continuing where the last was cut off
 BLOCK = 1 << 18
-WINDOWS = os.name == "nt"
 
 
 class _Failed(Exception):

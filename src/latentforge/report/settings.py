@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any
 
-from latentforge import registry
+from latentforge import files, registry
 from latentforge.report.words import show
 from latentforge.run import Run
 
@@ -56,7 +55,7 @@ def machine(run: Run) -> dict[str, Any]:
 
 def commands(run: Run) -> list[tuple[str, str]]:
     """(what for, command) with the run's path as it was given; only what this run can do."""
-    path, quoted = shlex.quote(str(run.path)), repr(str(run.path))
+    path, quoted = files.quoted(run.path), repr(str(run.path))
     memory = run.config["data"]["source"] == "memory"  # such a run goes on from Python only
     why = "Train on, to a larger total" if run.finished else "Continue where it stopped"
     resume = ("import latentforge as lf; " if memory else "") + run.goes_on_by(longer=run.finished)

@@ -27,7 +27,7 @@ from latentforge._version import __version__
 from latentforge.api import data_of
 from latentforge.data.dataset import Dataset
 from latentforge.errors import InputError, Interrupted, RunError
-from latentforge.files import write_text
+from latentforge.files import quoted, write_text
 from latentforge.report.words import origin
 from latentforge.run import Run
 from latentforge.saving import load
@@ -124,7 +124,7 @@ def entry(words: str, out: Path, train: tuple[str, ...], seeds: int) -> Entry:
     if (Path(words) / "config.yaml").is_file():
         run = Run.open(words)
         if not run.finished:
-            raise InputError(f"{words} is not finished; run 'latentforge resume {words}' first.")
+            raise InputError(f"{words} is not finished; run 'latentforge resume {quoted(words)}' first.")
         return Entry(Path(words).resolve().name, f"run {words}", [run])
     try:
         name, *flags = shlex.split(words)
