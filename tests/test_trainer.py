@@ -7,6 +7,7 @@ import math
 import os
 import random
 import shutil
+import signal
 import threading
 import time
 from importlib import import_module
@@ -39,7 +40,8 @@ from latentforge.registry import MODELS, Entry, model_class
 from latentforge.run import Run
 from latentforge.saving import computes_in_bf16, pick_precision
 from latentforge.schedules import budget
-from latentforge.stopping import StopSignal
+from latentforge.stopping import StopSignal, keep_ctrl_c
+from latentforge.tasks.compare import passed_on
 from latentforge.train import BAD_LIMIT, Trainer
 
 SHAPE = (1, 8, 8)
@@ -374,6 +376,27 @@ def test_who_stops_a_run_is_told_how_to_go_on(tmp_path, monkeypatch):
     images = blobs(60, (1, 8, 8))[0][:, 0]
     with pytest.raises(Interrupted, match=r"continue with 'lf\.resume\(.*, data=YOUR_ARRAYS\)'"):
         lf.fit("vae", images, out=tmp_path / "run", model_options=small, examples=64, batch_size=16, quiet=True)
+
+
+def test_handlers_that_cannot_be_given_back_are_left_alone(monkeypatch):
+    """As of a program that runs this Python: its handler shows as None."""
+    known = signal.getsignal
+    before = known(signal.SIGINT)
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    with StopSignal(), passed_on(signal.SIGINT, None):
+        assert known(signal.SIGINT) is before
+
+
+def test_intels_runtime_is_told_to_leave_ctrl_c_alone(monkeypatch):
+    name = "FOR_DISABLE_CONSOLE_CTRL_HANDLER"
+    monkeypatch.setenv(name, "0")
+    keep_ctrl_c(True)
+    assert os.environ[name] == "0"  # the user's word
+    monkeypatch.delenv(name)
+    keep_ctrl_c(False)
+    assert name not in os.environ
+    keep_ctrl_c(True)
+    assert os.environ[name] == "1"
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"])

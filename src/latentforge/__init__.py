@@ -13,6 +13,9 @@ from importlib import import_module
 from latentforge._version import __version__
 from latentforge.errors import InputError, Interrupted, RunError
 from latentforge.registry import create, describe, list_models
+from latentforge.stopping import keep_ctrl_c
+
+keep_ctrl_c()  # before numpy is imported
 
 # torch is imported at the first use of one of these, so that the command line answers at once
 _LAZY = {

@@ -244,8 +244,9 @@ def call(words: list[str], quiet: bool) -> str:
 
 @contextmanager
 def passed_on(number: int, process: subprocess.Popen) -> Iterator[None]:
-    """Inside the block a signal to this process goes to that one; only the main thread can see to that."""
-    if threading.current_thread() is not threading.main_thread():
+    """Inside the block a signal to this process goes to that one; only the main thread can see to that, and only where the
+    handler of before can be given back."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(number) is None:
         yield
         return
     before = signal.signal(number, lambda *_: process.send_signal(number))
