@@ -13,6 +13,7 @@ import torch
 
 import latentforge as lf
 from latentforge.cli import main
+from latentforge.cli.compare import called
 from latentforge.data.synthetic import blobs
 from latentforge.errors import InputError
 from latentforge.report import verdict
@@ -190,6 +191,26 @@ def test_seeds_are_for_what_is_yet_to_be_trained(given, tmp_path):
 def test_a_run_that_only_python_can_use_is_described(given):
     entry = Entry("memory", "run memory", [Run.open(given / "memory")])
     assert "lf.load(" in described(entry)["use"]
+
+
+def test_a_comparison_is_called_after_what_it_compares(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my runs" / "a").mkdir(parents=True)
+    assert [called(words) for words in ("my runs/a", "my runs/a/", "vae --sampler gmm", "runs/b/")] == [
+        "a",
+        "a",
+        "vae",
+        "b",
+    ]
+
+
+def test_where_the_page_goes_is_known_before_anything_is_measured(given, tmp_path, monkeypatch):
+    monkeypatch.setattr("latentforge.tasks.compare.measured", lambda *_: pytest.fail("measured"))
+    with pytest.raises(InputError, match="choose another --out"):
+        lf.compare([str(given / "file")], "/proc/nowhere", metrics=("own",), repeats=0)
+    with pytest.raises(pytest.fail.Exception, match="measured"):
+        lf.compare([str(given / "file")], tmp_path / "c", metrics=("own",), repeats=0)
+    assert not (tmp_path / "c").exists()
 
 
 # ---- the sentences ------------------------------------------------------------------------------------------------------

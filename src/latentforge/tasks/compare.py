@@ -32,6 +32,7 @@ from latentforge.report.words import origin
 from latentforge.run import Run
 from latentforge.saving import load
 from latentforge.tasks.evaluate import QUICK, chosen, evaluate
+from latentforge.tasks.output import writing
 
 BUDGETS = {"--minutes", "--examples", "--epochs"}
 NOT_FOR_RUNS = {"--data", "--data-dir", "--image-size", "--channels", "--skip-bad"} | BUDGETS
@@ -108,10 +109,16 @@ def compare(
                 with suppress(OSError):
                     out.rmdir()
     dataset = images_of(entries)
-    for e in entries:
-        for run in e.runs:
-            e.rows.append(measured(run, dataset, split, metrics, features, repeats))
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)  # before measuring, which may take long
+    try:
+        for e in entries:
+            for run in e.runs:
+                e.rows.append(measured(run, dataset, split, metrics, features, repeats))
+    except BaseException:
+        with suppress(OSError):  # where there is something in it
+            out.rmdir()
+        raise
     write_text(out / "comparison.json", json.dumps(summary(entries, split), indent=2) + "\n")
     from latentforge.report.comparison import write_comparison
 
