@@ -1099,6 +1099,16 @@ def test_compiled_networks_train_as_written(name, options, monkeypatch):
         torch.testing.assert_close(found[1][key], value, rtol=1e-3, atol=1e-5)
 
 
+def test_a_compiler_that_is_missing_is_known_before_anything_is_written(tmp_path, monkeypatch):
+    def fails(module):
+        raise RuntimeError("Compiler: cl is not found.\n\nSet TORCHDYNAMO_VERBOSE=1 for the internal stack trace")
+
+    monkeypatch.setattr(nn.Module, "compile", fails)
+    options = {"model_options": {"net": "mlp"}, "examples": 16, "quiet": True, "compile": "on", "out": tmp_path / "run"}
+    refused(lambda: lf.fit("vae", tiny_data(SHAPE), **options), "--compile on: Compiler: cl is not found; leave it out")
+    assert not (tmp_path / "run").exists()
+
+
 def test_no_two_rounds_share_their_noise():
     """A generator on the processor looks at 32 bits of its seed: of 60,000 mixed ones one pair in two runs is alike."""
     t, seen = Clock(seed=3), set()

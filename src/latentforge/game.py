@@ -109,6 +109,25 @@ def compile_networks(model: Game) -> None:
             m.compile()
 
 
+class Probe(nn.Module):
+    """What is compiled to see whether anything can be."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.exp() + x
+
+
+def need_compiler(device: torch.device) -> None:
+    """InputError where torch.compile does not work: it needs a compiler, which Windows and macOS come without."""
+    probe = Probe()
+    try:
+        probe.compile()
+        probe(torch.ones(8, device=device))
+    except RuntimeError as error:
+        cause = getattr(error, "inner_exception", error)
+        why = (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")
+        raise InputError(f"--compile on: {why}; leave it out, in the config.yaml of a run too.") from None
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode inside the block."""

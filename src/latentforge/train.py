@@ -30,7 +30,7 @@ from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
 from latentforge.diagnose.history import GRADIENT
 from latentforge.errors import Collapsed, InputError, Interrupted, RunError
-from latentforge.game import Game, Move, compile_networks, own_parameters
+from latentforge.game import Game, Move, compile_networks, need_compiler, own_parameters
 from latentforge.gradients import add, gradients_of
 from latentforge.journal import Journal
 from latentforge.nets.conv import layout
@@ -114,6 +114,8 @@ class Trainer:
         parts = distributed.parts_of(batch_size, accumulate, self.world)
         check_rates(lr, list(model.players()))
         kind = sampler_for(model, sampler)
+        if compile == "on":
+            need_compiler(self.device)  # before anything of the model changes
         model.meet(data.train)
         model.sampler_kind, model.sampler, model.sampler_chosen = kind, None, False
         model.trained_on, model.data_fingerprint, model.classes = data.source, None, data.classes
