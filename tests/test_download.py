@@ -7,9 +7,13 @@ import errno
 import hashlib
 import re
 import socket
+import ssl
+import sys
 import threading
+import urllib.error
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -237,6 +241,18 @@ def test_silent_server(target):
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/data.bin"
         refused(lambda: download([url], target, md5=MD5, timeout=0.3), "no answer in time")
+
+
+def test_certificates_are_those_of_macos_where_python_has_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "truststore", SimpleNamespace(SSLContext=lambda protocol: "the system's"))
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    assert module._certificates("darwin") == "the system's"
+    assert module._certificates("linux") is None
+    monkeypatch.setitem(sys.modules, "truststore", None)
+    assert module._certificates("darwin") is None
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "unable to get local issuer certificate"
+    assert "local issuer certificate: set SSL_CERT_FILE" in module._why(urllib.error.URLError(error))
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:99999/x", "http:///x"])

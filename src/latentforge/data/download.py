@@ -7,6 +7,8 @@ import hashlib
 import http.client
 import os
 import re
+import ssl
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -150,7 +152,8 @@ def _transfer(url: str, file: BinaryIO, size: int | None, progress: Progress | N
     if start:
         headers["Range"] = f"bytes={start}-"
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+        request = urllib.request.Request(url, headers=headers)
+        response = urllib.request.urlopen(request, timeout=timeout, context=_certificates())
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and start:  # the part is as long as the file, or longer: the checksum decides
@@ -187,6 +190,17 @@ def _transfer(url: str, file: BinaryIO, size: int | None, progress: Progress | N
         raise _Failed(f"cut off after {done:,} of {total or size:,} bytes", again=True)
 
 
+def _certificates(system: str = sys.platform) -> ssl.SSLContext | None:
+    """Checks servers by the certificates of macOS, of which Python from python.org knows none, where `truststore` is installed
+    (it comes with the client of Hugging Face); None is Python's own way."""
+    if system == "darwin" and "SSL_CERT_FILE" not in os.environ:
+        with contextlib.suppress(ImportError):
+            import truststore
+
+            return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return None
+
+
 def _length(file: BinaryIO) -> int:
     file.flush()
     return os.fstat(file.fileno()).st_size
@@ -207,4 +221,7 @@ def _why(error: BaseException) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError):
         return "no answer in time"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        why = getattr(cause, "verify_message", "") or reason(cause)
+        return f"no certificate to trust, {why}: set SSL_CERT_FILE or, on macOS, run 'Install Certificates.command'"
     return getattr(cause, "strerror", None) or reason(cause if isinstance(cause, BaseException) else error)
