@@ -21,12 +21,14 @@ import yaml
 from PIL import Image
 
 import latentforge as lf
+from datasets import refused
 from latentforge import presets, registry
 from latentforge.cli import VERBS, entry_point, main
 from latentforge.cli.flags import option
 from latentforge.data.synthetic import blobs
 from latentforge.errors import RunError
 from latentforge.run import Run
+from latentforge.tasks import output
 
 TINY = ["--examples", "32", "--batch-size", "16", "--latent-dim", "3", "--quiet"]
 
@@ -386,6 +388,28 @@ def test_export_and_load(shop, here):
     done("sample", "shared/vae", "-n", 2, "--out", "two.npz")
     done("embed", "shared/vae", "--data", shop / "digits.npz", "--out", "codes.npz")
     assert {p.name for p in Path("shared/vae").iterdir()} == {"model.safetensors", "config.json", "README.md"}
+
+
+def test_a_folder_that_was_looked_into_is_empty(shop, here):
+    for name in ("images", "alone", "run"):
+        (here / name).mkdir()
+        (here / name / ".DS_Store").touch()
+    done("sample", shop / "vae", "-n", 2, "--out", "images")
+    done("export", shop / "vae", "alone")
+    Run.need_free("run")
+    (here / "run" / "notes.txt").touch()
+    refused(lambda: Run.need_free("run"), "already exists")
+
+
+def test_a_file_that_another_program_holds_is_refused_before_the_work(here, monkeypatch):
+    def held(*_):
+        raise PermissionError(13, "Access is denied")
+
+    Path("scores.csv").touch()
+    output.check_place(Path("scores.csv"), ".csv")
+    monkeypatch.setattr(output, "open", held, raising=False)
+    output.check_place(Path("others.csv"), ".csv")
+    refused(lambda: output.check_place(Path("scores.csv"), ".csv"), "scores.csv cannot be written (Access is denied)")
 
 
 def test_report_is_written_anew(shop):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WINDOWS = os.name == "nt"
+UNSEEN = {".DS_Store", "desktop.ini", "Thumbs.db"}
 UMASK = os.umask(0)
 os.umask(UMASK)
 
@@ -53,6 +54,11 @@ def place(path: str | Path) -> Path:
 def quoted(path: str | Path) -> str:
     """A path as a command takes it. cmd.exe knows no single quotes, and there a backslash needs none."""
     return subprocess.list2cmdline([str(path)]) if WINDOWS else shlex.quote(str(path))
+
+
+def contents(folder: Path) -> Iterator[Path]:
+    """What is in a folder, but for what Finder and Explorer leave in one that is looked into."""
+    return (p for p in folder.iterdir() if p.name not in UNSEEN)
 
 
 def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

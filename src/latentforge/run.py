@@ -20,7 +20,7 @@ from torch import Tensor
 
 from latentforge._version import __version__
 from latentforge.errors import InputError
-from latentforge.files import atomic, place, quoted, write_text
+from latentforge.files import atomic, contents, place, quoted, write_text
 
 FORMAT = 1  # of the run directory; a higher number is a newer Latentforge's
 # what a killed process leaves, the last of them through safetensors
@@ -54,7 +54,7 @@ class Run:
     def need_free(path: str | Path) -> None:
         """InputError where there is something at `path` already."""
         path = place(path)
-        if path.exists() and (not path.is_dir() or any(p.suffix != ".part" for p in path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(p.suffix != ".part" for p in contents(path))):
             raise InputError(
                 f"{path} already exists; continue it with 'latentforge resume {quoted(path)}' or choose another --out."
             )

@@ -14,7 +14,7 @@ from torch import Tensor
 from latentforge.data.batch import Images
 from latentforge.data.modes import is_points
 from latentforge.errors import InputError
-from latentforge.files import atomic
+from latentforge.files import atomic, contents
 from latentforge.report.grid import grid, picture, save, to_uint8
 from latentforge.report.points import draw_samples
 
@@ -24,8 +24,11 @@ def check_place(out: Path, *suffixes: str, flag: str = "--out") -> None:
     if out.suffix.lower() not in suffixes:
         names = [f"NAME{s}" if s else "a directory" for s in suffixes]
         raise InputError(f"{flag} {out}: write to {' or '.join(names)}.")
-    if not out.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not out.suffix and out.exists() and (not out.is_dir() or any(contents(out))):
         raise InputError(f"{flag} {out} exists and is not an empty directory; choose another.")
+    if out.suffix and out.is_file():
+        with writing(out, flag), open(out, "r+b"):  # no other program holds it, as Excel does on Windows
+            pass
 
 
 def write_images(
