@@ -22,7 +22,7 @@ from torch import nn
 import latentforge as lf
 from conftest import tiny_data
 from datasets import refused
-from latentforge import allocator
+from latentforge import allocator, distributed
 from latentforge.allocator import want_of_memory
 from latentforge.averages import Averages
 from latentforge.checkpoint import state_of, take_up
@@ -1126,6 +1126,13 @@ def test_several_processes_do_not_share_apples_gpu(monkeypatch):
     refused(lambda: local_device(torch.device("mps")), "--device cpu")
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert local_device(torch.device("mps")).type == "mps"
+
+
+def test_several_processes_are_refused_on_windows(monkeypatch):
+    """The file of the images that they share could not be removed there."""
+    monkeypatch.setattr(distributed, "WINDOWS", True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused(lambda: lf.fit("vae", tiny_data(SHAPE), examples=16, quiet=True), "Linux and macOS only")
 
 
 def test_half_precision_is_for_gpus_that_have_it(monkeypatch):

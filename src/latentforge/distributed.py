@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from latentforge.errors import InputError, RunError
-from latentforge.files import place
+from latentforge.files import WINDOWS, place
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,8 +32,10 @@ def rank() -> int:
 
 def start() -> tuple[int, int]:
     """(rank, number of processes), joining the group that `torchrun` announces. What processes agree on goes over the
-    processors, so that no GPU waits for it; gradients go from device to device."""
+    processors, so that no GPU waits for it; gradients go from device to device. InputError on Windows."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+        if WINDOWS:  # which removes no file that is mapped, as the one of the images is
+            raise InputError("several processes train together on Linux and macOS only; start one, without torchrun.")
         store, number, world = next(rendezvous("env://"))
         # torchrun keeps its store when it starts processes again, and in it the addresses of those that died
         store = dist.PrefixStore(f"attempt-{attempt()}", store)
