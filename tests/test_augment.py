@@ -242,6 +242,9 @@ def test_folders_keep_the_numbers_of_the_classes():
     assert folder_names(["T-shirt/top", "Trouser"]) == ["0-T-shirt-top", "1-Trouser"]
     assert folder_names(["dog", "cat"]) == ["0-dog", "1-cat"]
     assert folder_names(["A", "a"]) == ["0-A", "1-a"]  # one folder on many systems
+    assert folder_names(["aux", "main"]) == ["0-aux", "1-main"]  # on Windows no folder can be called so
+    assert folder_names(["cats etc.", "dogs", "x\ty "]) == ["0-cats etc", "1-dogs", "2-x-y"]
+    assert folder_names(["auxiliary", "com", "lpt10"]) == ["auxiliary", "com", "lpt10"]
 
 
 # ---- the audit -------------------------------------------------------------------------------------------------------

@@ -30,6 +30,9 @@ from latentforge.tasks.output import check_place, write_arrays, writing
 
 CHUNK = 1000  # images drawn at a time
 FORMATS = (".npz", ".parquet", "")
+# what Windows has in no name, and what it takes for devices
+FORBIDDEN = {*'/\\:*?"<>|', *map(chr, range(32))}
+DEVICES = {"con", "prn", "aux", "nul", *(f"{device}{i}" for device in ("com", "lpt") for i in range(10))}
 
 
 class LabelledSampler:
@@ -217,15 +220,23 @@ def write_folders(out: Path, parts: Parts, labels: Tensor, names: list[str], man
         write_text(part / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 
 
+def portable(name: str) -> bool:
+    """Whether a folder can be called so on every system, and has that very name then."""
+    if not name or name.startswith((".", "__MACOSX")) or FORBIDDEN & set(name):
+        return False
+    return name == name.rstrip(". ") and name.split(".")[0].rstrip().lower() not in DEVICES
+
+
 def folder_names(names: list[str]) -> list[str]:
     """Names of folders for classes that, read in order, number the classes as before: their own where that holds, else
     with the number before the name."""
-    plain_names = all(n and not n.startswith((".", "__MACOSX")) and not set(n) & set('/\\:*?"<>|') for n in names)
+    plain_names = all(map(portable, names))
     plain_names &= len({n.casefold() for n in names}) == len(names)  # many systems know no case of letters
     if plain_names and sorted(names, key=natural) == names:
         return names
     width = len(str(len(names) - 1))
-    return [f"{k:0{width}d}-" + "".join("-" if c in '/\\:*?"<>|' else c for c in n) for k, n in enumerate(names)]
+    clean = ["".join("-" if c in FORBIDDEN else c for c in n) for n in names]
+    return [f"{k:0{width}d}-{n}".rstrip(". ") for k, n in enumerate(clean)]
 
 
 def write_parquet(out: Path, parts: Parts, labels: Tensor, names: list[str], manifest: dict[str, Any]) -> None:
