@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -23,7 +24,7 @@ from PIL import Image
 import latentforge as lf
 from datasets import refused
 from latentforge import presets, registry
-from latentforge.cli import VERBS, entry_point, main
+from latentforge.cli import VERBS, entry_point, flushed, main
 from latentforge.cli.flags import option
 from latentforge.data.synthetic import blobs
 from latentforge.errors import RunError
@@ -616,6 +617,35 @@ def test_a_closed_pipe_is_no_error(unbuffered):
     process.stdout = None
     _, err = process.communicate(timeout=60)
     assert err == b""
+
+
+class Closed(io.StringIO):
+    """A pipe that nobody reads from any more, as Windows has it."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+
+    def fileno(self) -> int:
+        return self.number
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    def flush(self) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+
+def test_a_closed_pipe_of_windows_is_no_error_either(here, monkeypatch, capsys):
+    with open("out", "w") as file:
+        monkeypatch.setattr(sys, "stdout", Closed(file.fileno()))
+        monkeypatch.setattr("latentforge.cli.WINDOWS", True)
+        assert not flushed()
+        assert main(["models", "--json"]) == 1
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr("latentforge.cli.WINDOWS", False)
+        with pytest.raises(OSError, match="Invalid argument"):
+            flushed()
 
 
 def test_a_name_that_the_terminal_cannot_show_is_escaped(here, monkeypatch):

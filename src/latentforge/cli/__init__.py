@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the run failed, 2 bad usage or bad input, 130 interrupted 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -14,6 +15,7 @@ import click
 
 from latentforge._version import __version__
 from latentforge.errors import InputError, Interrupted, RunError, suggest
+from latentforge.files import WINDOWS
 
 VERBS = {
     "models": "List the models, or show one with its arguments",
@@ -86,6 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return fail("interrupted", 130)
     except OSError as error:  # a full disk where nothing else took care of it
+        if WINDOWS and error.errno == errno.EINVAL and not flushed():  # so a closed pipe is called there
+            return 1
         return fail(f"{error.filename or 'the disk'}: {error.strerror or error}", 1)
     except Interrupted as error:
         return fail(str(error), 130)
@@ -102,12 +106,21 @@ def fail(text: str, code: int) -> int:
     return code
 
 
+def flushed() -> bool:
+    """Write out what was printed; False where its reader, `head` perhaps, has seen enough."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not (isinstance(error, BrokenPipeError) or (WINDOWS and error.errno == errno.EINVAL)):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
 def entry_point() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a terminal cannot show must not end finished work
         sys.stdout.reconfigure(errors="backslashreplace")
     code = main()
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    flushed()
     sys.exit(code)
