@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -20,7 +22,7 @@ from latentforge.report import verdict
 from latentforge.report.comparison import comparable, costs, described, each, ends_of, leaders, table
 from latentforge.run import Run
 from latentforge.samplers.flow import Flow
-from latentforge.tasks.compare import Entry, across
+from latentforge.tasks.compare import Entry, across, call
 
 FLAGS = ["--examples", "256", "--features", "pca50", "--repeats", "2", "--quiet"]
 SMALL = "--net mlp --hidden 8 --latent-dim 3"
@@ -211,6 +213,14 @@ def test_where_the_page_goes_is_known_before_anything_is_measured(given, tmp_pat
     with pytest.raises(pytest.fail.Exception, match="measured"):
         lf.compare([str(given / "file")], tmp_path / "c", metrics=("own",), repeats=0)
     assert not (tmp_path / "c").exists()
+
+
+def test_what_a_process_says_is_seen_where_this_one_writes():
+    """Not so by itself in a notebook on Windows: there the file of errors is not what the cell shows."""
+    seen = io.StringIO()
+    with contextlib.redirect_stderr(seen), pytest.raises(InputError, match="refused: there is no command 'trian'"):
+        call(["trian"], quiet=False)
+    assert seen.getvalue().splitlines()[1].startswith("latentforge: there is no command 'trian'")
 
 
 # ---- the sentences ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ was cut short goes on, so that a comparison grows from day to day."""
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import shlex
@@ -225,19 +226,21 @@ def call(words: list[str], quiet: bool) -> str:
     may have a round to end and a checkpoint to write; a second Ctrl-C kills it."""
     if not quiet:
         print("latentforge " + shlex.join(words), file=sys.stderr, flush=True)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "latentforge", *words, *(["--quiet"] if quiet else [])], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE if quiet else None, text=True,
-    )  # fmt: skip
-    try:
-        with passed_on(signal.SIGTERM, process):
-            out, errors = process.communicate()
-    except KeyboardInterrupt:
+    with heard(quiet) as (pipe, lines):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "latentforge", *words, *(["--quiet"] if quiet else [])], stdout=subprocess.PIPE,
+            stderr=pipe, text=True,
+        )  # fmt: skip
         try:
-            process.wait()
-        finally:
-            process.kill()
-        raise
+            with passed_on(signal.SIGTERM, process):
+                out, _ = process.communicate()
+        except KeyboardInterrupt:
+            try:
+                process.wait()
+            finally:
+                process.kill()
+            raise
+    errors = "".join(lines)
     if process.returncode == 130:
         raise Interrupted("stopped; run it again with the same --out to go on")
     if process.returncode == 2:
@@ -247,6 +250,38 @@ def call(words: list[str], quiet: bool) -> str:
             f"'latentforge {shlex.join(words)}' ended with exit code {process.returncode}{last_line(errors)}"
         )
     return out
+
+
+@contextmanager
+def heard(quiet: bool) -> Iterator[tuple[int | None, list[str]]]:
+    """(file, lines) of what a process says beside its output: a pipe for it to write to, and its lines by the end of the block,
+    which are printed here unless `quiet`: in a notebook on Windows its own file of errors is not what a cell shows. (None, [])
+    where it is the same file as ours."""
+    try:
+        shared = not quiet and sys.stderr.fileno() == 2
+    except (AttributeError, OSError, ValueError):
+        shared = False
+    if shared:
+        yield None, []
+        return
+    lines: list[str] = []
+    here, there = os.pipe()
+
+    def listen() -> None:
+        with open(here, errors="replace") as pipe:
+            for line in pipe:
+                lines.append(line)
+                if not quiet:
+                    with suppress(OSError, ValueError):  # or the pipe would fill up
+                        print(line, end="", file=sys.stderr, flush=True)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield there, lines
+    finally:
+        os.close(there)
+        listener.join()
 
 
 @contextmanager
@@ -263,8 +298,8 @@ def passed_on(number: int, process: subprocess.Popen) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def last_line(text: str | None) -> str:
-    lines = (text or "").strip().splitlines()
+def last_line(text: str) -> str:
+    lines = text.strip().splitlines()
     return f": {lines[-1].removeprefix('latentforge: ')}" if lines else "; see above."
 
 
