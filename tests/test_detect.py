@@ -438,4 +438,4 @@ def test_a_stop_ends_a_search_of_scikit_learn_too(monkeypatch):
     """Which goes on past fits that raise an Exception."""
     monkeypatch.setattr(StopSignal, "asked", True)
     with pytest.raises(Interrupted):
-        cross_val_score(quick(), blobs(24, (1, 8, 8))[0], cv=2, scoring=lambda *_: 0.0)
+        cross_val_score(quick(), blobs(24, (1, 12, 12))[0], cv=2, scoring=lambda *_: 0.0)
