@@ -321,7 +321,7 @@ class Game(nn.Module):
         """torch's own; on Apple's GPU weights then lie as `layout` says, those of a trained model too."""
         super().to(*args, **options)
         if layout(self.device) == torch.contiguous_format:
-            super().to(memory_format=torch.contiguous_format)
+            super().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return self
 
     @property
