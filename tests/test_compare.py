@@ -7,6 +7,9 @@ import io
 import json
 import re
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ import latentforge as lf
 from latentforge.cli import main
 from latentforge.cli.compare import called
 from latentforge.data.synthetic import blobs
-from latentforge.errors import InputError
+from latentforge.errors import InputError, Interrupted
 from latentforge.report import verdict
 from latentforge.report.comparison import comparable, costs, described, each, ends_of, leaders, table
 from latentforge.run import Run
@@ -35,6 +38,12 @@ def compared(tmp_path_factory):
     what = [f"vae {SMALL}", "gan --hidden 8 --critic-hidden 8 --latent-dim 3", f"autoencoder {SMALL} --sampler prior"]
     assert main(["compare", *what, "--out", str(out), *FLAGS]) == 0
     return out, what
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """Drawing the page takes seconds, and most tests do not look at it."""
+    monkeypatch.setattr("latentforge.report.comparison.write_comparison", lambda *_: None)
 
 
 @pytest.fixture
@@ -72,7 +81,7 @@ def test_compare_keeps_its_numbers(folder):
         assert kept["test"] == rows
 
 
-def test_compare_again_trains_nothing_and_grows(folder, monkeypatch):
+def test_compare_again_trains_nothing_and_grows(folder, no_page):
     out, what = folder
     runs = sorted((out / "runs").iterdir())
     before = [(r / "model" / "model.safetensors").stat().st_mtime_ns for r in runs]
@@ -83,7 +92,7 @@ def test_compare_again_trains_nothing_and_grows(folder, monkeypatch):
     assert len(json.loads((out / "comparison.json").read_text())["entries"]) == 2
 
 
-def test_numbers_that_were_taken_otherwise_are_taken_again(folder):
+def test_numbers_that_were_taken_otherwise_are_taken_again(folder, no_page):
     """What `evaluate` wrote since then is not put beside the others, and what else it measured stays."""
     out, what = folder
     (run,) = (out / "runs").glob("vae-*hidden-8*")
@@ -100,7 +109,7 @@ def test_numbers_that_were_taken_otherwise_are_taken_again(folder):
     assert rows.keys() == before["test"].keys()
 
 
-def test_compare_takes_runs_and_goes_on_with_unfinished_ones(folder, tmp_path, capsys):
+def test_compare_takes_runs_and_goes_on_with_unfinished_ones(folder, tmp_path, capsys, no_page):
     out, what = folder
     run = next(iter(sorted((out / "runs").iterdir())))
     assert main(["compare", str(run), what[0], "--out", str(tmp_path / "d"), *FLAGS]) == 0
@@ -112,6 +121,32 @@ def test_compare_takes_runs_and_goes_on_with_unfinished_ones(folder, tmp_path, c
     shutil.rmtree(made / "model")
     assert main(["compare", str(made), "--out", str(tmp_path / "e"), *FLAGS]) == 2
     assert "resume" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to a thread")
+def test_a_comparison_that_is_stopped_lets_its_training_write_a_checkpoint(tmp_path):
+    run, here = tmp_path / "run", threading.main_thread()
+    if threading.current_thread() is not here:
+        pytest.skip("signals are heard in the main thread")
+
+    def stop():
+        while not list(run.glob("checkpoints/round-*")):
+            time.sleep(0.05)
+        signal.pthread_kill(here.ident, signal.SIGTERM)
+
+    def heard(*_):
+        raise AssertionError("the signal was not passed on")
+
+    before = signal.signal(signal.SIGTERM, heard)
+    try:
+        threading.Thread(target=stop, daemon=True).start()
+        with pytest.raises(Interrupted, match="run it again"):
+            call(["train", "vae", *SMALL.split(), "--minutes", "2", "--out", str(run)], quiet=True)
+        assert signal.getsignal(signal.SIGTERM) is heard
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not Run.open(run).finished
+    assert Run.open(run).load_checkpoint() is not None
 
 
 @pytest.mark.parametrize(
@@ -176,8 +211,7 @@ def given(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_images_are_those_of_the_first_run_that_still_has_them(given, tmp_path, monkeypatch):
-    monkeypatch.setattr("latentforge.report.comparison.write_comparison", lambda *_: None)
+def test_the_images_are_those_of_the_first_run_that_still_has_them(given, tmp_path, no_page):
     lf.compare([str(given / "memory"), str(given / "file")], tmp_path / "c", metrics=("own",), repeats=0)
     assert set(json.loads((tmp_path / "c" / "comparison.json").read_text())["entries"]) == {"memory", "file"}
     with pytest.raises(InputError, match="arrays in memory"):
@@ -334,6 +368,24 @@ def test_speed_and_search_are_told_with_their_numbers():
     on_gpu = entries_of(a={}, b={})
     on_gpu[1].runs[0].config["train"] = {"device": "cuda"}
     assert "memory" not in sentences(on_gpu, facts)  # the process's says nothing of the GPU's
+
+
+def test_copies_probes_and_labels_are_told():
+    def told(*bounds):
+        return {"memorisation-2k": row(*bounds, "higher", baseline=0.8, which="a Gaussian")}
+
+    near = sentences(entries_of(a=told(0.5, 0.4, 0.6), b=told(0.85, 0.75, 0.95)))
+    assert "nearer to training images than unseen ones do: a (0.5); 1 is as far, and a Gaussian scores 0.8." in near
+    assert "No model's samples lie clearly nearer" in sentences(entries_of(b=told(0.85, 0.75, 0.95)))
+    text = sentences(entries_of(a={
+        "1-nn-4k": row(0.9, better="higher", which="PCA-20", baseline=0.8),
+        "active-units": row(3, better="higher", reference=20),
+        "as-asked-labels-1k": row(0.75, better="higher"),
+        "tstr-4k": row(0.5, better="higher", reference=0.9),
+    }))  # fmt: skip
+    for part in ("a 90.0%; PCA-20 80.0%.", "a 3 of 20.", "a draws what it is asked for in 75.0%", "samples of a only",
+                 "right about 50.0%", "real ones, 90.0%"):  # fmt: skip
+        assert part in text, part
 
 
 def test_a_fitted_density_is_no_part_of_a_models_size():

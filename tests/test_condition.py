@@ -428,6 +428,19 @@ def test_samples_show_what_is_asked_for(trained, name):
 
 
 @pytest.mark.parametrize("name", CONDITIONAL)
+def test_labels_stay_with_their_codes_in_parts(trained, name, monkeypatch):
+    model, z, y = trained[name], torch.randn(11, Z), torch.arange(11) % 3
+    whole = model.decode(z, y)
+    torch.testing.assert_close(whole, made_by_hand(model, z, y).clamp(0, 1))
+    torch.testing.assert_close(model.decode(z, y, batch=4), whole)
+    if model.has_encoder:
+        x = images(11)
+        alone = torch.cat([model.reconstruct(a[None], k[None]) for a, k in zip(x, y, strict=True)])
+        monkeypatch.setattr("latentforge.data.batch.NUMBERS", 36 * 4)
+        torch.testing.assert_close(model.reconstruct(x, y), alone)
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
 def test_samples_without_a_label_follow_the_training_images(trained, name):
     model = trained[name]
     counts = torch.bincount(unbalanced().train.labels).float()

@@ -224,7 +224,7 @@ def collapsing(n: int = 100) -> Dataset:
 
 
 NARROW = {"hidden": (8,), "critic_hidden": (8,), "latent_dim": 2}
-FAST = {"examples": 57_600, "batch_size": 64, "lr": "critic=1e-9,generator=0.02", "quiet": True}
+FAST = {"examples": 57_600, "batch_size": 64, "lr": "critic=1e-9,generator=0.02", "precision": "fp32", "quiet": True}
 
 
 def findings(path) -> list[str]:
@@ -249,8 +249,8 @@ def test_strict_on_the_command_line_ends_with_exit_code_1(tmp_path, capsys):
         tmp_path / "few.npz", images=torch.cat([p.pixels for p in (images.train, images.validation, images.test)])[:, 0]
     )
     words = ["gan", "--data", str(tmp_path / "few.npz"), "--hidden", "8", "--critic-hidden", "8", "--latent-dim", "2"]
-    budget = ["--examples", "57600", "--batch-size", "64", "--lr", "critic=1e-9,generator=0.02", "--quiet"]
-    assert main(["train", *words, *budget, "--strict", "--out", str(tmp_path / "run")]) == 1
+    budget = ["--examples", "57600", "--batch-size", "64", "--lr", "critic=1e-9,generator=0.02", "--precision", "fp32"]
+    assert main(["train", *words, *budget, "--quiet", "--strict", "--out", str(tmp_path / "run")]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("latentforge: ")
     assert not Run.open(tmp_path / "run").finished
 
@@ -297,6 +297,9 @@ def test_restart_at_collapse_uses_another_seed_and_the_rest_of_the_budget(tmp_pa
     last = [r["examples"] for r in run.stats() if "finding" not in r]
     assert last == sorted(last)  # the last attempt alone
     assert last[0] <= 64
+    old = [json.loads(line) for line in (attempts[-1] / "stats.jsonl").read_text().splitlines()]
+    begun = [next(r["critic_real"] for r in rows if "critic_real" in r) for rows in (old, run.stats())]
+    assert begun[0] != begun[1]
 
 
 def test_a_healthy_run_is_not_restarted(tmp_path):

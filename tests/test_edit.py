@@ -24,6 +24,7 @@ from latentforge.game import Game
 from latentforge.report.labelled import caption
 from latentforge.tasks.directions import Directions, principal_directions, single_dimensions
 from latentforge.tasks.edit import apart, labelled
+from latentforge.tasks.interpolate import slerp
 
 TRAIN = ["--examples", "32", "--batch-size", "16", "--latent-dim", "3", "--quiet"]
 
@@ -84,6 +85,20 @@ def test_detail_is_what_the_reconstruction_misses():
     assert torch.allclose(edited[:, 1], x + 0.1, atol=1e-6)
     assert edited[:, 2].max() == 1
     assert torch.allclose(lf.edit(model, x, vector, torch.tensor([1.0]))[:, 0], 0.5 * x + 0.1, atol=1e-6)
+
+
+def test_walks_are_lines_or_arcs_between_both_codes():
+    a, b, w = some(3, 0.2, 0.8).flatten(1), some(3, 0.2, 0.8, 1).flatten(1), torch.linspace(0, 1, 5)
+    line = a[:, None] * (1 - w[:, None]) + b[:, None] * w[:, None]
+    assert torch.allclose(lf.interpolate(Mirror(), a, b, 5).flatten(2), line, atol=1e-6)
+    u, v = (torch.nn.functional.normalize(codes, dim=1) for codes in (a, b))
+    arc, angle = slerp(u, v, w), torch.acos((u * v).sum(1))
+    assert torch.allclose(arc.norm(dim=2), torch.ones(3, 5), atol=1e-5)
+    assert torch.allclose(arc[:, [0, -1]], torch.stack([u, v], 1), atol=1e-5)
+    assert torch.allclose((arc[:, 1] * u).sum(1), torch.cos(angle / 4), atol=1e-5)
+    assert torch.allclose(slerp(u, 2 * u, w)[:, 2], 1.5 * u, atol=1e-4)  # parallel codes: a line
+    sphere = lf.interpolate(Mirror(), a, b, 5, "sphere").flatten(2)
+    assert torch.allclose(sphere, slerp(a, b, w).clamp(0, 1), atol=1e-6)
 
 
 def test_principal_directions_are_those_of_the_singular_values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 
@@ -12,10 +13,15 @@ import scipy.linalg
 import scipy.special
 import torch
 from sklearn.decomposition import PCA as SklearnPCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import latentforge as lf
 from conftest import tiny_data
+from latentforge.clock import seeded
 from latentforge.data import Dataset, Images
 from latentforge.data.hide import hide_labels
 from latentforge.data.modes import Modes, ring
@@ -24,6 +30,7 @@ from latentforge.game import Game
 from latentforge.measures import mean_measures
 from latentforge.metrics import disentanglement
 from latentforge.metrics.subject import Subject, gaussian_images
+from latentforge.parts.gaussian import Point
 from latentforge.tasks.evaluate import METRICS, QUICK
 from latentforge.train import Trainer
 from test_metrics import drawn, modes_slowly
@@ -137,6 +144,75 @@ def test_every_metric_gives_rows_where_it_can(trained, monkeypatch):
     assert bits["baseline"] == pytest.approx(nats["baseline"] / (144 * math.log(2)))
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_classes_asked_for_are_held_against_classes_shown(right, monkeypatch):
+    """A model that shows training images of the class it is asked for, or of the next one."""
+    monkeypatch.setattr("latentforge.metrics.tstr.EPOCHS", 30)
+    data = tiny_data((1, 12, 12), n=400)
+    model = lf.create("cvae", image_shape=(1, 12, 12), latent_dim=2, net="mlp", hidden=(4,), num_classes=3).eval()
+    model.meet(data.train)
+
+    def sample(n, *, label=None, seed=None):
+        label = model.draw_labels(n, seed=seed) if label is None else label
+        rows = [torch.where(data.train.labels == (k if right else (k + 1) % 3))[0] for k in label]
+        return data.train[torch.stack([r[i % len(r)] for i, r in enumerate(rows)])].image
+
+    model.sample = sample
+    rows = lf.evaluate(model, data, metrics=["classes", "tstr"], features="labels", repeats=0)
+    found = {r["measure"]: r["value"] for r in rows}
+    for name in ("as-asked-labels-80", "tstr-240"):
+        assert found[name] > 0.6 if right else found[name] < 0.3
+
+
+def test_probes_are_taken_of_the_codes():
+    """Codes that are every other pixel, against scikit-learn."""
+    data = tiny_data((1, 8, 8), n=200)
+    model = lf.create("autoencoder", image_shape=(1, 8, 8), latent_dim=32, net="mlp", hidden=(4,)).eval()
+    model.encode = lambda image, y=None: Point(image.flatten(1)[:, ::2])
+    rows = {r["measure"]: r["value"] for r in lf.evaluate(model, data, metrics=["codes"], repeats=0)}
+    (x, y), (a, b) = ((p.pixels.flatten(1)[:, ::2].numpy() / 255, p.labels.numpy()) for p in (data.train, data.test))
+    assert rows["1-nn-120"] == pytest.approx(KNeighborsClassifier(1).fit(x, y).score(a, b))
+    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(x, y)
+    assert rows["linear-probe-120"] == pytest.approx(linear.score(a, b), abs=0.06)  # two of 40 images
+
+
+def test_codes_that_are_sampled_from_are_compared_with_those_of_images(trained):
+    model, data = copy.deepcopy(trained[0]), trained[1]
+    drawn = 5 + torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    model.draw_codes = lambda n, seed=None, y=None: drawn
+    rows = {r["measure"]: r for r in lf.evaluate(model, data, metrics=["codes"], repeats=0)}
+    with seeded(0):
+        real = model.codes_of(data.test)[0]
+    expected = by_scipy(real.double().numpy(), drawn.double().numpy())
+    assert rows["codes-frechet-40"]["value"] == pytest.approx(expected, rel=0.01)
+    assert rows["codes-frechet-40"]["reference"] < 0.2 * expected
+
+
+def test_unevenness_is_that_of_walks_between_drawn_codes(trained):
+    """A decoder of one shade of grey, which a straight line through the codes crosses at a changing pace."""
+    model, data = copy.deepcopy(trained[0]), trained[1]
+
+    def shade(z):
+        return torch.sigmoid(3 * z[..., :1])
+
+    model.decode = lambda z, y=None: shade(z).repeat(1, 64).view(-1, 1, 8, 8)
+    (row,) = lf.evaluate(model, data, metrics=["smoothness"], features="pca50", repeats=0)
+    a, b = (model.draw_codes(40, seed) for seed in (0, 1))
+    walks = torch.stack([shade(torch.lerp(a, b, w)) for w in torch.linspace(0, 1, 17).tolist()], 1)
+    steps = walks.double().diff(dim=1).abs()[..., 0]
+    assert row["value"] == pytest.approx(float((steps.amax(1) / steps.mean(1)).mean()), rel=1e-2)
+    assert row["value"] > 1.2
+    assert row["baseline"] == pytest.approx(1, abs=1e-2)
+
+
+def test_bits_of_bytes_under_a_density():
+    """Eight bits of 256 values beside the density of images in [0, 1]."""
+    model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=2, net="mlp", hidden=(4,), likelihood="gaussian").eval()
+    nats, bits = lf.evaluate(model, tiny_data((1, 8, 8)), metrics=["nll"], repeats=0)
+    assert nats["measure"].startswith("nll-dequantised")
+    assert bits["value"] == pytest.approx(nats["value"] / (64 * math.log(2)) + 8)
+
+
 def test_known_factors_are_measured():
     labels = torch.rand(120, 2)
     pixels = labels.repeat(1, 32).view(-1, 1, 8, 8)
@@ -225,6 +301,7 @@ def test_evaluate_is_repeatable_and_made_of_plain_numbers(trained):
     model, data = trained
     rows = lf.evaluate(model, data, "validation", seed=3, repeats=2)
     assert rows == lf.evaluate(model, data, "validation", seed=3, repeats=2)
+    assert rows != lf.evaluate(model, data, "validation", seed=4, repeats=2)
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     assert {r["images"] for r in rows} == {40}
     assert {r["measure"].split("-")[1] for r in rows if r["measure"].startswith("frechet")} == {"labels"}

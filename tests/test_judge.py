@@ -525,12 +525,18 @@ def test_probes_against_scikit_learn():
     x = g.standard_normal((300, 5)) + 1.2 * np.eye(5)[label]
     a, b = torch.from_numpy(x[:200]), torch.from_numpy(x[200:])
     y = torch.from_numpy(label[:200])
+    from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     expected = KNeighborsClassifier(1).fit(a, y).predict(b)
     assert np.array_equal(codes.one_nn(a, y, b, chunk=7), expected)
     right = float((codes.linear_probe(a, y, b).numpy() == label[200:]).mean())
     assert right > 0.55
+    a, b = a * torch.tensor([1, 1e4, 1, 1, 1]), b * torch.tensor([1, 1e4, 1, 1, 1])
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(a.numpy(), y.numpy())
+    assert np.array_equal(codes.linear_probe(a, y, b).numpy(), probe.predict(b.numpy()))
     assert codes.linear_probe(a, y, b).shape == (100,)
 
 
@@ -587,6 +593,13 @@ def test_dci_by_hand():
     p = weight / weight.sum(1, keepdims=True)
     expected = 1 - np.array([scipy.stats.entropy(row, base=2) for row in p])
     np.testing.assert_allclose(disentanglement.concentration(weight), expected, atol=1e-9)
+
+
+def test_disentanglement_is_of_codes_and_completeness_of_factors():
+    """Every code follows one factor, and one factor has two codes."""
+    v = factors(800)[:, :2]
+    found = disentanglement.scores(torch.cat([v[:, :1] + 0.1 * normal(len(v), 2), v[:, 1:]], 1), v)
+    assert found["dci-completeness"] < found["dci-disentanglement"] - 0.1
 
 
 def test_codes_that_never_change_follow_no_factor():

@@ -14,8 +14,10 @@ from datasets import FULL, needs_full
 from latentforge.clock import Clock
 from latentforge.data.batch import Batch
 from latentforge.parts.likelihood import bernoulli_floor, bernoulli_nll, gaussian_nll
+from playing import build, clock, feed, images
 
 SHAPE = (3, 2, 4, 5)
+SMALL, TINY = (1, 4, 4), {"net": "mlp", "hidden": (6,), "latent_dim": 3}
 
 
 @pytest.fixture
@@ -124,6 +126,50 @@ def test_floor_of_mnist():
     entropy = -(grey * np.log(grey) + (1 - grey) * np.log1p(-grey))
     counts = np.bincount(test.pixels.numpy().ravel(), minlength=256)[1:255]
     assert float(counts @ entropy) / 10_000 == pytest.approx(float(floor.mean()), abs=1e-4)
+
+
+# -- the loss of the VAE -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("options", "examples", "weight"),
+    [
+        ({"beta": 4.0}, 0, 4.0),
+        ({"kl_warmup": 200}, 0, 0.0),
+        ({"kl_warmup": 200}, 50, 0.25),
+        ({"beta": 2.0, "kl_warmup": 200}, 400, 2.0),
+    ],
+)
+def test_the_weight_of_the_kl_term(options, examples, weight):
+    model, t, x = build("vae", SMALL, 2.0, **TINY, **options), clock(), images(5, SMALL)
+    t.examples = examples
+    (move,) = model.play(feed(x), t)
+    q = model.encode(x)
+    kl = kl_divergence(Normal(q.mean, q.stddev), Normal(0.0, 1.0)).sum(1).mean()
+    assert kl > 0.01
+    expected = t.logged["reconstruction_nats"] + weight * kl
+    torch.testing.assert_close(move["vae"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_free_bits_are_per_dimension_in_the_mean_of_a_batch():
+    model, t, x = build("vae", SMALL, 2.0, **TINY, free_bits=0.1, beta=3.0), clock(), images(5, SMALL)
+    q = model.encode(x)
+    each = kl_divergence(Normal(q.mean, q.stddev), Normal(0.0, 1.0))
+    costs = sorted(each.mean(0).tolist())
+    model.free_bits = costs[1]  # of three: one costs less, one as much, with images on both sides, and one more
+    assert costs[0] < costs[1] < costs[2]
+    (move,) = model.play(feed(x), t)
+    expected = t.logged["reconstruction_nats"] + 3 * (2 * costs[1] + costs[2])
+    torch.testing.assert_close(move["vae"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_deviation_per_pixel():
+    model, z, x = build("vae", SMALL, **TINY, likelihood="pixel-gaussian"), torch.randn(5, 3), images(5, SMALL)
+    with torch.no_grad():
+        model.decoder.layers[-1].bias[16:] -= 4 * torch.arange(16)  # from wide to far below a step of grey
+    mean, raw = model.decoder(z).double().chunk(2, 1)
+    sigma = 1 / 255 + raw.exp()
+    assert sigma.max() > 20 * sigma.min()
+    expected = -Normal(mean.sigmoid(), sigma).log_prob(x.double()).flatten(1).sum(1)
+    torch.testing.assert_close(model.reconstruction_nll(z, x).double(), expected, rtol=1e-4, atol=1e-3)
 
 
 # -- black and white pixels, drawn from grey ones ----------------------------------------------------------------------

@@ -261,6 +261,7 @@ def test_a_page_says_why_it_has_no_pictures_of_the_latent_space(shop, tmp_path, 
 
 
 def test_a_refused_comparison_leaves_no_trace(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("latentforge.report.comparison.write_comparison", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     sizes = pictures(tmp_path / "sizes")
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(sizes / "large.png")

@@ -90,6 +90,12 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     return {name: folder / name for name in MODELS}
 
 
+@pytest.fixture(scope="module")
+def pages(runs) -> dict[str, Path]:
+    """Their pages, which tests only read."""
+    return {name: write_report(Run.open(path)) for name, path in runs.items()}
+
+
 @pytest.fixture
 def run(runs, tmp_path) -> Path:
     """A finished VAE run that the test may spoil; without statistics, since drawing them takes a second."""
@@ -107,8 +113,8 @@ def config_with(run: Path, **changes) -> Run:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_page_stands_alone(runs, name):
-    path = write_report(Run.open(runs[name]))
+def test_page_stands_alone(runs, pages, name):
+    path = pages[name]
     assert path == runs[name] / "report.html"
     page = Page(path)
     pictures = page.pictures()
@@ -122,9 +128,9 @@ def test_page_stands_alone(runs, name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_page_tells_what_the_run_was(runs, name):
+def test_page_tells_what_the_run_was(runs, pages, name):
     run = Run.open(runs[name])
-    page = Page(write_report(run))
+    page = Page(pages[name])
     entry = lf.describe(name)
     for text in (name, entry["summary"], entry["paper"], "arrays in memory", "32 to train on", "Finished", "64 images"):
         assert text in page.text, text
@@ -146,8 +152,8 @@ def test_pictures_of_ones_own_among_the_previews_are_left_alone(run):
     assert "Samples after" in Page(write_report(Run.open(run))).text
 
 
-def test_newest_pictures_are_shown(runs):
-    page = Page(write_report(Run.open(runs["vae"])))
+def test_newest_pictures_are_shown(runs, pages):
+    page = Page(pages["vae"])
     shown = [opened(u) for u in page.pictures()]
     for kind in ("samples", "reconstructions"):
         files = sorted((runs["vae"] / "previews").glob(f"{kind}-*.png"))
@@ -156,8 +162,8 @@ def test_newest_pictures_are_shown(runs):
             assert any(np.array_equal(np.asarray(newest), np.asarray(s)) for s in shown), kind
 
 
-def test_every_curve_is_drawn_for_light_and_dark(runs):
-    page = Page(write_report(Run.open(runs["vae-gan"])))
+def test_every_curve_is_drawn_for_light_and_dark(pages):
+    page = Page(pages["vae-gan"])
     dark = [a for t, a in page.tags if t == "source"]
     assert all(a["media"] == "(prefers-color-scheme: dark)" for a in dark)
     light = [a for t, a in page.tags if t == "img" and "over images seen" in (a["alt"] or "")]
@@ -182,9 +188,8 @@ def test_validation_points_lie_on_the_training_curve(runs):
     assert len({panel(rows), panel(trained), panel(checked)}) == 3
 
 
-def test_changed_settings_are_marked(runs):
-    run = Run.open(runs["vae"])
-    html = write_report(run).read_text(encoding="utf-8")
+def test_changed_settings_are_marked(pages):
+    html = pages["vae"].read_text(encoding="utf-8")
     marked = {row.split("<td>")[1].split("</td>")[0] for row in html.split("<tr class=changed>")[1:]}
     assert marked == {"net", "hidden", "latent_dim", "beta", "examples", "batch_size"}
 

@@ -229,14 +229,13 @@ def runs(tmp_path_factory):
         folder / "blobs.npz",
         images=torch.cat([p.pixels for p in (data.train, data.validation, data.test)])[:, 0].numpy(),
     )
-    for name, options in {
-        "noise": {"operator": "noise:0.5", "width": 8, "fine": 4},
-        "hole": {"task": "inpaint", "operator": "hole:4", "width": 8, "fine": 4},
-        "small": {"task": "superres", "operator": "downsample:2", **TINY},
-    }.items():
-        lf.fit(
-            "restorer", str(folder / "blobs.npz"), out=folder / name, model_options=options, examples=6000, quiet=True
-        )
+    for name, examples, options in (
+        ("noise", 6000, {"operator": "noise:0.5", "width": 8, "fine": 4}),
+        ("hole", 6000, {"task": "inpaint", "operator": "hole:4", "width": 8, "fine": 4}),
+        ("small", 64, {"task": "superres", "operator": "downsample:2", **TINY}),  # only its sizes are looked at
+    ):
+        lf.fit("restorer", str(folder / "blobs.npz"), out=folder / name, model_options=options, examples=examples,
+               precision="fp32", quiet=True)  # fmt: skip
     lf.fit("vae", str(folder / "blobs.npz"), out=folder / "vae", examples=12000, quiet=True,
            model_options={"net": "mlp", "hidden": (64,), "latent_dim": 6})  # fmt: skip
     lf.fit("autoencoder", str(folder / "blobs.npz"), out=folder / "autoencoder", examples=64, quiet=True,
@@ -312,16 +311,23 @@ def test_a_restorer_undoes_what_it_was_trained_for_alone(runs):
 
 @pytest.mark.parametrize("similarity", ["critic", "style", "adversarial"])
 def test_what_the_critic_says_reaches_the_network_and_not_the_other_way(similarity):
-    model = restorer_of(similarity=similarity, critic_width=4, pixel=0.0, operator="blur:1")
-    t = Clock()
-    t.start_round()
-    data = iter([tiny_data((1, 12, 12)).train[torch.arange(8)]])
-    (move,) = model.play(data, t)
+    model = restorer_of(similarity=similarity, critic_width=4, pixel=0.0, weight=0.7, operator="blur:1")
+    t, again, batch = Clock(), Clock(), tiny_data((1, 12, 12)).train[torch.arange(8)]
+    t.start_round(), again.start_round()
+    (move,) = model.play(iter([batch]), t)
     assert set(move) == {"critic", "restorer"}
     own = list(model.net.parameters())
     assert all(g is None for g in torch.autograd.grad(move["critic"], own, retain_graph=True, allow_unused=True))
     slopes = torch.autograd.grad(move["restorer"], own, allow_unused=True)
     assert sum(float(g.abs().sum()) for g in slopes if g is not None) > 0
+    shown = model.rebuild(model.spoilt(batch.image, again), (12, 12))
+    (_, a), (verdict, b) = model.critic.features(batch.image), model.critic.features(shown)
+    expected = {
+        "critic": 0.5 * (a - b).square().flatten(1).sum(1).mean(),
+        "style": (gram(a) - gram(b)).square().flatten(1).sum(1).mean(),
+        "adversarial": torch.nn.functional.softplus(-verdict).mean(),
+    }[similarity]
+    torch.testing.assert_close(move["restorer"], 0.7 * expected, rtol=1e-4, atol=1e-6)
 
 
 # ---- any decoder -------------------------------------------------------------------------------------------------------
@@ -386,6 +392,18 @@ def test_spoil_and_measure(runs, tmp_path, capsys):
     assert main([*vae, "--out", str(tmp_path / "a.npz")]) == 0
     with np.load(tmp_path / "a.npz") as f:
         assert {f[k].shape for k in ("images", "spoilt", "originals")} == {(3, 12, 12, 1)}
+
+
+def test_seed_and_steps_are_passed_on(runs, tmp_path):
+    words, found = ["restore", str(runs / "vae"), "--operator", "noise:0.5", "--spoil", "-n", "4"], []
+    for flags in (["--steps", "20"], ["--steps", "20", "--seed", "1"], ["--steps", "1"]):
+        assert main([*words, *flags, "--out", str(tmp_path / "x.npz")]) == 0
+        with np.load(tmp_path / "x.npz") as f:
+            found.append((f["spoilt"], f["images"]))
+    first, other, short = found
+    assert not np.array_equal(first[0], other[0])
+    assert np.array_equal(first[0], short[0])
+    assert not np.array_equal(first[1], short[1])
 
 
 def test_a_folder_and_a_single_image(runs, tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import math
 
@@ -86,9 +88,15 @@ def standard(z: torch.Tensor) -> torch.Tensor:
     return -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
 
 
+@functools.cache
+def fitted(kind, make, n: int):
+    """A density of n codes of the first seed, for all tests that leave it as it is."""
+    return kind.fit(make(n, 0))
+
+
 @pytest.fixture(scope="module")
 def bent() -> Flow:
-    return Flow.fit(banana(6000, 0))
+    return fitted(Flow, banana, 6000)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +165,7 @@ def by_hand(flow: Flow, code: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tens
 
 
 def test_flow_log_prob_by_the_change_of_variables():
-    flow = Flow.fit(moons(2000, 0)).double()
+    flow = copy.deepcopy(fitted(Flow, moons, 2000)).double()
     assert max(float(layer.last.weight.abs().max()) for layer in flow.layers) > 0.01, "not trained"
     for code in moons(5, 1).double():
         expected = by_hand(flow, code, code.new_zeros(1, 0))[1]
@@ -183,7 +191,7 @@ def test_flow_layers_are_autoregressive():
 
 
 def test_flow_inverse_of_forward():
-    flow, x = Flow.fit(moons(2000, 0)), torch.randn(200, 8, generator=generator(3))
+    flow, x = copy.deepcopy(fitted(Flow, moons, 2000)), torch.randn(200, 8, generator=generator(3))
     y = torch.zeros(200, 0)
     for layer in flow.layers:
         torch.testing.assert_close(layer.inverse(layer(x, y)[0], y), x, rtol=1e-3, atol=1e-4)
@@ -226,7 +234,7 @@ def test_flow_on_a_banana_is_near_the_truth(bent):
 
 def test_flow_on_two_moons_beats_one_gaussian():
     codes, held = moons(6000, 0), moons(2000, 1)
-    flow, mixture = mean_log_prob(Flow.fit(codes), held), mean_log_prob(GaussianMixture.fit(codes), held)
+    flow, mixture = (mean_log_prob(fitted(kind, moons, 6000), held) for kind in (Flow, GaussianMixture))
     assert flow > one_gaussian(codes, held) + 0.15
     assert flow > mixture - 0.15
 
@@ -251,11 +259,10 @@ def test_flow_is_deterministic_and_leaves_no_trace():
 
 
 # -- draws -----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("kind", ["gmm", "flow"])
+@pytest.mark.parametrize("kind", [GaussianMixture, Flow])
 @pytest.mark.parametrize("make", [banana, moons], ids=["banana", "moons"])
 def test_draws_are_distributed_as_the_codes(kind, make):
-    sampler = samplers.fit(kind, make(6000, 0), make(500, 1))
-    draws, codes = sampler.draw(2000, generator(7)), make(2000, 2)
+    draws, codes = fitted(kind, make, 6000).draw(2000, generator(7)), make(2000, 2)
     check_same(draws, codes)
     error = codes.std(0) / math.sqrt(2000)
     assert ((draws.mean(0) - codes.mean(0)).abs() < 6 * error).all()
@@ -299,13 +306,13 @@ def test_configs_without_scores_still_build():
 
 
 @pytest.mark.parametrize("kind", [GaussianMixture, Flow])
-def test_draws_do_not_depend_on_the_number_of_threads(kind):
+def test_draws_do_not_depend_on_the_number_of_threads(kind, request):
+    request.addfinalizer(lambda: torch.set_num_threads(1))
     sampler, found = kind.fit(moons(500, 0)), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         found.append((sampler.draw(3001, generator(1)), sampler.log_prob(moons(3001, 1))))
         assert torch.get_num_threads() == threads
-    torch.set_num_threads(1)
     for draws, log_p in found[1:]:
         assert torch.equal(draws, found[0][0])
         assert torch.equal(log_p, found[0][1])

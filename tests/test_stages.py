@@ -122,6 +122,27 @@ def test_with_all_of_the_budget_the_first_stage_is_a_plain_vae():
     assert [[t.player for t in move] for move in model.objective()] == [["encoder", "encoder", "decoder"]]
 
 
+@pytest.mark.parametrize("beta", [1.0, 0.25])
+def test_gradients_of_the_first_stage(beta):
+    """-log p(x|z) + beta KL(q(z|x) || N(0, I)), written out in float64; both players descend it."""
+    model, t = build(beta=beta).train(), Clock(11)
+    t.start_round()
+    x = torch.rand(B, *SHAPE, generator=torch.Generator().manual_seed(1))
+    eps = copy.deepcopy(t).randn(B, Z).double()
+    (move,) = model.play(iter([Batch(x, None, torch.arange(B))]), t)
+    twin, real = copy.deepcopy(model).double(), x.double()
+    mean, log_variance = twin.encoder(real).chunk(2, 1)
+    p = torch.sigmoid(twin.decoder(mean + (log_variance / 2).exp() * eps))
+    loss = -(real * p.log() + (1 - real) * (1 - p).log()).sum() / B
+    loss = loss + beta * 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum() / B
+    assert set(move) == {"encoder", "decoder"}
+    for player in move:
+        found = torch.autograd.grad(move[player], own_parameters(model)[player], retain_graph=True)
+        expected = torch.autograd.grad(loss, own_parameters(twin)[player], retain_graph=True)
+        for got, right in zip(found, expected, strict=True):
+            torch.testing.assert_close(got.double(), right, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("drawn", [48, 80, 112])
 @pytest.mark.parametrize("sampler", ["gmm", "prior"])
 def test_a_run_cut_short_in_any_stage_ends_alike(drawn, sampler, tmp_path):

@@ -553,8 +553,8 @@ def test_minutes_include_the_sampler(tmp_path):
            model_options={"net": "mlp", "hidden": (8,), "latent_dim": 4})  # fmt: skip
     assert lf.load(tmp_path / "run").sampler is not None
     told = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]
-    assert 2.4 < told["training_seconds"] < 3.3
-    assert told["training_seconds"] + told["finish_seconds"] < 5  # 3, and what a busy machine adds to fitting
+    assert 2.4 < told["training_seconds"] < 5  # 2.7, and what a busy machine adds
+    assert told["training_seconds"] + told["finish_seconds"] < 10
     last = Run.open(tmp_path / "run").stats()[-1]
     assert 0.8 < last["progress"] <= 1
 
@@ -573,6 +573,20 @@ def test_a_batch_larger_than_the_data():
     assert trainer.clocks[0].examples == 300
 
 
+def test_every_epoch_shows_each_image_once_in_an_order_of_its_own():
+    data = tiny_data(SHAPE).train  # 48
+
+    def epochs(seed: int, size: int) -> list[list[int]]:
+        stream = Stream(data, size, seed)
+        drawn = torch.cat([next(stream).index for _ in range(144 // size)])
+        return [epoch.tolist() for epoch in drawn.split(48)]
+
+    first, other = epochs(0, 16), epochs(1, 16)
+    assert all(sorted(order) == list(range(48)) for order in first + other)
+    assert epochs(0, 36) == first  # of batches that run over the end of an epoch
+    assert len({tuple(order) for order in first + other}) == 6
+
+
 def test_in_a_thread():
     """Signals can be heard in the main thread only; training elsewhere goes without."""
     done: list[Game] = []
@@ -580,6 +594,19 @@ def test_in_a_thread():
     thread.start()
     thread.join(60)
     assert done
+
+
+def test_a_second_signal_ends_at_once_and_handlers_are_put_back():
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals are heard in the main thread")
+    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with StopSignal() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
+    assert not StopSignal().asked
 
 
 # ---- what a run tells ----------------------------------------------------------------------------------------------
@@ -634,6 +661,22 @@ class Counting(Tiny):
         x = next(data).image.flatten(1)
         t.log("number", float(t.round))
         yield {"decoder": (self.decoder(self.encoder(x)) - x).square().mean()}
+
+
+def test_the_clock_says_when_to_log_and_when_to_save(tmp_path):
+    """A row a second and a checkpoint a minute, where neither the budget nor the checkpoints are in images."""
+    run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
+    trainer = trainer_of(Counting(), examples=None, minutes=9, run=run)
+    trainer.journal.open(run, False, trainer.model, "fp32", None, 9)
+    trainer.started, trainer.base_seconds, trainer.saved_examples = time.monotonic(), 0.0, 0
+    found = []
+    for logged, saved in ((0, 0), (2, 0), (0, 61), (0, 0)):  # seconds ago
+        trainer.round()
+        trainer.logged_at, trainer.saved_at = time.monotonic() - logged, time.monotonic() - saved
+        trainer.after_round()
+        rows = [r for r in run.stats() if "number" in r]
+        found.append((len(rows), len(list((run.path / "checkpoints").glob("round-*")))))
+    assert found == [(0, 0), (1, 0), (1, 1), (1, 1)]
 
 
 def test_rows_are_means_since_the_row_before(tmp_path):
@@ -770,6 +813,31 @@ def test_the_name_of_a_preset_is_no_setting(tmp_path):
     images, _ = blobs(40, SHAPE)
     refused(lambda: lf.fit("vae", images, **QUICK, out=tmp_path / "run", preset="mnist/vae"), "no setting 'preset'")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_goes_to_the_hub_and_back(tmp_path, monkeypatch):
+    class Hub:
+        def create_repo(self, repo_id, exist_ok):
+            assert exist_ok
+
+        def upload_folder(self, *, repo_id, folder_path):
+            shutil.copytree(folder_path, tmp_path / "kept")
+            return f"https://hub/{repo_id}"
+
+    def fetched(repo_id, allow_patterns):
+        if repo_id != "me/digits":
+            raise OSError("404")
+        return str(tmp_path / "kept")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    model = lf.create("vae", image_shape=SHAPE, net="mlp", hidden=(4,)).eval()
+    assert model.push_to_hub("me/digits") == "https://hub/me/digits"
+    assert 'lf.Game.from_pretrained("me/digits")' in (tmp_path / "kept" / "README.md").read_text(encoding="utf-8")
+    assert torch.equal(lf.Game.from_pretrained("me/digits").sample(3, seed=1), model.sample(3, seed=1))
+    refused(lambda: model_class("gan").from_pretrained("me/digits"), "holds a vae", "lf.load")
+    refused(lambda: lf.Game.from_pretrained("me/other"), "me/other", "neither a directory here nor a hub repository")
 
 
 def test_a_buffer_may_be_infinite_on_purpose():
