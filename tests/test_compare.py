@@ -310,13 +310,11 @@ def test_the_verdict_follows_the_numbers():
                                           reference=0.9, **{"is": "training images"})} | more  # fmt: skip
 
     clear = sentences(entries_of(a=model(3.0, 0.1), b=model(8.0, 0.1)))
-    assert (
-        "a draws the samples nearest to real images (frechet-digits-10k 3; next b, 8; training images: 0.9)." in clear
-    )
+    assert "a has the samples closest to real images (frechet-digits-10k 3; next b, 8; training images: 0.9)." in clear
     assert "No better" not in clear
     close = sentences(entries_of(a=model(8.2, 1.0), b=model(8.0, 1.0)))
-    assert "b draws" in close
-    assert "does not tell apart" in close
+    assert "b has the samples" in close
+    assert "within the 95 % intervals" in close
     bad = sentences(entries_of(a=model(60.0, 1.0), b=model(8.0, 1.0)))
     assert "No better than the trivial baseline (a Gaussian, 50): a." in bad
     lost = sentences(entries_of(a={"rarest-class-digits-10k": row(0.02, better="higher")}, b={}))
@@ -334,11 +332,11 @@ def test_the_baseline_is_not_held_against_models_in_its_own_components():
 
 def test_the_verdict_says_where_there_is_no_interval():
     text = sentences(entries_of(a={"coverage-self-1k": row(0.3, better="higher")}, b={"coverage-self-1k": row(0.2)}))
-    assert "a covers more of the real images than the others (coverage-self-1k 0.3; next b, 0.2, no interval)." in text
+    assert "a covers the largest share of the real images (coverage-self-1k 0.3; next b, 0.2, no interval)." in text
 
 
 def test_the_verdict_says_nothing_that_was_not_measured():
-    assert sentences(entries_of(a={}, b={})) == "No model was told labels."
+    assert sentences(entries_of(a={}, b={})) == "No model was trained with labels."
 
 
 def test_speed_and_search_are_told_with_their_numbers():
@@ -364,7 +362,7 @@ def test_speed_and_search_are_told_with_their_numbers():
     assert "a draws fastest, 10 images a second (b 5)." in text
     assert "b needs least memory to train, 300 MB of the process (a 400)." in text
     assert "searched for, 0.3 s each, and leaves a squared error of 0.0123 on the images shown." in text
-    assert "b cannot be asked for the code of an image directly." in text
+    assert "b: no encoder, so the code of an image has to be searched for." in text
     on_gpu = entries_of(a={}, b={})
     on_gpu[1].runs[0].config["train"] = {"device": "cuda"}
     assert "memory" not in sentences(on_gpu, facts)  # the process's says nothing of the GPU's
@@ -426,8 +424,8 @@ def test_what_cannot_sample_cannot_be_searched():
 def test_descriptors_are_labels_too():
     entries = entries_of(a={}, b={})
     entries[1].runs = [Run(Path("none"), {"model": {"name": "cvae", "descriptor_mean": [0.0, 1.0]}})]
-    assert sentences(entries) == "Told labels in training: b; the others saw none."
-    assert sentences(entries[1:]) == "Told labels in training: b."
+    assert sentences(entries) == "Trained with labels: b; the others without."
+    assert sentences(entries[1:]) == "Trained with labels: b."
 
 
 def test_what_means_different_things_has_no_leader():

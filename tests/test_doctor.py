@@ -235,7 +235,7 @@ def test_a_finding_is_shown_kept_and_on_the_page(tmp_path, capsys):
     lf.fit("gan", collapsing(), out=tmp_path / "run", model_options=NARROW, **(FAST | {"quiet": False}))
     assert "mode collapse" in findings(tmp_path / "run")
     shown = capsys.readouterr().err
-    assert "warning: mode collapse: the generator draws a narrow part of the data" in shown
+    assert "warning: mode collapse: the generator covers only a small part of the data" in shown
     from latentforge.report.page import write_report
 
     page = write_report(Run.open(tmp_path / "run")).read_text()

@@ -137,7 +137,8 @@ def test_every_metric_gives_rows_where_it_can(trained, monkeypatch):
     for group, start in starts.items():
         assert any(m.startswith(start) for m in found), group
     assert set(METRICS) - set(starts) == {"modes", "disentanglement", "stacked"}
-    assert all(r["better"] in ("lower", "higher") for m, r in found.items() if m not in ("kl_nats",))
+    neither = {m for m, r in found.items() if r["better"] not in ("lower", "higher")}
+    assert neither == {"kl_nats", next(m for m in found if m.startswith("memorisation-"))}
     assert not any(m.startswith(("1-nn", "linear-probe")) for m in found)  # its codes need not hold the class
     nats, bits = (next(r for m, r in found.items() if m.startswith(s)) for s in ("nll-", "bits-"))
     assert bits["value"] == pytest.approx(nats["value"] / (144 * math.log(2)))

@@ -349,10 +349,11 @@ def test_costs_are_in_nats_where_the_loss_is(monkeypatch):
 
 
 def test_intervals_share_a_column_and_notes_stand_below():
-    row = {"value": 1.0, "low": 0.5, "high": 1.5, "better": "lower", "features": "what it is", "note": "few"}
+    row = {"value": 1.0, "low": 0.5, "high": 1.5, "better": "lower", "baseline": 2.0, "which": "PCA-2",
+           "features": "what it is", "note": "few"}  # fmt: skip
     made = table("t", {"a": row, "b": {"value": 2.0, "features": "what it is"}})
-    assert made["header"] == ["measure", "value", "95 % interval", "better"]
-    assert made["rows"] == [["a", "1", "0.5 to 1.5", "lower"], ["b", "2", "–", "–"]]
+    assert made["header"] == ["measure", "value", "95 % interval", "better", "baseline", "baseline is"]
+    assert made["rows"] == [["a", "1", "0.5 to 1.5", "lower", "2", "PCA-2"], ["b", "2", "–", "–", "–", "–"]]
     assert made["below"] == ["what it is", "few"]
 
 

@@ -16,9 +16,8 @@ from latentforge.errors import InputError
 @click.command("detect")
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 @image_source
-@click.option(
-    "--score", default="auto", help="names of scores, see --list; auto is all that the model can give  [auto]"
-)
+@click.option("--score", default="auto", help="scores to combine, comma-separated (see --list); auto: pixels, features, "
+              "codes and density, as far as the model has them  [auto]")  # fmt: skip
 @click.option("--quantile", type=float, help="threshold: what this share of normal images stays under  [.95]")
 @click.option("--contamination", type=float, help="threshold: this share of the images is called anomalous")
 @click.option("--normal", help="what is normal: folder or file  [the run's training and validation images]")

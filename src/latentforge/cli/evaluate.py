@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from latentforge.cli.tables import number, print_table
+from latentforge.report.words import HEADINGS
 
 
 @click.command("evaluate")
@@ -94,4 +95,5 @@ def for_people(row: dict[str, Any]) -> dict[str, Any]:
     """The columns that fit a terminal."""
     interval = f"{number(row['low'])} to {number(row['high'])}" if "low" in row else ""
     columns = {"measure": row["measure"], "value": row["value"], "95 % interval": interval}
-    return columns | {c: row.get(c) for c in ("better", "baseline", "which", "reference", "is", "images", "sampler")}
+    others = ("better", "baseline", "which", "reference", "is", "images", "sampler")
+    return columns | {HEADINGS.get(c, c): row.get(c) for c in others}

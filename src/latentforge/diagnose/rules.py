@@ -106,9 +106,8 @@ def critic_too_strong(h: History) -> str | None:
     if h.progress < SETTLED or tells is None or not nats(h):
         return None
     if min(tells) > 0.995 and cost is not None and cost < 0.05 * EVEN and stuck(coverage, 0.5):
-        return (
-            f"the critic ranks {tells[-1]:.1%} of real images above a sample and pays {cost:.3f} nats of {even(h):.2f}"
-        )
+        loss = f"its loss is {cost:.3f} nats (at chance: {even(h):.2f})"
+        return f"the critic ranks {tells[-1]:.1%} of real images above a sample; {loss}"
     return None
 
 
@@ -127,7 +126,7 @@ def critic_loss_falls(h: History) -> str | None:
     now = h.recent(*COSTS)
     if h.loss not in FLOORED or h.progress > 0.3 or now is None or now > 0.01 * EVEN:
         return None
-    return f"its costs fell to {now:.4f} nats within {h.progress:.0%} of the budget (an even game: {even(h):.2f})"
+    return f"its losses fell to {now:.4f} nats within {h.progress:.0%} of the budget (at chance: {even(h):.2f})"
 
 
 def generator_loss_falls(h: History) -> str | None:
@@ -135,7 +134,7 @@ def generator_loss_falls(h: History) -> str | None:
     if name is None or h.loss not in FLOORED or h.progress < 0.05:
         return None
     now = h.recent(name)
-    return f"it fell to {now:.4f} nats (an even game: {EVEN / 2:.2f})" if now is not None and now < 0.1 else None
+    return f"it fell to {now:.4f} nats (critic at chance: {EVEN / 2:.2f})" if now is not None and now < 0.1 else None
 
 
 def vanishing_gradient(h: History) -> str | None:
@@ -168,7 +167,8 @@ def memorisation(h: History) -> str | None:
     nearest = h.sign("nearest")
     if h.progress < SETTLED or nearest is None or max(nearest) > 0.8:
         return None
-    return f"samples are {nearest[-1]:.2f} times as far from training images as from images never seen"
+    seen = f"{nearest[-1]:.2f} times as far from training images as from unseen images"
+    return f"samples lie {seen}; about 1 without memorisation"
 
 
 def too_few_data(h: History) -> str | None:
@@ -176,7 +176,7 @@ def too_few_data(h: History) -> str | None:
     if h.progress < SETTLED:
         return None
     if gap is not None and min(gap) > 2:
-        return f"unseen images are rebuilt with {gap[-1]:.1f} times the error of training images"
+        return f"unseen images are reconstructed with {gap[-1]:.1f} times the error of training images"
     if knows is not None and min(knows) > 0.75:
         return f"the critic ranks {knows[-1]:.0%} of training images above unseen ones"
     return None
@@ -204,28 +204,28 @@ def logged(h: History, names: tuple[str, ...]) -> str | None:
 
 
 RULES = {
-    "mode collapse": Rule(mode_collapse, "the generator draws a narrow part of the data",
+    "mode collapse": Rule(mode_collapse, "the generator covers only a small part of the data",
         ("add --minibatch 16", "add --loss relativistic --r1 .1 --r2 .1", "train a hybrid (vae-gan)", "lower --lr"), 300),
-    "posterior collapse": Rule(posterior_collapse, "codes tell nothing of the image",
+    "posterior collapse": Rule(posterior_collapse, "the latent code carries no information about the image",
         ("add --kl-warmup 100000", "add --free-bits .1", "give a smaller --beta", "lower --lr"), 300),
     "dead decoder": Rule(dead_decoder, "the decoder gives the same image for every code",
         ("lower --lr", "add --clip 1", "check that the images are not all alike"), 300),
-    "critic too strong": Rule(critic_too_strong, "the critic tells every sample, and the generator learns nothing from it",
+    "critic too strong": Rule(critic_too_strong, "the critic recognises every sample, so the generator learns nothing",
         ("add --r1 1", "add --spectral-norm", "add --instance-noise .1",
          "lower the critic's rate: --lr critic=1e-4")),
-    "critic too weak": Rule(critic_too_weak, "the critic cannot tell samples that are not like the data",
+    "critic too weak": Rule(critic_too_weak, "the critic cannot tell samples from real images although they differ",
         ("raise its rate", "give it more steps: --critic-steps 2", "lower penalties"), 400),
-    "critic loss falls fast": Rule(critic_loss_falls, "the critic wins before the generator has begun",
+    "critic loss falls fast": Rule(critic_loss_falls, "the critic wins before the generator has learned anything",
         ("lower the critic's rate", "add --r1 1", "add --smoothing .1"), 30),
-    "generator loss falls fast": Rule(generator_loss_falls, "the generator has found a weakness of the critic",
+    "generator loss falls fast": Rule(generator_loss_falls, "the generator exploits a weakness of the critic",
         ("lower the generator's rate", "raise --critic-steps"), 30),
-    "vanishing generator gradient": Rule(vanishing_gradient, "the generator no longer moves",
+    "vanishing generator gradient": Rule(vanishing_gradient, "the generator's gradient has almost vanished",
         ("use --loss nonsaturating, relativistic or wasserstein", "add --r1 1", "lower the critic's rate")),
-    "oscillation": Rule(oscillation, "the players chase each other",
+    "oscillation": Rule(oscillation, "the losses oscillate",
         ("lower --lr", "add --r1 1", "sample from longer averages: --ema 200000")),
     "memorisation": Rule(memorisation, "samples copy training images",
         ("train on more images", "give a smaller model (--width)", "give a smaller model (--hidden)", "train for less long")),
-    "too few data": Rule(too_few_data, "the model has learned the training images by heart",
+    "too few data": Rule(too_few_data, "the model is overfitting the training images",
         ("add images", "add --augment all", "give a smaller model (--width)", "give a smaller model (--hidden)",
          "give a smaller code (--latent-dim)")),
     "not finite": Rule(not_finite, "gradients were not finite",

@@ -39,6 +39,6 @@ def rows(s: Subject) -> list[Row]:
     found, low, high = around(lambda a, b: {"r": memorisation_ratio(a, b)}, (fake, real), s.repeats)
     return [{
         "measure": f"memorisation-{short(n)}", "value": found["r"], "low": low.get("r"), "high": high.get("r"),
-        "better": "higher", "baseline": memorisation_ratio(gauss, real), "which": s.which, "reference": 1.0,
+        "better": "", "baseline": memorisation_ratio(gauss, real), "which": s.which, "reference": 1.0,
         "is": "held-out images", "images": n, "sampler": s.sampler,
     }]  # fmt: skip

@@ -22,7 +22,7 @@ from latentforge.errors import InputError, RunError
 from latentforge.files import write_text
 from latentforge.report.plots import Look, inline, legend, plain_axes, plot
 from latentforge.report.settings import against_defaults, commands, data_facts, machine, model_settings, train_settings
-from latentforge.report.words import origin, short, show, words
+from latentforge.report.words import HEADINGS, origin, short, show, words
 from latentforge.run import Run
 
 VALIDATION = "validation/"
@@ -159,7 +159,7 @@ def table(title: str, section: Any) -> dict[str, Any]:
         return {"title": title, "header": ["measure", "value"], "rows": rows, "below": []}
     body = [[k, *(show(cell.get(f)) for f in fields)] for k, v in cells.items()
             for cell in [v if isinstance(v, dict) else {fields[0]: v}]]  # fmt: skip
-    return {"title": title, "header": ["measure", *fields], "rows": body, "below": below}
+    return {"title": title, "header": ["measure", *(HEADINGS.get(f, f) for f in fields)], "rows": body, "below": below}
 
 
 def with_interval(row: dict[str, Any]) -> dict[str, Any]:
@@ -217,10 +217,10 @@ def even_game(model: dict[str, Any]) -> dict[str, float]:
     if loss not in CROSS_ENTROPIES:
         return {}
     if loss == "relativistic":
-        return {"ln 2, an even game": math.log(2), "ln 2 / 2, its critic's costs": math.log(2) / 2}
+        return {"ln 2, critic at chance": math.log(2), "ln 2 / 2, each loss of the critic": math.log(2) / 2}
     if model.get("fakes") == "both" and model.get("objective") == "larsen":  # two of them face each real image
-        return {"ln 3, an even game": math.log(3), "ln 3/2, its fakes": math.log(1.5)}
-    return {"ln 2, an even game": math.log(2)}
+        return {"ln 3, critic at chance": math.log(3), "ln 3/2, generated images": math.log(1.5)}
+    return {"ln 2, critic at chance": math.log(2)}
 
 
 def curves(rows: list[dict[str, Any]], even: dict[str, float] | None = None) -> list[dict[str, Any]]:

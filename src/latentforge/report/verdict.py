@@ -61,7 +61,7 @@ def lead(measure: str, rows: dict[str, Row], what: str) -> str:
     text = f"{order[0]} {what} ({measure} {show(best['value'])}"
     if len(order) > 1:
         second = rows[order[1]]
-        close = "" if apart(best, second) else ", which its interval does not tell apart"
+        close = "" if apart(best, second) else ", a difference within the 95 % intervals"
         if best.get("low") is None or second.get("low") is None:
             close = ", no interval"
         text += f"; next {order[1]}, {show(second['value'])}{close}"
@@ -72,8 +72,8 @@ def lead(measure: str, rows: dict[str, Row], what: str) -> str:
 
 def samples(rows: dict[str, dict[str, Row]]) -> list[str]:
     out = []
-    for start, what in (("frechet-", "draws the samples nearest to real images"),
-                        ("coverage-", "covers more of the real images than the others")):  # fmt: skip
+    for start, what in (("frechet-", "has the samples closest to real images"),
+                        ("coverage-", "covers the largest share of the real images")):  # fmt: skip
         measure, found = column(rows, start)
         if len(found) > 1:
             out.append(lead(measure, found, what))
@@ -97,11 +97,11 @@ def reconstruction(rows: dict[str, dict[str, Row]], rebuilt: list[dict[str, Any]
     out = []
     _, found = column(rows, "reconstruction_mse")
     if len(found) > 1:
-        out.append(lead("squared error", found, "rebuilds images most truly"))
+        out.append(lead("squared error", found, "reconstructs images most accurately"))
     worse = [n for n, r in found.items() if r.get("baseline") is not None and r["value"] >= r["baseline"]]
     if worse:
         told = ", ".join(f"{n} ({found[n]['which']}: {show(found[n]['baseline'])})" for n in worse)
-        out.append(f"As many principal components do as well or better than {told}.")
+        out.append(f"PCA with as many components reconstructs as well as or better than {told}.")
     out += [
         f"{r['name']} has no encoder: the code of an image is searched for, {r['cost']} each, and leaves a squared error "
         f"of {show(r['error'])} on the images shown."
@@ -117,14 +117,17 @@ def interpretability(rows: dict[str, dict[str, Row]], rebuilt: list[dict[str, An
         best = ranked(found)
         told = ", ".join(f"{n} {found[n]['value']:.1%}" for n in best)
         base = found[best[0]]
-        out.append(f"The nearest code tells the class of an image: {told}; {base['which']} {base['baseline']:.1%}.")
+        out.append(
+            f"Class of an image found by its nearest neighbour in latent space: {told}; baseline {base['which']} "
+            f"{base['baseline']:.1%}."
+        )
     _, found = column(rows, "active-units")
     if found:
         told = ", ".join(f"{n} {r['value']:g} of {r['reference']:g}" for n, r in found.items())
         out.append(f"Dimensions of the code that follow the image: {told}.")
     without = [r["name"] for r in rebuilt if r.get("searched")]
     if without:
-        out.append(f"{', '.join(without)} cannot be asked for the code of an image directly.")
+        out.append(f"{', '.join(without)}: no encoder, so the code of an image has to be searched for.")
     _, found = column(rows, "unevenness-")
     if len(found) > 1:
         out.append(lead("largest over mean step", found, "changes most evenly between two codes"))
@@ -171,10 +174,10 @@ def supervision(entries: list[Entry], rows: dict[str, dict[str, Row]]) -> list[s
     labels = ("num_classes", "descriptor_mean")  # how a model is told them
     told = [e.name for e in entries if any(e.run.config["model"].get(k) for k in labels)]
     if told:
-        others = "; the others saw none" if len(told) < len(entries) else ""
-        out.append(f"Told labels in training: {', '.join(told)}{others}.")
+        others = "; the others without" if len(told) < len(entries) else ""
+        out.append(f"Trained with labels: {', '.join(told)}{others}.")
     elif len(entries) > 1:
-        out.append("No model was told labels.")
+        out.append("No model was trained with labels.")
     _, found = column(rows, "as-asked")
     out += [f"{n} draws what it is asked for in {r['value']:.1%} of its samples." for n, r in found.items()]
     _, found = column(rows, "tstr")

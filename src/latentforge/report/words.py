@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+HEADINGS = {"which": "baseline is", "is": "reference is"}  # of the columns of a row of `evaluate`
+
 
 def origin(config: dict[str, Any]) -> str:
     """Where the images of a run come from, in a word: the name of the set, of the file or of the folder, without its path

@@ -62,8 +62,9 @@ def evaluate(
     binarise: str = "dynamic",
     left_out: list[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of measure, value, low and high (its 95 % interval), better (lower or higher), baseline and `which` it is,
-    reference and what it `is`, images, sampler, features. Numbers that a model or its data do not have are left out.
+    """Rows of measure, value, low and high (its 95 % interval), better (lower, higher, or empty where neither is), baseline
+    and `which` it is, reference and what it `is`, images, sampler, features. Numbers that a model or its data do not have
+    are left out.
 
     metrics: one or more names of METRICS, or "all". features: spaces that samples are compared in: digits, labels, self, pca50,
     inception, or auto, which chooses by the data. repeats: half-samples per interval, 0 for none. binarise: what nll does
