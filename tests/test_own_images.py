@@ -177,6 +177,16 @@ def test_a_single_image_will_do(shop, tmp_path):
     assert (tmp_path / "s.csv").read_text().splitlines()[1].startswith("000.png,")
 
 
+@pytest.mark.parametrize("verb", ["detect", "embed", "embed --split train", "reconstruct", "interpolate"])
+def test_images_of_several_sizes_are_refused_with_the_models_own(shop, verb, tmp_path, capsys):
+    folder = pictures(tmp_path / "mixed", n=20)
+    Image.new("RGB", (40, 30)).save(folder / "large.png")
+    words = [*verb.split(), str(shop / "vae"), "--data", str(folder), "--out", str(tmp_path / "out.npz")]
+    assert main(words) == 2
+    assert "add --image-size 12x12 --channels 1" in capsys.readouterr().err
+    assert main([*words, "--image-size", "12x12", "--channels", "1"]) == 0
+
+
 def test_of_several_frames_the_first_is_read_and_said(tmp_path):
     frames = [Image.fromarray(a[0]) for a in blobs(3, (1, 12, 12))[0]]
     pictures(tmp_path)

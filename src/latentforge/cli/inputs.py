@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ def open_cut(run: Path, model: Any, data: str, others: bool = True, **how: Any) 
 
     if is_own(run, data):
         return data_of(run)
-    dataset = open_data(data, **how)
+    with asking_own_size(model):
+        dataset = open_data(data, **how)
     say(dataset.notes)
     unknown = model.data_fingerprint is None or (others and (data in SETS or dataset.source != model.trained_on))
     if not unknown and dataset.fingerprint != model.data_fingerprint:
@@ -115,9 +117,22 @@ def open_all(model: Any, data: str, **how: Any) -> Given:
     """All images of a folder or file in its order, checked against the model."""
     from latentforge.tasks.encode import need_shape
 
-    given = read_all(data, **how)
+    with asking_own_size(model):
+        given = read_all(data, **how)
     need_shape(model, given.images.shape, data)
     return given
+
+
+@contextmanager
+def asking_own_size(model: Any) -> Iterator[None]:
+    """Refuses images of several sizes with the flags that make them the model's."""
+    from latentforge.data.decode import ManySizes
+    from latentforge.tasks.encode import own_size
+
+    try:
+        yield
+    except ManySizes as error:
+        raise InputError(f"{error.what}; the model takes one size: add {own_size(model)}.") from None
 
 
 def open_fitting(model: Any, data: Path, skip_bad: bool) -> Any:

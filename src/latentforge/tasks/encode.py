@@ -26,12 +26,16 @@ def no_encoder(name: str) -> InputError:
 
 def need_shape(model: Game, shape: tuple[int, int, int], where: str) -> None:
     """InputError where images of `shape` do not fit the model."""
-    if tuple(shape) != tuple(model.image_shape):
-        c, h, w = model.image_shape
+    if tuple(shape) != (own := tuple(model.image_shape)):
         raise InputError(
-            f"{where}: images {tuple(shape)} (C, H, W) do not fit the model's {(c, h, w)}; "
-            f"add --image-size {h}x{w} --channels {c}."
+            f"{where}: images {tuple(shape)} (C, H, W) do not fit the model's {own}; add {own_size(model)}."
         )
+
+
+def own_size(model: Game) -> str:
+    """The flags under which images of any kind are read as the model's."""
+    c, h, w = model.image_shape
+    return f"--image-size {h}x{w} --channels {c}"
 
 
 def images_of(images: Any) -> Images:
