@@ -784,7 +784,7 @@ def test_a_named_metric_that_does_not_apply_is_told(shop):
     code, out, err = call("evaluate", shop / "vae", "--metrics", "own,tstr", "--repeats", "0")
     assert code == 0
     assert "loss_nats" in out
-    assert err == "not measured: tstr, which needs a model that is told classes, and images that have them\n"
+    assert err == "not measured: tstr, which needs a model conditioned on classes, and images that have them\n"
 
 
 def test_a_page_that_cannot_be_written_hides_no_training(shop, here, monkeypatch):

@@ -35,7 +35,7 @@ def told(name: str, **arguments) -> list[tuple[str, str, str]]:
     """(player, weight, formula) of every term, in the order printed."""
     out, player = [], ""
     for line in section(explain(name, arguments), "One round"):
-        found = re.fullmatch(r" {7}(?:(\S+) +descends|) +(\+?) (?:(\S+) \* )?(\S.*)", line)
+        found = re.fullmatch(r" {7}(?:(\S+) +minimises|) +(\+?) (?:(\S+) \* )?(\S.*)", line)
         if found:
             assert bool(found[1]) != (found[2] == "+")
             player = found[1] or player
@@ -221,7 +221,7 @@ def test_the_size_of_the_images_is_asked_for(capsys):
 
 
 def test_rules_of_the_duel_are_told_where_they_are_not_the_plain_ones():
-    title = "Rules of the duel that differ from the plain one"
+    title = "Options of the critic that differ from the plain GAN's"
     assert title not in explain("gan", {})
     assert title not in explain("vae", {})
     assert {line.split(":")[0] for line in section(explain("gan", {"smoothing": 0.1, "augment": "color"}), title)} == {

@@ -280,7 +280,7 @@ def test_evaluate_says_what_restoring_gains(runs):
     assert list((runs / "noise" / "previews").glob("restorations-*.png"))
     for name, shown in (("noise", True), ("vae", False)):
         page = write_report(Run.open(runs / name)).read_text(encoding="utf-8")
-        assert ("in threes: spoilt, restored, original" in page) == shown
+        assert ("in threes: degraded, restored, original" in page) == shown
     assert "lf.restore" in (runs / "noise" / "model" / "README.md").read_text()
 
 

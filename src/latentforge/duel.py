@@ -59,7 +59,7 @@ class Duel(Game):
     """Critic against generator, in turn: Goodfellow et al. 2014, Algorithm 1.
 
     Args:
-        loss: what critic and generator descend: nonsaturating, minimax, least-squares, hinge, wasserstein, relativistic
+        loss: loss of critic and generator: nonsaturating, minimax, least-squares, hinge, wasserstein or relativistic
         critic_steps: steps of the critic per round, each on fresh images
         generator_steps: steps of the generator per round
         r1: weight of half the critic's squared gradient at real images
@@ -69,9 +69,10 @@ class Duel(Game):
             arXiv:1912.04958)
         clip_weights: the critic's weights are clamped to plus or minus this before each of its steps; 0 for never
         smoothing: the critic's target of real images is 1 minus this (one-sided label smoothing)
-        label_noise: share of examples of which the critic is told the wrong kind, real for generated or the reverse
+        label_noise: share of examples whose label, real or generated, is flipped for the critic
         instance_noise: standard deviation of noise on all images and codes the critic sees, falling to 0 over the budget
-        augment: DiffAugment, changes of all images the critic sees; auto: translation-cutout for fewer than 2,500 images
+        augment: DiffAugment, random changes of all images the critic sees, real and generated; all: the three together;
+            auto: translation-cutout for fewer than 2,500 images
         spectral_norm: divide each critic layer's weights by their largest singular value
         minibatch: kernels of a minibatch discrimination layer before the critic's last; 0 for none
         generator_dropout: share of the generator's hidden units dropped while training

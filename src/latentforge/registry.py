@@ -30,7 +30,7 @@ MODELS = {
     ),
     "denoising-autoencoder": Entry(
         "denoising_autoencoder", "DenoisingAutoencoder", "autoencoder",
-        "Rebuild images from noisy, masked, blurred or faded ones.",
+        "Reconstruct images from noisy, masked, blurred or low-contrast ones.",
         "Vincent et al. 2008, doi:10.1145/1390156.1390294",
     ),
     "aae": Entry(
@@ -45,12 +45,12 @@ MODELS = {
     ),
     "denoising-vae": Entry(
         "denoising_vae", "DenoisingVAE", "vae",
-        "A VAE that rebuilds images from noisy ones.",
+        "A VAE that reconstructs images from noisy ones.",
         "Im et al. 2017, arXiv:1511.06406",
     ),
     "cvae": Entry(
         "cvae", "CVAE", "vae",
-        "A VAE told a class or numeric descriptor of the image; samples what is asked for.",
+        "A VAE conditioned on a class or a numeric descriptor; samples what is asked for.",
         "Sohn, Lee & Yan 2015, NeurIPS 28",
     ),
     "iwae": Entry(
@@ -95,7 +95,7 @@ MODELS = {
     ),
     "cgan": Entry(
         "cgan", "CGAN", "gan",
-        "Generator and critic are told the class; samples what is asked for.",
+        "A GAN conditioned on the class; samples what is asked for.",
         "Mirza & Osindero 2014, arXiv:1411.1784",
     ),
     "bigan": Entry(
@@ -105,17 +105,17 @@ MODELS = {
     ),
     "vae-gan": Entry(
         "vae_gan", "VAEGAN", "hybrid",
-        "A VAE first; then its decoder plays against a critic while the encoder rests.",
+        "A VAE first; then its decoder is trained against a critic while the encoder is frozen.",
         "after Larsen et al. 2016, arXiv:1512.09300; games of arXiv:2501.05441 and arXiv:1511.06434",
     ),
     "larsen-vae-gan": Entry(
         "larsen_vae_gan", "LarsenVAEGAN", "hybrid",
-        "A VAE whose decoder also plays against a critic that lends it its features as a measure of likeness.",
+        "A VAE whose decoder is also trained against a critic, whose features measure the reconstruction error.",
         "Larsen et al. 2016, arXiv:1512.09300",
     ),
     "cvae-gan": Entry(
         "cvae_gan", "CVAEGAN", "hybrid",
-        "A VAE-GAN told the class; samples what is asked for.",
+        "A VAE-GAN conditioned on the class; samples what is asked for.",
         "Bao et al. 2017, arXiv:1703.10155",
     ),
     "joint-vae-gan": Entry(
@@ -125,7 +125,7 @@ MODELS = {
     ),
     "restorer": Entry(
         "restorer", "Restorer", "restorer",
-        "Clean images from noisy, blurred, small, incomplete or faded ones; a U-Net, with a critic if asked for.",
+        "Clean images from noisy, blurred, small, incomplete or low-contrast ones; a U-Net, optionally with a critic.",
         "after Ronneberger, Fischer & Brox 2015, arXiv:1505.04597, and articles 001 and 002",
     ),
     "ssl-vae": Entry(
@@ -135,12 +135,12 @@ MODELS = {
     ),
     "ssl-gan": Entry(
         "ssl_gan", "SSLGAN", "gan",
-        "Learns to classify from few labels: the critic has the classes and one for generated images.",
+        "Learns to classify from few labels: the critic predicts the class, or that the image is generated.",
         "Salimans et al. 2016, arXiv:1606.03498",
     ),
     "ssl-vae-gan": Entry(
         "ssl_vae_gan", "SSLVAEGAN", "hybrid",
-        "Learns to classify from few labels: a critic with the classes beside a VAE, whose decoder is the generator "
+        "Learns to classify from few labels: the critic of ssl-gan beside a VAE, whose decoder is the generator "
         "(article 002).",
         "article 002, see docs/articles.md, and Salimans et al. 2016, arXiv:1606.03498",
     ),

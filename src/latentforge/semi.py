@@ -25,12 +25,13 @@ class SemiSupervised(Game):
 
     Args:
         num_classes: classes of the data; found by itself
-        smooth: weight of a term that keeps p(y | x) from changing next to unlabelled images
-        smooth_length: how far next to, Euclidean over the pixels
-        shift: images are moved by up to this share of their sides, at random, where p(y | x) is taught or asked not to
-          change; rows of a table are not
-        certain: weight of the entropy of p(y | x) of unlabelled images, reached half-way through the classifier's training
-        balance: weight of the divergence of their mean p(y | x) from how frequent classes are among labelled images
+        smooth: weight of virtual adversarial training: p(y | x) of unlabelled images is to change little under the worst
+          small perturbation
+        smooth_length: length of that perturbation, Euclidean over the pixels
+        shift: labelled images, and the perturbed ones, are shifted at random by up to this share of their sides; rows of a
+          table are not
+        certain: weight of entropy minimisation on unlabelled images; grows over the first half of the training
+        balance: weight of the divergence of their mean p(y | x) from the class frequencies among labelled images
     """
 
     half_pays = True

@@ -54,7 +54,8 @@ class Trainer:
         examples: budget in training images drawn
         minutes: budget in minutes from the first round to the fitted sampler
         batch_size: images per step, over all accumulated parts and processes; default: the model's own, 8 to 128
-        accumulate: cut each batch into this many parts, to save memory; in a duel, that of the critic
+        accumulate: split each batch into this many parts (gradient accumulation) to save memory; for models with a critic,
+            the critic's batch
         lr: learning rate, one number for all players or player=number,...; default: the model's own
         optimizer: sgd, momentum, adagrad, rmsprop, adam or adamw for all players; default: the model's own
         weight_decay: weight decay of all players; default: the model's own

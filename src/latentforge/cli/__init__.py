@@ -25,16 +25,16 @@ VERBS = {
     "resume": "Continue a run from its last checkpoint",
     "sample": "Draw new images from a trained model",
     "reconstruct": "Encode images and decode them again",
-    "interpolate": "Decode codes on the way from one image to another",
-    "edit": "Change an attribute of images, or walk along directions of their codes",
+    "interpolate": "Interpolate between images in latent space",
+    "edit": "Change an attribute of images, or move along directions of latent space",
     "embed": "Write the codes of images, or show their nearest neighbours",
     "augment": "Export labelled samples, or measure whether they help a classifier",
-    "detect": "Say which images are unlike those a model was trained on",
-    "classify": "Say what images show by Bayes' rule, and which show nothing known",
+    "detect": "Find images unlike those a model was trained on",
+    "classify": "Classify images by Bayes' rule, and reject those of no known class",
     "compress": "Write images as a small file of codes",
     "decompress": "Write the images of a file that compress wrote",
     "restore": "Denoise, deblur, enlarge, complete or enhance images",
-    "finetune": "Start a classifier from a trained model, and say what that gains",
+    "finetune": "Start a classifier from a trained model, and measure what that gains",
     "evaluate": "Measure a trained model on held-out images",
     "compare": "Train several models alike and put them side by side",
     "report": "Write the HTML report of a run again",
@@ -61,7 +61,7 @@ class Verbs(click.Group):
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="latentforge")
 def root() -> None:
-    """Train autoencoders, VAEs, GANs and their hybrids, and put them to work.
+    """Train, compare and apply autoencoders, VAEs, GANs and their hybrids.
 
     \b
     latentforge train vae-gan --data path/to/images --minutes 10

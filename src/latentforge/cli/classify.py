@@ -17,16 +17,17 @@ from latentforge.errors import InputError
 @click.command("classify")
 @click.argument("run", type=click.Path(path_type=Path))
 @image_source
-@click.option("--codes", default=8, type=click.IntRange(1), help="codes per image and class of the estimate  [8]")
-@click.option("--reject", default=0.01, type=click.FloatRange(0, 1), help="share of images of the classes that the "
-              "rejection refuses  [.01]")  # fmt: skip
+@click.option("--codes", default=8, type=click.IntRange(1), help="latent samples per image and class in the estimate "
+              "of log p(x | y)  [8]")  # fmt: skip
+@click.option("--reject", default=0.01, type=click.FloatRange(0, 1), help="share of images of the classes to reject, those "
+              "with the lowest log p(x)  [.01]")  # fmt: skip
 @click.option("--seed", default=0, help="seed of the codes  [0]")
 @click.option("--out", type=click.Path(path_type=Path), help="labels.csv or labels.npz  [RUN/labels.csv]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, as_json: bool, **source: Any) -> None:
-    """Say what images show, by Bayes' rule on a model that is told classes and has a likelihood: p(y | x), and log p(x),
-    which is low for images of no class. A model that learned from few labels gives p(y | x) itself. A folder or file given
-    with --data is judged whole, in its order; where it has classes, they are compared."""
+    """Classify images by Bayes' rule with a model that is conditioned on classes and has a likelihood: p(y | x), and
+    log p(x), which is low for images of no class. A model that learned from few labels gives p(y | x) itself. A folder or
+    file given with --data is judged whole, in its order; where it has classes, they are compared."""
     import latentforge as lf
     from latentforge.tasks.classify import (
         Verdict,

@@ -15,8 +15,8 @@ from latentforge.cli.tables import print_table
 @click.command("compress")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="file to write, NAME.lfz  [RUN/images.lfz]")
-@click.option("--step", type=float, help="root mean square change of pixels, in units of their range, by one step of a "
-              "number of the code  [.03]")  # fmt: skip
+@click.option("--step", type=float, help="quantisation step: RMS change of pixel values (black to white = 1) per step of one "
+              "latent dimension  [.03]")  # fmt: skip
 @click.option("--bits-per-pixel", type=float, help="choose the smallest step whose file has at most so many")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @image_source
@@ -24,7 +24,7 @@ def command(
     run: Path, out: Path | None, step: float | None, bits_per_pixel: float | None, as_json: bool, **source: Any
 ) -> None:
     """Write images as a small file of codes, rounded and entropy-coded; `latentforge decompress RUN FILE` needs the same
-    model. Says how many bits a pixel takes and how true the images in the file are."""
+    model. Prints the bits per pixel and the error of the images in the file."""
     import latentforge as lf
     from latentforge.metrics.reconstruction import decibels
     from latentforge.tasks.coding import constriction

@@ -20,7 +20,7 @@ from latentforge.errors import InputError
               "codes and density, as far as the model has them  [auto]")  # fmt: skip
 @click.option("--quantile", type=float, help="threshold: what this share of normal images stays under  [.95]")
 @click.option("--contamination", type=float, help="threshold: this share of the images is called anomalous")
-@click.option("--normal", help="what is normal: folder or file  [the run's training and validation images]")
+@click.option("--normal", help="normal images: folder or file  [the run's training and validation images]")
 @click.option("--seed", default=0, help="seed of the noise in a likelihood  [0]")
 @click.option("--out", type=click.Path(path_type=Path), help="scores.csv or scores.npz  [RUN/scores.csv]")
 @click.option("--heatmaps", type=click.Path(path_type=Path), help="sheet.png: the strangest images, their reconstructions "
@@ -32,8 +32,8 @@ def command(
     run: Path | None, score: str, quantile: float | None, contamination: float | None, normal: str | None, seed: int,
     out: Path | None, heatmaps: Path | None, number: int, show: bool, as_json: bool, **source: Any,
 ) -> None:  # fmt: skip
-    """Say how strange images are to a trained model. A folder or file given with --data is judged whole, in its order. A
-    score above the threshold is an anomaly; the scores do not depend on the threshold."""
+    """Find anomalies: images unlike those a model was trained on. A folder or file given with --data is judged whole, in its
+    order. A score above the threshold is an anomaly; the scores do not depend on the threshold."""
     import latentforge as lf
     from latentforge.tasks.detect import QUANTILE, Detector, check_share, heat_sheet, need_reconstruction
     from latentforge.tasks.output import check_place, write_columns, write_images

@@ -24,15 +24,15 @@ DEVIATIONS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # along a direction
 @click.option("--against", help="class to move away from  [all others]")
 @click.option("--having", type=click.Path(path_type=Path), help="folder or file of images with an attribute ...")
 @click.option("--lacking", type=click.Path(path_type=Path), help="... and of images without it")
-@click.option("--principal", type=click.IntRange(1), help="walk along so many principal directions of the codes")
-@click.option("--dimension", type=Numbers(int), help="walk along single numbers of the code: 0,3")
+@click.option("--principal", type=click.IntRange(1), help="move along so many principal directions of the codes")
+@click.option("--dimension", type=Numbers(int), help="move along single latent dimensions: 0,3")
 @click.option("--strengths", type=Numbers(float), help="how far: shares of the attribute vector  [0,.5,1,1.5,2], or "
               "standard deviations along a direction  [-3,-2,-1,0,1,2,3]")  # fmt: skip
 @click.option(
     "--in", "files", type=click.Path(path_type=Path), help="edit these instead: an image or a folder of any number"
 )
-@click.option("-n", "--number", type=click.IntRange(1), help="how many images  [8, or 1 to walk; all of --in]")
-@click.option("--detail", is_flag=True, help="put back into each edit what the reconstruction misses of the image")
+@click.option("-n", "--number", type=click.IntRange(1), help="how many images  [8, or 1 along directions; all of --in]")
+@click.option("--detail", is_flag=True, help="add to each edit what the reconstruction loses of the image")
 @click.option("--seed", default=0, help="seed of the codes that are drawn without an encoder  [0]")
 @click.option("--out", type=click.Path(path_type=Path), help="sheet.png, arrays.npz or a directory")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
@@ -43,7 +43,7 @@ def command(
     number: int | None, detail: bool, seed: int, out: Path | None, as_json: bool, **source: Any,
 ) -> None:  # fmt: skip
     """Change an attribute of images by adding to their codes the mean code of images that have it minus that of images
-    that lack it (--attribute, or --having and --lacking); or walk along directions of code space (--principal,
+    that lack it (--attribute, or --having and --lacking); or move along directions of latent space (--principal,
     --dimension). Vector and directions come from the training images; held-out ones are edited."""
     import torch
 

@@ -47,7 +47,7 @@ class Explained(Models):
 
 
 def explain(name: str, arguments: dict[str, Any], shape: tuple[int, int, int] = SHAPE) -> str:
-    """What the model does in one round, who descends what, how each player steps, and the departures from the paper."""
+    """What the model does in one round, what each player minimises and how it steps, and the departures from the paper."""
     from latentforge.duel import Duel
 
     row, cls = registry.entry(name), registry.model_class(name)
@@ -72,7 +72,7 @@ def explain(name: str, arguments: dict[str, Any], shape: tuple[int, int, int] = 
                 weight = "" if term.weight == 1 else f"{term.weight:g} * "
                 sign = "+" if i else " "
                 lines.append(
-                    f"       {player if not i else '':<12} {'descends' if not i else '':<8} {sign} {weight}{term.formula}"
+                    f"       {player if not i else '':<12} {'' if i else 'minimises':<9} {sign} {weight}{term.formula}"
                 )
     base = registry.arguments(Duel)
     rules = (
@@ -82,7 +82,7 @@ def explain(name: str, arguments: dict[str, Any], shape: tuple[int, int, int] = 
         rules.pop("penalty_every", None)  # of no penalty
     if rules:
         helps = registry.argument_help(Duel)
-        lines += ["", "Rules of the duel that differ from the plain one"]
+        lines += ["", "Options of the critic that differ from the plain GAN's"]
         lines += [f"  --{k.replace('_', '-')} {v}: {helps[k]}" for k, v in rules.items()]
     lines += ["", "Steps"]
     owner: dict[frozenset[int], str] = {}
@@ -104,6 +104,6 @@ def explain(name: str, arguments: dict[str, Any], shape: tuple[int, int, int] = 
 command = Explained(
     "explain",
     subcommand_metavar="MODEL [FLAGS]...",
-    help="Show what a model descends, term by term: latentforge explain vae-gan --loss hinge. Every model has its own "
+    help="Show the losses of a model, term by term: latentforge explain vae-gan --loss hinge. Every model has its own "
     "flags: latentforge explain MODEL --help.",
 )

@@ -14,18 +14,21 @@ from latentforge.errors import InputError
 
 @click.command("finetune")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--labels", help="numbers of labelled training images  [100,1000, as far as there are so many]")
-@click.option("--draws", default=5, type=click.IntRange(2), help="choices of labels, for the intervals  [5]")
-@click.option("--part", default="auto", type=click.Choice(["auto", "encoder", "critic"]), help="what starts  [auto]")
-@click.option("--steps", default=500, type=click.IntRange(1), help="training steps on 100 images  [500]")
-@click.option("--split", default="test", type=click.Choice(["validation", "test"]), help="measured on  [test]")
+@click.option("--labels", help="how many labelled training images to use, one number or several  [100,1000, as far as "
+              "there are so many]")  # fmt: skip
+@click.option("--draws", default=5, type=click.IntRange(2), help="random choices of the labelled images; mean and interval "
+              "are over them  [5]")  # fmt: skip
+@click.option("--part", default="auto", type=click.Choice(["auto", "encoder", "critic"]), help="network the classifier "
+              "starts from  [auto]")  # fmt: skip
+@click.option("--steps", default=500, type=click.IntRange(1), help="training steps, on batches of 100 images  [500]")
+@click.option("--split", default="test", type=click.Choice(["validation", "test"]), help="images to measure on  [test]")
 @image_files("other labelled images: named set, folder or file  [the run's own data]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(
     run: Path, labels: str | None, draws: int, part: str, steps: int, split: str, as_json: bool, **source: Any
 ) -> None:
-    """Start a classifier from a run's encoder or critic, and say what that gains over random weights: errors on held-out
-    images, mean and 95 % interval over choices of labels. In Python, lf.finetune gives the classifier itself."""
+    """Start a classifier from a run's encoder or critic, and measure what that gains over random weights: errors on held-out
+    images, mean and 95 % interval over choices of the labelled images. In Python, lf.finetune gives the classifier itself."""
     import latentforge as lf
     from latentforge.tasks.finetune import gain, pick_part
 

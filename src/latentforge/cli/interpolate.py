@@ -13,17 +13,16 @@ from latentforge.errors import InputError
 
 @click.command("interpolate")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("-n", "--number", default=8, type=click.IntRange(1), help="how many walks  [8]")
-@click.option("--steps", default=10, type=click.IntRange(2), help="images per walk, both ends included  [10]")
-@click.option(
-    "--path", type=click.Choice(["line", "sphere"]), default="line", help="way through the code space  [line]"
-)
+@click.option("-n", "--number", default=8, type=click.IntRange(1), help="how many interpolations  [8]")
+@click.option("--steps", default=10, type=click.IntRange(2), help="images per interpolation, both ends included  [10]")
+@click.option("--path", type=click.Choice(["line", "sphere"]), default="line", help="straight line, or great circle "
+              "(slerp), between the two codes  [line]")  # fmt: skip
 @click.option("--seed", default=0, help="seed of the choice of ends  [0]")
 @click.option("--out", type=click.Path(path_type=Path), help="walks.png, images.npz or a directory")
 @image_source
 def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path | None, **source: Any) -> None:
-    """Walk between the codes of pairs of images; between drawn codes where the model has no encoder. A conditional model
-    is told the label of the first of each pair."""
+    """Interpolate between the codes of pairs of images; between sampled codes where the model has no encoder. A conditional
+    model is given the label of the first of each pair."""
     import torch
 
     import latentforge as lf

@@ -19,24 +19,27 @@ TASKS = ("denoise", "deblur", "superres", "inpaint", "enhance")
 @click.option(
     "--task", type=click.Choice(TASKS), help="what is wrong with the images  [what a restorer was trained for]"
 )
-@click.option("--operator", help="what spoilt them: noise:0.5, clipped:0.2, blur:1, downsample:4, hole:14, lower:0.5, "
-              "pixels:0.75, faded:0.5 or none  [the task's]")  # fmt: skip
-@click.option("--in", "source", help="image, folder or file of spoilt images")
-@click.option("--spoil", is_flag=True, help="spoil clean images (the run's test images, or --data) and measure")
+@click.option("--operator", help="how the images were degraded: noise:0.5, clipped:0.2, blur:1, downsample:4, hole:14, "
+              "lower:0.5, pixels:0.75, faded:0.5 or none  [the task's]")  # fmt: skip
+@click.option("--in", "source", help="image, folder or file of degraded images")
+@click.option(
+    "--spoil", is_flag=True, help="degrade clean images (the run's test images, or --data), restore and measure"
+)
 @click.option("--mask", type=click.Path(path_type=Path), help="an image, black where pixels are missing")
 @click.option("-n", "--number", type=click.IntRange(1), help="how many images at most  [all; 256 with --spoil]")
-@click.option("--steps", default=200, type=click.IntRange(1), help="of the search through a decoder's codes  [200]")
-@click.option("--seed", default=0, type=click.IntRange(0), help="of the noise and of the search  [0]")
+@click.option("--steps", default=200, type=click.IntRange(1), help="optimisation steps when a latent code is searched "
+              "for  [200]")  # fmt: skip
+@click.option("--seed", default=0, type=click.IntRange(0), help="seed of the added noise and of the search  [0]")
 @click.option("--out", type=click.Path(path_type=Path),
-              help="sheet.png (spoilt, restored, original), arrays.npz or a directory of restored images")  # fmt: skip
+              help="sheet.png (degraded, restored, original), arrays.npz or a directory of restored images")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="the table as JSON")
 @image_source
 def command(
     run: Path, task: str | None, operator: str | None, source: str | None, spoil: bool, mask: Path | None,
     number: int | None, steps: int, seed: int, out: Path | None, as_json: bool, **clean: Any,
 ) -> None:  # fmt: skip
-    """Restore spoilt images: with a model trained for it, or by searching any decoder for the image that would have looked
-    like that. With --spoil, clean images are spoilt first, and PSNR and SSIM are printed."""
+    """Restore degraded images: with a model trained for it, or by searching the latent space of any decoder for the image
+    that explains them. With --spoil, clean images are degraded first, and PSNR and SSIM are printed."""
     import sys
 
     import torch

@@ -143,7 +143,7 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
     place = quoted(out)
     use = f"sample {place} -n 64 --out samples.png" if draws(Run.open(out)) else f"reconstruct {place}"
     if registry.entry(name).kind == "restorer":
-        use = f"restore {place} --in SPOILT --out restored"
+        use = f"restore {place} --in IMAGES --out restored"
     classes = [f"classify {place}"] if hasattr(registry.model_class(name), "classify") else []
     for command in (use, *classes, f"evaluate {place}"):
         print(f"next      latentforge {command}", file=sys.stderr)

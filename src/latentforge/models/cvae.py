@@ -27,7 +27,7 @@ class CVAE(VAE):
         descriptor_mean: mean of each number of the descriptor; found by itself where the data have descriptors
         descriptor_stddev: standard deviation of each
         features: radial basis functions over the descriptor
-        drop: share of training examples of which nothing is told
+        drop: share of training examples without their condition
     """
 
     sampler_kind = "gmm"

@@ -24,8 +24,8 @@ class CVAEGAN(LarsenVAEGAN):
 
     Args:
         num_classes: classes of the data; found by itself
-        how: how the critic is told: concat (as input) or projection
-        drop: share of training examples of which nothing is told
+        how: how the critic is conditioned: concat (as input) or projection
+        drop: share of training examples without their condition
     """
 
     def __init__(

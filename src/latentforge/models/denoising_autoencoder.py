@@ -28,7 +28,7 @@ class Denoising(Game):
 
     Args:
         image_shape: (C, H, W) of the images
-        corruption: gaussian noise, masking (pixels set to 0), salt-and-pepper (to 0 or 1), blur or faded (less contrast)
+        corruption: gaussian noise, masking (pixels set to 0), salt-and-pepper (0 or 1), blur or faded (lower contrast)
         amount: standard deviation of the gaussian noise, share of the pixels, pixels of the blur, or share of the contrast
           that is left
     """

@@ -52,14 +52,15 @@ class LarsenVAEGAN(Duel):
         net: mlp (dense), conv (any size), or larsen (the released networks)
         hidden: widths of the dense networks (mlp)
         width: channels of the first convolution, doubled at every halving (conv)
-        objective: larsen (Algorithm 1), sum (L_VAE + lambda L_GAN in one move), in-turn (critic, generator, VAE)
+        objective: larsen (Algorithm 1), sum (L_VAE + lambda L_GAN in one step), in-turn (critic, generator, VAE)
         fakes: what the critic is shown as fake: samples of the prior, reconstructions, or both (larsen)
         beta: weight of the KL term
-        gamma: weight of likeness against the critic in the decoder's loss (larsen)
-        feature: weight of R, the likeness in the critic's features; 1 is the published form (larsen)
-        pixel: weight of the likeness in pixels (Bernoulli, nats); 0 is the published form (larsen)
-        weight: lambda, the weight of the critic's verdict beside L_VAE (sum, in-turn)
-        margin: players sit out when the critic's running cost leaves an even game's by more nats; 0 for never (larsen)
+        gamma: weight of the reconstruction term in the decoder's loss, against 1 for the adversarial one (larsen)
+        feature: weight of the reconstruction term in the critic's features; 1 is the published form (larsen)
+        pixel: weight of the reconstruction term in pixels (Bernoulli, nats); 0 is the published form (larsen)
+        weight: lambda, the weight of the adversarial loss beside L_VAE (sum, in-turn)
+        margin: critic or decoder is not updated while the critic's running loss is further from equilibrium than this, in
+            nats; 0: always updated (larsen)
     """
 
     pixel_range = (0.0, 1.0)

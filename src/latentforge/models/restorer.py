@@ -59,16 +59,16 @@ class Restorer(Duel):
     Args:
         image_shape: (C, H, W) of the images
         task: denoise, deblur, superres, inpaint or enhance; each has its default operator
-        operator: what spoils the images: noise:0.5, clipped:0.2, blur:1, downsample:4, hole:14, lower:0.5, pixels:0.75 or
+        operator: how images are degraded: noise:0.5, clipped:0.2, blur:1, downsample:4, hole:14, lower:0.5, pixels:0.75 or
           faded:0.5; default: the task's
         width: channels at half the image's size, doubled below
         fine: channels at the image's own size
         blocks: residual blocks at each size, on the way down and on the way up
         error: of pixels: squared or absolute, summed, or decibels, which is PSNR itself
-        similarity: what is descended beside it: nothing (pixel), the distance of the critic's features (critic) or of their
-          Gram matrices (style), or the critic's verdict (adversarial)
+        similarity: term added to the loss: none (pixel), the distance of the critic's features (critic) or of their Gram
+          matrices (style), or the adversarial loss (adversarial)
         pixel: weight of the error of pixels
-        weight: weight of what is beside it
+        weight: weight of the term added
         critic_width: channels of the critic's first convolution, doubled at every halving
     """
 

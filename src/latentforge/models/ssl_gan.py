@@ -42,8 +42,8 @@ class SSLGAN(SemiSupervised):
         critic_hidden: widths of the dense critic; the convolutional one has the last of them
         width: channels of the convolutional critic's first layer, doubled at every halving (conv)
         noise: standard deviation of the noise on the input of each hidden layer
-        input_noise: of that on the image
-        matching: weight of the K + 1 classes' unsupervised loss
+        input_noise: standard deviation of the noise on the image
+        matching: weight of the unsupervised real/generated loss
     """
 
     batch_coupled = True  # batch norm, and means over the batch

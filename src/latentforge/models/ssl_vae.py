@@ -47,7 +47,7 @@ class SSLVAE(SemiSupervised):
         classifier_hidden: widths of the dense classifier; the convolutional one has the last of them
         width: channels of the convolutional classifier's first layer, doubled at every halving (conv)
         noise: standard deviation of the noise on the input of each of the classifier's hidden layers
-        input_noise: of that on its input
+        input_noise: standard deviation of the noise on its input
         generative: weight of the bound on log p(x, y) or log p(x), against 1 for -log q(y|x)
         first_dim: size of M1's code
         first_share: share of the budget that trains M1

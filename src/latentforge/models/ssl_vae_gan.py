@@ -40,8 +40,8 @@ class SSLVAEGAN(SemiSupervised):
         critic_hidden: widths of the dense critic; the convolutional one has the last of them
         width: channels of the convolutional critic's first layer, doubled at every halving (conv)
         noise: standard deviation of the noise on the input of each of the critic's hidden layers
-        input_noise: of that on the image
-        matching: weight of the K + 1 classes' unsupervised loss
+        input_noise: standard deviation of the noise on the image
+        matching: weight of the unsupervised real/generated loss
         pixel: weight of the VAE's loss, in nats per pixel, against 1 for feature matching
     """
 

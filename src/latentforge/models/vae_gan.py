@@ -58,8 +58,8 @@ class VAEGAN(Duel):
         image_shape: (C, H, W) of the images
         latent_dim: size of the code; default: 16 up to 28 x 28 grey, then in step with the values of an image (C H W), up
             to 64
-        game: game of decoder and critic once the VAE is trained (stage 1): r3gan (relativistic, no norm) or dcgan (batch
-            norm); default: r3gan, from 1,568 values per image (C H W) on dcgan
+        game: kind of GAN in stage 1: r3gan (relativistic, no norm) or dcgan (batch norm); default: r3gan, from 1,568
+            values per image (C H W) on dcgan
         net: encoder and decoder: mlp (dense) or conv (any size)
         critic_net: critic: mlp or conv
         hidden: widths of the dense networks (mlp)
@@ -69,14 +69,13 @@ class VAEGAN(Duel):
             (dcgan)
         critic_width: width of the critic; default: as that of encoder and decoder
         beta: weight of the KL term
-        share: share of the budget that the VAE has for itself, 1 for a plain VAE; default: .25 (r3gan), .1 (dcgan)
-        mix: share of the codes in stage 1 that are those of images, the others are the sampler's; default: 1
+        share: share of the budget for stage 0, the VAE; 1 for a plain VAE; default: .25 (r3gan), .1 (dcgan)
+        mix: share of the codes in stage 1 that are encoded training images, the others come from the sampler; default: 1
             (r3gan), .3 (dcgan)
-        pixel: weight of the likeness in pixels (Bernoulli, nats) beside the critic's verdict; default: .02 (r3gan), .2
-            over the root of values / 784 (dcgan)
-        stretch: how far images are stretched over black and white before they are cut there; none for a plain VAE
-        loss: what critic and generator descend in stage 1; default: relativistic (r3gan),
-            nonsaturating (dcgan)
+        pixel: weight of the reconstruction term in stage 1 (Bernoulli, nats), against 1 for the adversarial one; default:
+            .02 (r3gan), .2 over the root of values / 784 (dcgan)
+        stretch: the decoder's output is scaled by 1 + 2 x this about .5 and clipped to [0, 1]; not used with --share 1
+        loss: loss of critic and generator in stage 1; default: relativistic (r3gan), nonsaturating (dcgan)
         r1: weight of half the critic's squared gradient at real images; default: 0, and of r3gan above 28 x 28
             grey .003 (values / 784)^1.5
         r2: the same at generated images; default: as of r1

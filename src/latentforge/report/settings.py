@@ -64,9 +64,9 @@ def commands(run: Run) -> list[tuple[str, str]]:
     known = registry.MODELS.get(run.config["model"]["name"])  # a model from outside the package is not in it
     if known is not None and known.kind == "restorer":
         return [
-            ("Restore the images of a folder", f"latentforge restore {path} --in SPOILT --out restored"),
+            ("Restore the images of a folder", f"latentforge restore {path} --in IMAGES --out restored"),
             (why, resume),
-            ("Use it in Python", f"import latentforge as lf; images = lf.restore(lf.load({quoted}), SPOILT)"),
+            ("Use it in Python", f"import latentforge as lf; images = lf.restore(lf.load({quoted}), IMAGES)"),
         ]
     if not draws(run):
         return [

@@ -42,9 +42,9 @@ METRICS = {
                   "a model with a likelihood (of points, a Gaussian one)", False),
     "smoothness": Metric("smoothness", "how evenly images change between two codes", DRAWN, False),
     "disentanglement": Metric("disentanglement", "MIG, DCI and SAP on data with known factors",
-                              "known factors (shapes), and an encoder that is not told them", False),
+                              "known factors (shapes), and an encoder that is not given them", False),
     "tstr": Metric("tstr", "train on synthetic, test on real, for labelled models",
-                   "a model that is told classes, and images that have them", False),
+                   "a model conditioned on classes, and images that have them", False),
     "stacked": Metric("stacked", "the 1,000 modes of stacked-mnist", "a model of stacked-mnist that samples", False),
 }  # fmt: skip
 QUICK = tuple(name for name, m in METRICS.items() if m.quick)
