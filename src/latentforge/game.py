@@ -30,7 +30,7 @@ Move = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Seat:
-    """How one player steps. The trainer's options replace single fields of it."""
+    """Optimiser settings of one player. The trainer's options replace single fields of it."""
 
     lr: float = 1e-3
     optimizer: str = "adam"  # sgd, momentum, adagrad, rmsprop, adam or adamw
@@ -60,7 +60,7 @@ def frozen(module: nn.Module):
 
 
 def leave_out(move: Move, *names: str) -> Move:
-    """The move without the players in `names`, who sit this one out."""
+    """The move without the players in `names`, which are not updated this time."""
     return {name: loss for name, loss in move.items() if name not in names}
 
 

@@ -1,4 +1,4 @@
-"""What a trained model is good for in training code of your own: a critic as a perceptual loss.
+"""Trained models in training code of your own: a critic as a perceptual loss.
 
 critic = lf.losses.CriticFeatures("runs/dcgan")
 loss = F.mse_loss(out, x) + 0.1 * critic(out, x).mean()

@@ -52,7 +52,7 @@ def command(
     from latentforge.tasks.restore import operator_for
 
     if spoil == (source is not None):
-        raise click.UsageError("name spoilt images with --in, or spoil clean ones with --spoil.")
+        raise click.UsageError("name degraded images with --in, or degrade clean ones with --spoil.")
     if source is not None and clean["data"] is not None:
         raise InputError("--data names clean images for --spoil; leave it out beside --in.")
     out = out or run / "restored.png"
@@ -155,7 +155,7 @@ def restore_each(
 
 
 def rows(before: Any, restored: Any, original: Any) -> list[dict[str, Any]]:
-    """Mean PSNR and SSIM of spoilt and restored images."""
+    """Mean PSNR and SSIM of degraded and restored images."""
     from latentforge.metrics.reconstruction import WINDOW, psnr, ssim
 
     measures = [("psnr", "dB", psnr)] + ([("ssim", "", ssim)] if min(original.shape[2:]) >= WINDOW else [])

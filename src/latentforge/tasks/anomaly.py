@@ -21,7 +21,7 @@ JUDGED = 10_000  # images of X that the threshold is found on, which gives a sha
 
 
 class AnomalyDetector(OutlierMixin, ImageEstimator):
-    """Learns what is normal, and says how strange images are. See `latentforge.tasks.detect`.
+    """Learns what normal images look like, and scores how anomalous others are. See `latentforge.tasks.detect`.
 
     Signs are those of scikit-learn's outlier detectors: `score_samples` and `decision_function` are LOWER for stranger
     images, below 0 in the second is an anomaly, and `predict` says -1 of it and +1 of the others. (PyOD has both the other

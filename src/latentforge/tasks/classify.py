@@ -145,9 +145,8 @@ def least_evidence(log_px: Tensor, reject: float) -> float:
 def classify(
     model: Game, images: Images, held: Images | None = None, codes: int = CODES, seed: int = 0
 ) -> Verdict:  # fmt: skip
-    """p(x, y) of images under a model that is told classes, or p(y | x) of one that tells them apart itself (`ssl-gan`), which
-    has no density to reject by; with labelled images `held` out of its training, the temperature of p(y | x) is fitted on
-    them."""
+    """p(x, y) of images under a model conditioned on classes, or p(y | x) of a semi-supervised one (`ssl-gan`), which has no
+    density to reject by; with labelled images `held` out of its training, the temperature of p(y | x) is fitted on them."""
     images, temperature = images_of(images), 1.0
     if held is not None and held.labels is not None and len(known := held.labelled()):
         assert known.labels is not None

@@ -139,7 +139,8 @@ def detect(
     model: Game, images: Images, normal: Images, held: Images | None = None, score: str | Sequence[str] = "auto", *,
     quantile: float = QUANTILE, contamination: float | None = None, seed: int = 0,
 ) -> Detection:  # fmt: skip
-    """How strange images are to a model trained on `normal` ones: see `Detector`, which does it again and again."""
+    """Anomaly score, threshold and label of images, given a model and the `normal` images it was trained on. `Detector` keeps
+    what it learns of these for further images."""
     return Detector(model, normal, held, score, seed).detect(images, quantile, contamination)
 
 

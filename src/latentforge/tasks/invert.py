@@ -25,11 +25,11 @@ def invert(
     operator: Operator | None = None, prior: float = 0.0,
 ) -> Tensor:  # fmt: skip
     """Codes (N, Z) whose images come near images (N, C, H, W) in [0, 1] in squared error: the best of drawn codes, then
-    Adam on the code with the weights fixed; `y` (N, ...) is what a conditional model is told. The same way for every
+    Adam on the code with the weights fixed; `y` (N, ...) is the condition of a conditional model. The same way for every
     decoder; it may end in a poor local minimum.
 
     With an operator A, `images` are observations of which A(decoded image) is to come near, and the encoder's code of the
-    naive restoration, where there is an encoder, is a start too. With a `prior` of 1 the code descends
+    initial estimate, where there is an encoder, is a start too. With a `prior` of 1 the code minimises
     ||A x(z) - y||^2 / (2 sigma^2) - log p(z), where the model has such a density: the most probable code.
     InputError for models that can draw no codes to start from."""
     need_codes(model)

@@ -54,10 +54,10 @@ def restore(
     prior: float = 1.0,
     seed: int = 0,
 ) -> Tensor:
-    """Clean images (N, C, H, W) in [0, 1] from spoilt ones.
+    """Clean images (N, C, H, W) in [0, 1] from degraded ones.
 
     images: (N, C, h, w) in [0, 1] or bytes, or observations as an operator makes them. A restorer takes images of any size.
-    operator: what spoilt them, such as "blur:1"; a restorer knows its own.
+    operator: how they were degraded, such as "blur:1"; a restorer knows its own.
     mask: (N or 1, 1, H, W), 1 where a pixel is known, for operators that hide pixels; else the operator's own.
     size: (H, W) of what a restorer is to give under `downsample`, where its factor had cut pixels off.
     steps, lr, prior: of the search for codes, as in `invert`; a restorer has none. `seed` of its starts.
@@ -85,7 +85,7 @@ def restore(
     small = (-(-h // operator.factor), -(-w // operator.factor))
     if tuple(seen.shape[2:]) != small:
         raise InputError(
-            f"spoilt images of {tuple(seen.shape[2:])} (H, W) do not fit: under {operator} the model's "
+            f"degraded images of {tuple(seen.shape[2:])} (H, W) do not fit: under {operator} the model's "
             f"{(h, w)} are seen as {small}; give --image-size {small[0]}x{small[1]}."
         )
     out = []
