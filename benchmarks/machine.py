@@ -71,7 +71,10 @@ def where(rows: dict[str, list[dict[str, Any]]]) -> str:
 
 def kind_of(kept: dict[str, Any]) -> str:
     """A machine in words; what was not noted then is left out."""
-    words = [" ".join(str(kept["processor"]).split()), f"({kept['family']})" if kept.get("family") else ""]
+    words = [
+        " ".join(str(kept["processor"]).split()),
+        f"(family and model {kept['family']})" if kept.get("family") else "",
+    ]
     words += [kept.get("instructions", ""), "bf16" if kept.get("bf16") else ""]
     words += [f"{kept['threads']} threads" if kept.get("threads", 1) > 1 else ""]
     return " ".join(filter(None, words))

@@ -183,7 +183,7 @@ def table() -> str:
     if not found:
         return "Not measured yet: `make restore` does."
     lines = [
-        "| images | what was done to them | PSNR spoilt | linear | **restorer** | gain | SSIM spoilt | linear | **restorer** "
+        "| images | degradation | PSNR degraded | linear | **restorer** | gain | SSIM degraded | linear | **restorer** "
         "| missing pixels, squared error: mean image | linear | **restorer** |",
         "| --- | --- |" + " ---: |" * 10,
     ]

@@ -84,7 +84,7 @@ def table() -> str:
     searched = {c.split("/")[1]: r for c, r in found.items() if c.startswith("search")}
     if searched:
         lines = [
-            "| model, what was done to MNIST | PSNR spoilt | linear | **search** | missing pixels, squared error: linear "
+            "| model, degradation of MNIST | PSNR degraded | linear | **search** | missing pixels, squared error: linear "
             "| **search** | seconds per image |",
             "| --- |" + " ---: |" * 6,
         ]

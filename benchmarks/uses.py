@@ -2,8 +2,8 @@
 
     python benchmarks/uses.py      # Markdown
 
-The baseline is the best of those that need no model of ours; the tables behind the links have the others, and where we are
-worse.
+The baseline is the best of those that need no model of ours; the tables behind the links have the others. The better of the
+two is in bold.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import classify
 import compress
@@ -19,12 +20,33 @@ import fewlabels
 import finetune
 import restore
 
-COMPRESSOR = "vae-32"  # one model for all rates; the best of several on the test images would be one chosen by them
-HEAD = "| use | measured | Latentforge | without a model |\n| --- | --- | ---: | ---: |"
+# one model for all rates; the best of several on the test images would be one chosen by them
+COMPRESSORS = {"mnist": "vae-32", "cifar10": "vae-128"}
+PLAIN = {"pixels": "nearest images in pixels"} | {b: b for b in detect.BASELINES}  # the detector's own score in pixels
+HEAD = "| use | measured | better | Latentforge | best simple baseline |\n| --- | --- | --- | ---: | ---: |"
 
 
-def lines() -> Iterator[tuple[str, str, str, str]]:
-    """(page, what was measured, ours, the baseline's)."""
+class Use(NamedTuple):
+    """One row: its page, what was measured, how a number is shown, ours, and the best baseline's with its name."""
+
+    page: str
+    measured: str
+    better: str  # higher or lower
+    form: str
+    ours: float
+    plain: float
+    baseline: str
+
+    def row(self, folder: str) -> str:
+        ours, plain = self.form.format(self.ours), self.form.format(self.plain)
+        if ours != plain:
+            wins = (self.ours > self.plain) == (self.better == "higher")
+            ours, plain = (f"**{ours}**", plain) if wins else (ours, f"**{plain}**")
+        page = f"[{self.page}]({folder}/{self.page}.md)"
+        return f"| {page} | {self.measured} | {self.better} | {ours} | {plain} ({self.baseline}) |"
+
+
+def lines() -> Iterator[Use]:
     sets = [("one", s, f"{s}: one class against nine, AUROC", 10) for s in detect.SETS]
     for protocol, name, what, whole in [
         *sets,
@@ -32,34 +54,38 @@ def lines() -> Iterator[tuple[str, str, str, str]]:
     ]:
         rows = detect.rows_of(protocol, name)
         if len(rows) == whole:
-            found = {k: statistics.mean(r["auroc"][k] for r in rows) for k in ("detector", *detect.BASELINES)}
-            best = max(detect.BASELINES, key=found.__getitem__)
-            yield "detect", what, f"{found['detector']:.3f}", f"{found[best]:.3f} ({best})"
+            found = {k: statistics.mean(r["auroc"][k] for r in rows) for k in ("detector", *PLAIN)}
+            best = max(PLAIN, key=found.__getitem__)
+            yield Use("detect", what, "higher", "{:.3f}", found["detector"], found[best], PLAIN[best])
     for family in fewlabels.FAMILIES:
         if draws := fewlabels.kept(f"{family}/100"):
             ours = statistics.mean(r["test_error"] for r in draws)
             plain = {k: statistics.mean(r["baselines"][k] for r in draws) for k in fewlabels.BASELINES}
             best = min(plain, key=plain.__getitem__)
             what = f"mnist, `{family}` with 100 labels, error, mean of {len(draws)} choices of them"
-            yield "few-labels", what, f"{ours:.2%}", f"{plain[best]:.1%} ({fewlabels.BASELINES[best]})"
+            yield Use("few-labels", what, "lower", "{:.2%}", ours, plain[best], fewlabels.BASELINES[best])
     for cell in ("mnist/noise:0.5", "mnist/downsample:4", "cifar10/noise:0.2", "pneumoniamnist/noise:0.5"):
         if restore.kept(cell).exists():
             r = json.loads(restore.kept(cell).read_text())
-            linear = f"{r['linear']['psnr']:.1f} dB (best linear)"
-            yield "restore", f"{cell.replace('/', ', `')}`, PSNR", f"{r['restorer']['psnr']:.1f} dB", linear
-    curves = {k: r["points"] for k, r in compress.kept("mnist", compress.RESULTS).items() if k in (COMPRESSOR, "pca")}
-    for rate in compress.RATES["mnist"] if len(curves) == 2 else ():
-        ours, plain = (compress.at(curves[k], rate) for k in (COMPRESSOR, "pca"))
-        if ours is not None and plain is not None:
-            what = f"mnist, {rate:g} bits per pixel, `{COMPRESSOR}`, PSNR"
-            yield "compress", what, f"{ours:.1f} dB", f"{plain:.1f} dB (PCA, same coder)"
+            ours, linear = r["restorer"]["psnr"], r["linear"]["psnr"]
+            yield Use(
+                "restore", f"{cell.replace('/', ', `')}`, PSNR", "higher", "{:.1f} dB", ours, linear, "best linear"
+            )
+    for name, model in COMPRESSORS.items():
+        curves = {k: r["points"] for k, r in compress.kept(name, compress.RESULTS).items() if k in (model, "pca")}
+        for rate in compress.RATES[name] if len(curves) == 2 else ():
+            ours, plain = (compress.at(curves[k], rate) for k in (model, "pca"))
+            if ours is not None and plain is not None:
+                what = f"{name}, {rate:g} bits per pixel, `{model}`, PSNR"
+                yield Use("compress", what, "higher", "{:.1f} dB", ours, plain, "PCA, same coder")
     for name in classify.OTHER:
         files = {m: classify.path(f"{name}/{m}") for m in ("cvae", *classify.BASELINES)}
         accuracy = {m: json.loads(f.read_text())["accuracy"] for m, f in files.items() if f.exists()}
         if "cvae" in accuracy and len(accuracy) > 1:
             best = max((m for m in classify.BASELINES if m in accuracy), key=accuracy.__getitem__)
             what = f"{name}: accuracy of Bayes' rule"
-            yield "classify", what, f"{accuracy['cvae']:.1%}", f"{accuracy[best]:.1%} ({classify.BASELINES[best]})"
+            ours, plain = accuracy["cvae"], accuracy[best]
+            yield Use("classify", what, "higher", "{:.1%}", ours, plain, classify.BASELINES[best])
     for cell in finetune.CELLS:
         file = finetune.RESULTS / f"{cell}.json"
         for row in json.loads(file.read_text())["rows"][:1] if file.exists() else []:
@@ -67,7 +93,7 @@ def lines() -> Iterator[tuple[str, str, str, str]]:
             what = f"mnist, {part} of `{family}` as the start of a classifier, {row['labels']} labels, error"
             plain = {"random weights": row["random"]} | from_labels_alone(row["labels"])
             best = min(plain, key=plain.__getitem__)
-            yield "finetune", what, f"{row['pretrained']:.1%}", f"{plain[best]:.1%} ({best})"
+            yield Use("finetune", what, "lower", "{:.1%}", row["pretrained"], plain[best], best)
 
 
 def from_labels_alone(labels: int) -> dict[str, float]:
@@ -78,8 +104,7 @@ def from_labels_alone(labels: int) -> dict[str, float]:
 
 
 def table(folder: str = "docs/tasks") -> str:
-    rows = [f"| [{page}]({folder}/{page}.md) | {what} | {ours} | {plain} |" for page, what, ours, plain in lines()]
-    return "\n".join([HEAD, *rows])
+    return "\n".join([HEAD, *(use.row(folder) for use in lines())])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,8 @@ def kept() -> dict[str, dict[str, Any]]:
     return {c: json.loads((RESULTS / f"{c}.json").read_text()) for c in order if (RESULTS / f"{c}.json").exists()}
 
 
-def table(cells: dict[str, dict[str, Any]] | None = None) -> str:
-    """Markdown: one row per cell, with the trivial baselines and what real images score at the end."""
+def table(cells: dict[str, dict[str, Any]] | None = None, below: list[str] | None = None) -> str:
+    """Markdown: one row per cell, with the trivial baselines and what real images score at the end, or the rows `below`."""
     cells = kept() if cells is None else cells
     if not cells:
         return "Not measured yet: `make zoo` does."
@@ -111,41 +112,54 @@ def table(cells: dict[str, dict[str, Any]] | None = None) -> str:
         + " | rarest digit | as asked |",
         "| --- |" + " ---: |" * 2 + " --- |" + " ---: |" * (len(SHOWN) + 2),
     ]
-    # some cells are older than today's baseline, whose samples are held against another: each has rows of its own
-    groups: dict[str, tuple[list[str], dict[str, dict[str, str]]]] = {}
     for cell, r in cells.items():
         values, sampler = dict.fromkeys(SHOWN, ""), ""
-        which = next((row["which"] for k, row in r["test"].items() if k.startswith("frechet") and "which" in row), "")
-        names_of, ends = groups.setdefault(which, ([], {"baseline": {}, "reference": {}}))
-        names_of.append(f"`{CELLS[cell]}`")
-        for measure_, row in r["test"].items():
-            name = next((k for k in SHOWN if measure_.startswith(k)), None)
-            if name is None:
-                continue
+        for name, row in shown(r):
             values[name] = f"{row['value']:.4g}"
             sampler = row.get("sampler") or sampler
-            for end in ends:
-                if row.get(end) is not None and name not in ("codes-frechet", "reconstruction_mse"):
-                    ends[end][name] = f"{row[end]:.4g}"
         found = r["digits"] or {}
         shares = [f"{100 * found[k]:.1f} %" if k in found else "" for k in ("rarest", "as_asked")]
         numbers = f"{sum(r['parameters'].values()):,} | {r['training']['examples']:,} | {sampler}"
         lines.append(f"| `{CELLS[cell]}` | {numbers} | " + " | ".join([*values.values(), *shares]) + " |")
-    names = {"baseline": "trivial baseline", "reference": "real images; floor of the nats"}
-    for which, (names_of, ends) in groups.items():
-        for end, found in ends.items():
-            told = f" ({which})" if which and end == "baseline" else ""
-            told += f" of {', '.join(names_of)}" if len(groups) > 1 else ""
-            if found:
-                row = " | ".join(found.get(k, "") for k in SHOWN)
-                lines.append(f"| {names[end]}{told} | | | | {row} | | |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(below or ends(cells))])
+
+
+def shown(result: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The measures of the table with their rows."""
+    for measure_, row in result["test"].items():
+        if name := next((k for k in SHOWN if measure_.startswith(k)), None):
+            yield name, row
+
+
+def ends(
+    cells: dict[str, dict[str, Any]], wanted: tuple[str, ...] = ("baseline", "reference"), named: bool = True
+) -> list[str]:
+    """The rows of the trivial baselines and of real images. Some cells are older than today's baseline, whose samples are held
+    against another: each has rows of its own, `named` by its cells."""
+    groups: dict[str, tuple[list[str], dict[str, dict[str, str]]]] = {}
+    for cell, r in cells.items():
+        which = next((row["which"] for k, row in r["test"].items() if k.startswith("frechet") and "which" in row), "")
+        names_of, found = groups.setdefault(which, ([], {end: {} for end in wanted}))
+        names_of.append(f"`{CELLS[cell]}`")
+        for name, row in shown(r):
+            for end in wanted:
+                if row.get(end) is not None and name not in ("codes-frechet", "reconstruction_mse"):
+                    found[end][name] = f"{row[end]:.4g}"
+    titles, lines = {"baseline": "trivial baseline", "reference": "real images; floor of the nats"}, []
+    for which, (names_of, found) in groups.items():
+        for end, values in found.items():
+            what = f" ({which})" if which and end == "baseline" else ""
+            what += f" of {', '.join(names_of)}" if named and len(groups) > 1 else ""
+            if values:
+                row = " | ".join(values.get(k, "") for k in SHOWN)
+                lines.append(f"| {titles[end]}{what} | | | | {row} | | |")
+    return lines
 
 
 def page(model: str) -> str:
-    """The rows of one family, for its page."""
+    """The rows of one family, for its page, above the baselines of all cells: these depend on the data alone."""
     cells = {c: r for c, r in kept().items() if r["model"] == model}
-    return table(cells) if cells else "Not measured yet."
+    return table(cells, ends(kept(), ("baseline",), named=False) + ends(cells, ("reference",)))
 
 
 if __name__ == "__main__":

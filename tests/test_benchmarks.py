@@ -48,6 +48,24 @@ def test_a_cell_of_the_zoo(cell, digits, tmp_path):
     assert row.count("|") == zoo.table({cell: result}).splitlines()[0].count("|")
 
 
+def test_the_page_of_a_model_has_the_baselines_of_all(tmp_path, monkeypatch):
+    """Cells measured at different times are held against different baselines; a page ends with both."""
+    monkeypatch.setattr(zoo, "RESULTS", tmp_path)
+    for cell, which in (("gan", "one Gaussian"), ("vae", "Gaussian per class")):
+        row = {"value": 1.0, "baseline": len(which), "which": which, "reference": 0.5}
+        result = {
+            "model": cell,
+            "parameters": {},
+            "training": {"examples": 1},
+            "digits": None,
+            "test": {"frechet-x": row},
+        }
+        machine.keep_result(tmp_path / f"{cell}.json", result)
+    rows = [line.split(" | ")[0] for line in zoo.page("gan").splitlines()[2:]]
+    assert rows == ["| `gan`", "| trivial baseline (Gaussian per class)", "| trivial baseline (one Gaussian)",
+                    "| real images; floor of the nats"]  # fmt: skip
+
+
 @pytest.mark.parametrize("workload", ["conv-vae", "dense-vae", "dcgan", "vae-gan"])
 def test_contestants_train_the_same_networks(workload, monkeypatch):
     """Parameter by parameter, but for where they lie: a contest of different networks says nothing."""
@@ -82,7 +100,9 @@ def test_uses_are_shown_beside_the_best_baseline(tmp_path, monkeypatch):
 
     kept = {
         **{
-            f"detect/one/mnist-{k}": {"auroc": {"detector": 0.9, "PCA-32": 0.5, "isolation forest": 0.75}}
+            f"detect/one/mnist-{k}": {
+                "auroc": {"detector": 0.9, "pixels": 0.95, "PCA-32": 0.5, "isolation forest": 0.75}
+            }
             for k in range(10)
         },
         **{f"detect/one/fashion-mnist-{k}": {"auroc": {}} for k in range(9)},  # one is missing
@@ -112,10 +132,14 @@ def test_uses_are_shown_beside_the_best_baseline(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "RESULTS", tmp_path / module.RESULTS.name)
     rows = [row.split(" | ")[2:] for row in uses.table().splitlines()[2:]]
     assert rows == [
-        ["0.900", "0.750 (isolation forest) |"], ["2.00%", "10.0% (label spreading on PCA-50 of 10,000 images) |"],
-        ["21.0 dB", "17.0 dB (best linear) |"], *[["20.0 dB", "10.0 dB (PCA, same coder) |"]] * 4,  # every rate but the least
-        ["98.0%", "97.0% (nearest neighbours in PCA-50) |"], ["90.0%", "80.0% (Gaussian per class) |"],
-        ["10.0%", "10.0% (label spreading on PCA-50 of 10,000 images) |"], ["10.0%", "15.0% (random weights) |"],
+        ["higher", "0.900", "**0.950** (nearest images in pixels) |"],
+        ["lower", "**2.00%**", "10.00% (label spreading on PCA-50 of 10,000 images) |"],
+        ["higher", "**21.0 dB**", "17.0 dB (best linear) |"],
+        *[["higher", "**20.0 dB**", "10.0 dB (PCA, same coder) |"]] * 4,  # every rate but the least
+        ["higher", "**98.0%**", "97.0% (nearest neighbours in PCA-50) |"],
+        ["higher", "**90.0%**", "80.0% (Gaussian per class) |"],
+        ["lower", "10.0%", "10.0% (label spreading on PCA-50 of 10,000 images) |"],
+        ["lower", "**10.0%**", "15.0% (random weights) |"],
     ]  # fmt: skip
 
 

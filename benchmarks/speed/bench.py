@@ -160,8 +160,8 @@ def table() -> str:
     columns = (
         "rounds",
         "images/s",
-        "latentforge over it",
-        "bf16 over it",
+        "latentforge's speed / this row's",
+        "latentforge bf16's speed / this row's",
         "share of peak",
         "memory, MB",
         "first step, s",
