@@ -12,7 +12,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: $(VENV)/.ready
 	$(BIN)/latentforge train vae-gan --preset mnist-5k/vae-gan
-	@echo "open the report in a browser; more: $(BIN)/latentforge --help"
+	@echo "open the report in a browser; then: . $(BIN)/activate"
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -q --durations=10 -n auto --dist loadfile
