@@ -38,6 +38,12 @@ SHOWN = {
     "coverage": "coverage", "density": "density", "frechet": "frechet", "reconstruction_mse": "error",
     "loss_nats": "nats", "codes-frechet": "codes",
 }  # fmt: skip
+LEGEND = """\
+`coverage` and `density` (higher is better) and `frechet` (lower) compare 10,000 samples with the test images in 50 principal
+components, so they do not compare with the `…-digits-10k` numbers of other pages. `error`: squared error per pixel of
+reconstructions. `nats`: -ELBO per test image. `codes`: Fréchet distance between the codes of test images and those that
+samples are drawn from. `rarest digit`: share of the rarest digit among samples (10 % is even). `as asked`: share of samples
+that a classifier reads as the class asked for. Empty: the model has no such number."""
 
 
 def measure(
@@ -157,9 +163,11 @@ def ends(
 
 
 def page(model: str) -> str:
-    """The rows of one family, for its page, above the baselines of all cells: these depend on the data alone."""
+    """The rows of one family, for its page, above the baselines of all cells (these depend on the data alone), and what the
+    columns mean."""
     cells = {c: r for c, r in kept().items() if r["model"] == model}
-    return table(cells, ends(kept(), ("baseline",), named=False) + ends(cells, ("reference",)))
+    below = ends(kept(), ("baseline",), named=False) + ends(cells, ("reference",))
+    return f"{table(cells, below)}\n\n{' '.join(LEGEND.split())}"
 
 
 if __name__ == "__main__":
