@@ -23,9 +23,9 @@ from latentforge.errors import InputError
 @click.option("--normal", help="normal images: folder or file  [the run's training and validation images]")
 @click.option("--seed", default=0, help="seed of the noise in a likelihood  [0]")
 @click.option("--out", type=click.Path(path_type=Path), help="scores.csv or scores.npz  [RUN/scores.csv]")
-@click.option("--heatmaps", type=click.Path(path_type=Path), help="sheet.png: the strangest images, their reconstructions "
-              "and where the two differ")  # fmt: skip
-@click.option("-n", "--number", default=10, type=click.IntRange(1), help="how many of the strangest are shown  [10]")
+@click.option("--heatmaps", type=click.Path(path_type=Path), help="sheet.png: the images with the highest scores, their "
+              "reconstructions and where the two differ")  # fmt: skip
+@click.option("-n", "--number", default=10, type=click.IntRange(1), help="how many of these are shown  [10]")
 @click.option("--list", "show", is_flag=True, help="list the scores and stop")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(
