@@ -151,7 +151,7 @@ def ends(
             for end in wanted:
                 if row.get(end) is not None and name not in ("codes-frechet", "reconstruction_mse"):
                     found[end][name] = f"{row[end]:.4g}"
-    titles, lines = {"baseline": "trivial baseline", "reference": "real images; floor of the nats"}, []
+    titles, lines = {"baseline": "trivial baseline", "reference": "real images; lower bound of the nats"}, []
     for which, (names_of, found) in groups.items():
         for end, values in found.items():
             what = f" ({which})" if which and end == "baseline" else ""

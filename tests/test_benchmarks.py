@@ -63,7 +63,7 @@ def test_the_page_of_a_model_has_the_baselines_of_all(tmp_path, monkeypatch):
         machine.keep_result(tmp_path / f"{cell}.json", result)
     rows = [line.split(" | ")[0] for line in zoo.page("gan").splitlines()[2:-2]]
     assert rows == ["| `gan`", "| trivial baseline (Gaussian per class)", "| trivial baseline (one Gaussian)",
-                    "| real images; floor of the nats"]  # fmt: skip
+                    "| real images; lower bound of the nats"]  # fmt: skip
 
 
 @pytest.mark.parametrize("workload", ["conv-vae", "dense-vae", "dcgan", "vae-gan"])
