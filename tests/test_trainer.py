@@ -36,7 +36,7 @@ from latentforge.files import apart
 from latentforge.game import Game, Seat, own_parameters
 from latentforge.gradients import gradients_of
 from latentforge.optim import MOMENTUM, laid_out_like, make_optimizer, pack, seat_with, unpack
-from latentforge.registry import MODELS, Entry, model_class
+from latentforge.registry import MODELS, Entry, model_class, register
 from latentforge.run import Run
 from latentforge.saving import computes_in_bf16, pick_precision
 from latentforge.schedules import budget
@@ -754,6 +754,59 @@ def test_a_model_derived_from_one_of_ours_is_not_taken_for_it(tmp_path):
     refused(lambda: mine.save_pretrained(tmp_path / "model"), "Mine has no name")
     refused(lambda: Tiny().save_pretrained(tmp_path / "model"), "Tiny has no name")
     assert list(tmp_path.iterdir()) == []
+
+
+def put_in_table(monkeypatch, name: str, cls):
+    """A class of one's own under a name in the table, as if it stood in a module of its own."""
+    monkeypatch.setattr(import_module("latentforge.models.vae"), cls.__name__, register(name)(cls), raising=False)
+    monkeypatch.setitem(MODELS, name, Entry("latentforge.models.vae", cls.__name__, "vae", "Ours.", "no paper"))
+    return cls
+
+
+def test_a_model_that_would_not_be_built_again_alike_is_not_kept(tmp_path, monkeypatch):
+    vae, small = model_class("vae"), {"image_shape": SHAPE, "hidden": (4,)}
+
+    class Fixed(vae):
+        def __init__(self, image_shape: tuple[int, int, int], **options):
+            super().__init__(image_shape, net="mlp", **options)
+
+    class Given(vae):
+        def __init__(self, image_shape: tuple[int, int, int], body: nn.Module, **options):
+            super().__init__(image_shape, **options)
+            self.encoder = body
+
+    put_in_table(monkeypatch, "fixed", Fixed)
+    put_in_table(monkeypatch, "given", Given)
+    body = nn.Sequential(nn.Flatten(), nn.Linear(64, 40))
+    others = [lf.create("vae", net="mlp", **small) for _ in range(3)]
+    others[0].encoder = body
+    others[1].encoder.layers[1] = nn.GELU()  # the same weights would fit
+    others[2].beta = 4.0
+    cases = [
+        (others[0], "the networks of this VAE"), (others[1], "the networks of this VAE"), (others[2], "beta=4.0"),
+        (Fixed(**small), "multiple values"), (Given(body=body, net="mlp", **small), "the argument body is a Sequential"),
+    ]  # fmt: skip
+    for model, words in cases:
+        refused(lambda m=model: lf.fit(m, tiny_data(SHAPE), examples=16, out=tmp_path / "run", quiet=True), words)
+        refused(lambda m=model: m.save_pretrained(tmp_path / "model"), words)
+    assert list(tmp_path.iterdir()) == []
+    lf.fit(others[0], tiny_data(SHAPE), examples=16, quiet=True)  # nothing is kept of it
+
+
+def test_what_a_class_of_ones_own_adds_is_held_against_its_type_alone(tmp_path, monkeypatch):
+    class Mine(model_class("vae")):
+        def __init__(self, image_shape: tuple[int, int, int], tau: float = -0.5, depth: int = None,  # noqa: RUF013
+                     more: tuple[int, ...] = (), **options):  # fmt: skip
+            super().__init__(image_shape, **options)
+
+    put_in_table(monkeypatch, "mine", Mine)
+    images, _ = blobs(40, SHAPE)
+    lf.fit("mine", images, **QUICK, out=tmp_path / "run")
+    lf.resume(tmp_path / "run", images, examples=64, quiet=True)
+    args = lf.load(tmp_path / "run").args
+    assert (args["tau"], args["depth"], args["more"]) == (-0.5, None, ())
+    refused(lambda: lf.create("mine", image_shape=SHAPE, tau="wide"), "--tau wide: give a number")
+    refused(lambda: lf.create("mine", image_shape=SHAPE, beta=-1.0), "--beta -1.0: give 0 or more")
 
 
 def test_a_model_of_ones_own_in_the_table_is_trained_kept_and_taken_up(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from latentforge.game import Game
 from latentforge.journal import summary_writer
 from latentforge.limits import BUDGET, check
 from latentforge.run import Run
-from latentforge.saving import pick_device, plain
+from latentforge.saving import need_alike, pick_device, plain
 from latentforge.train import Trainer
 
 LEAST = 0.2  # of the budget, for another attempt after a collapse
@@ -135,7 +135,7 @@ def fit(
         Run.need_free(out)  # before the data are read
     trainer = prepare(model, data, data_options or {}, model_options or {}, options, quiet)
     if out is not None:  # on all processes alike
-        registry.named(trainer.model, "its run could not be opened again")
+        need_alike(trainer.model, "its run could not be opened again")
     if out is not None and distributed.begun(out):
         need_same_run(Run.open(out), config_of(trainer, data, data_options or {}, options, _preset))
         return resume(out, None if isinstance(data, str | Path) else data, quiet=quiet)

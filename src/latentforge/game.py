@@ -440,8 +440,9 @@ class Game(nn.Module):
 
     def save_pretrained(self, directory: str) -> None:
         """Write `model.safetensors`, `config.json` and a model card."""
-        from latentforge.saving import save_model
+        from latentforge.saving import need_alike, save_model
 
+        need_alike(self, "it could not be loaded again")
         save_model(self, directory)
 
     @classmethod

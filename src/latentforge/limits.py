@@ -3,16 +3,19 @@ deep inside torch."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import types
 import typing
+from collections.abc import Container
 from numbers import Integral, Real
 from typing import Any
 
 from latentforge.errors import InputError, suggest
 from latentforge.registry import arguments
 
-# Names mean the same in all families, so their limits do too. Every other number is 0 or more.
+# Names mean the same in all families, so their limits do too. Every other number is 0 or more. What a class of the
+# user's own adds is held against its type alone.
 COUNTS = {"image_shape", "latent_dim", "hidden", "critic_hidden", "width", "kernel", "batch_size", "accumulate",
           "checkpoint_every", "critic_steps", "generator_steps", "penalty_every", "boosted_steps", "features", "particles",
           "noise_dim", "generator_hidden", "classifier_hidden", "first_dim", "gan_rounds", "vae_rounds"}  # fmt: skip
@@ -25,17 +28,27 @@ BUDGET = ("epochs", "examples", "minutes")  # `schedules.budget` has its own wor
 
 def check(function: Any, values: dict[str, Any], where: str = "") -> None:
     """InputError where a value has no parameter, is not of its type, or is out of range. `where` begins the message."""
-    known = arguments(function)
+    known, limited = arguments(function), limited_by_name(function)
     for name, value in values.items():
         if name not in known:
             raise InputError(f"{where}there is no setting '{name}'.{suggest(name, known)}")
-        wrong = fault(name, known[name].annotation, value)
+        if value is None and known[name].default is None:  # as in `width: int = None`
+            continue
+        wrong = fault(name if name in limited else "", known[name].annotation, value)
         if wrong:
             raise InputError(f"{where}--{name.replace('_', '-')} {shown(value)}: {wrong}.")
 
 
+def limited_by_name(function: Any) -> Container[str]:
+    """The parameters whose names set their limits: all but those that a class from outside of the package adds."""
+    if not inspect.isclass(function):
+        return arguments(function)
+    ours = [c for c in function.__mro__ if c.__module__.startswith("latentforge.")]
+    return arguments(ours[0]) if ours else {}
+
+
 def fault(name: str, annotation: Any, value: Any) -> str:
-    """What to give instead of `value`; '' where it will do."""
+    """What to give instead of `value`; '' where it will do. Without a name a value has no limits."""
     kinds = [annotation]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         kinds = list(typing.get_args(annotation))
@@ -51,7 +64,7 @@ def one_fault(name: str, kind: Any, value: Any) -> str:
         return "" if value in inner else f"not possible.{suggest(str(value), map(str, inner))}".removesuffix(".")
     if typing.get_origin(kind) is tuple:
         some = ... in inner
-        if isinstance(value, tuple | list) and not value and name in OPTIONAL:
+        if isinstance(value, tuple | list) and not value and (not name or name in OPTIONAL):
             return ""
         if not isinstance(value, tuple | list) or not value or (not some and len(value) != len(inner)):
             return f"give {'numbers' if some else f'{len(inner)} numbers'}, as in 512,256"
@@ -62,7 +75,7 @@ def one_fault(name: str, kind: Any, value: Any) -> str:
         return "" if name in BUDGET and isinstance(value, Real) else "give a number"
     if kind in (bool, str) and not isinstance(value, kind):
         return "give true or false" if kind is bool else "give text"
-    if kind not in (int, float) or name in BUDGET or name in SIGNED:
+    if kind not in (int, float) or not name or name in BUDGET or name in SIGNED:
         return ""
     if name in COUNTS:
         return "" if value >= 1 else "give 1 or more"

@@ -40,9 +40,10 @@ class Run:
         cls.need_free(path)
         new = next((p for p in [*reversed(path.parents), path] if not p.exists()), None)
         run = cls(path, {"latentforge": __version__, "format": FORMAT, **config})
+        text = yaml.safe_dump(run.config, sort_keys=False)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_text(path / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))  # first: what has it is a run
+            write_text(path / "config.yaml", text)  # first: what has it is a run
             run.make_folders()
         except OSError as error:
             if new is not None:

@@ -67,6 +67,54 @@ def plain(value: Any) -> Any:
     return [plain(v) for v in value] if isinstance(value, tuple | list) else value
 
 
+def need_alike(model: Game, purpose: str) -> None:
+    """InputError unless the model's name and arguments build another like it: no more is kept of it but its weights."""
+    name, own = registry.named(model, purpose), type(model).__name__
+    for key, value in model.args.items():
+        if written(value) is None:
+            raise InputError(
+                f"{own}: the argument {key} is a {type(value).__name__}, which no configuration holds, so {purpose}; "
+                "take numbers and texts, and build networks in the constructor."
+            )
+    try:
+        with seeded(0):
+            twin = registry.create(name, **json.loads(json.dumps(plain(model.args))))
+            same = built(twin) == built(model)
+    except Exception as error:  # a constructor of the user's own may raise any
+        raise InputError(
+            f"{own} cannot be built again from its arguments, so {purpose}: {reason(error)}; its constructor must take "
+            "each of them."
+        ) from None
+    for key in (k for k in model.args if not hasattr(Game, k)):  # `classes` and the like are set in training
+        now, then = (written(getattr(m, key, None)) for m in (model, twin))
+        if now != then and None not in (now, then):
+            raise InputError(
+                f"{key} of this {own} is {now}, but it was created with {then}, which is what would be built again; "
+                f"create it with {key}={now}."
+            )
+    if not same:
+        raise InputError(
+            f"the networks of this {own} are not those that its arguments build, so {purpose}; write a class that "
+            "builds them, with @register and an Entry (docs/reading-order.md)."
+        )
+
+
+def built(model: Game) -> tuple[list[tuple[str, ...]], dict[str, Any]]:
+    """Kind and settings of each module, and the shapes in the state; without the sampler, which is fitted."""
+    modules = [(k, type(m).__name__, m.extra_repr()) for k, m in model.named_modules() if k.split(".")[0] != "sampler"]
+    return modules, {
+        k: getattr(v, "shape", None) for k, v in model.state_dict().items() if k.split(".")[0] != "sampler"
+    }
+
+
+def written(value: Any) -> str | None:
+    """A value as JSON has it; None where it has no word for it."""
+    try:
+        return json.dumps(plain(value))
+    except (TypeError, ValueError):
+        return None
+
+
 def save_model(model: Game, directory: str | Path) -> None:
     """Write the model into `directory`, each file at once or not at all."""
     directory = place(directory)
@@ -221,6 +269,7 @@ def push_to_hub(model: Game, repo_id: str, **options: Any) -> str:
 
     from huggingface_hub import HfApi
 
+    need_alike(model, "it could not be loaded again")
     api = HfApi()
     api.create_repo(repo_id, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
