@@ -133,9 +133,12 @@ def fit(
         raise InputError("on_collapse looks at what a run directory keeps of the samples; give out as well.")
     if out is not None and distributed.rank() == 0 and distributed.attempt() == 0:
         Run.need_free(out)  # before the data are read
+    kept = "its run could not be opened again"
+    if out is not None and not isinstance(model, str):  # on all processes, before the trainer has its way with it
+        need_alike(model, kept)
     trainer = prepare(model, data, data_options or {}, model_options or {}, options, quiet)
-    if out is not None:  # on all processes alike
-        need_alike(trainer.model, "its run could not be opened again")
+    if out is not None and isinstance(model, str):
+        need_alike(trainer.model, kept)
     if out is not None and distributed.begun(out):
         need_same_run(Run.open(out), config_of(trainer, data, data_options or {}, options, _preset))
         return resume(out, None if isinstance(data, str | Path) else data, quiet=quiet)
