@@ -991,6 +991,17 @@ def test_resume_of_a_run_on_arrays(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), once.parameters(), strict=True))
 
 
+def test_a_finished_run_is_loaded_and_left_as_it_is(tmp_path):
+    images, _ = blobs(40, SHAPE)
+    model = lf.fit("vae", images, out=tmp_path / "run", **QUICK)
+    run = Run.open(tmp_path / "run")
+    assert run.keep_measures("test", [{"measure": "loss_nats", "value": 1.0}], run.model_stamp)
+    before = run.metrics(), run.model_stamp
+    again = lf.resume(run.path, quiet=True)
+    assert (run.metrics(), run.model_stamp) == before
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
+
+
 def test_tidy_removes_what_a_killed_process_was_writing(tmp_path):
     run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
     whole = [p for p in run.path.rglob("*") if p.is_file()]

@@ -21,7 +21,7 @@ from latentforge.game import Game
 from latentforge.journal import summary_writer
 from latentforge.limits import BUDGET, check
 from latentforge.run import Run
-from latentforge.saving import need_alike, pick_device, plain
+from latentforge.saving import load, need_alike, pick_device, plain
 from latentforge.train import Trainer
 
 LEAST = 0.2  # of the budget, for another attempt after a collapse
@@ -264,12 +264,19 @@ def resume(
     path: str | Path, data: Any = None, *, quiet: bool = False, device: str | None = None, **budget: Any
 ) -> Game:  # fmt: skip
     """Continue a run from its latest checkpoint to its budget; `epochs`, `examples` or `minutes` set a new total, `device`
-    one that the run was not begun on."""
+    one that the run was not begun on. A finished run without a new total is loaded and left as it is.
+
+    data: the images again, of a run on arrays in memory.
+    InputError where there is no run, its images have changed, or the new total is spent; RunError where it fails.
+    """
     for name in budget:
         if name not in BUDGET:
             raise InputError(f"resume changes the budget alone, not '{name}'; give one of {', '.join(BUDGET)}.")
     run = Run.open(path)
     with alone(run):
+        if run.finished and all(v is None for v in budget.values()):
+            model = load(run.path)
+            return model.to(pick_device(device)) if device else model
         return go_on(run, data, quiet, device, budget)
 
 
