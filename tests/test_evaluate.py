@@ -29,6 +29,7 @@ from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.measures import mean_measures
 from latentforge.metrics import disentanglement
+from latentforge.metrics.likelihood import importance_nll
 from latentforge.metrics.subject import Subject, gaussian_images
 from latentforge.parts.gaussian import Point
 from latentforge.tasks.evaluate import METRICS, QUICK
@@ -241,6 +242,19 @@ def test_a_factor_that_never_changes_is_left_out(trained):
     rows = lf.evaluate(trained[0], Dataset("made", "made", *parts, descriptors=["a", "b"]), metrics=["disentanglement"])
     assert rows
     assert all(math.isfinite(r["value"]) for r in rows)
+
+
+def test_measuring_leaves_each_part_in_the_mode_it_was_in():
+    data = tiny_data((1, 8, 8))
+    model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=2, net="mlp", hidden=(16,))
+    model.encoder.eval()  # frozen, while the rest trains
+    batch = data.test[torch.arange(4)]
+    for measure in (
+        lambda: lf.evaluate(model, data, metrics=["codes"], repeats=0), lambda: lf.detect(model, data.test, data.train),
+        lambda: model.sample(2, seed=0), lambda: importance_nll(model, batch, 2),
+    ):  # fmt: skip
+        measure()
+        assert [m.training for m in (model, model.decoder, model.encoder)] == [True, True, False]
 
 
 def test_unknown_labels_are_no_class():

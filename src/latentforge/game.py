@@ -130,13 +130,14 @@ def need_compiler(device: torch.device) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block."""
-    training = model.training
+    """Eval mode inside the block; afterwards each module is in the mode that it was in."""
+    modes = [(m, m.training) for m in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for m, training in modes:
+            m.training = training
 
 
 def generator_of(seed: int | None, salt: int) -> torch.Generator:

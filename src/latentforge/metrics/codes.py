@@ -17,7 +17,7 @@ from torch import Tensor
 
 from latentforge.clock import seeded
 from latentforge.data.batch import at_once, in_parts
-from latentforge.game import generator_of
+from latentforge.game import evaluating, generator_of
 from latentforge.metrics.distance import frechet_distance
 from latentforge.metrics.intervals import around, around_mean
 from latentforge.metrics.pca import PCA
@@ -87,8 +87,8 @@ def matching(s: Subject) -> list[Row]:
 def information(s: Subject) -> list[Row]:
     """What a posterior with a spread tells of its image; nothing for encoders without one."""
     batch = s.held[s.held.spread(min(PAIRS, s.n, at_once(s.held.shape, PAIRS)))]
-    s.model.eval()
-    q = s.model.encode(batch.image.to(s.model.device), s.model.labels_of(batch))
+    with evaluating(s.model):
+        q = s.model.encode(batch.image.to(s.model.device), s.model.labels_of(batch))
     base = q.base if isinstance(q, Squashed) else q
     if not hasattr(base, "log_prob"):
         return []
@@ -129,7 +129,6 @@ def probes(s: Subject) -> list[Row]:
 @torch.no_grad()
 def means(model, image: Tensor, y: Tensor | None = None) -> Tensor:
     """(N, Z) float64 posterior means on the CPU, in eval mode; `y` is what a conditional model is told."""
-    model.eval()
-    size = at_once(model.image_shape, 500)
-    pairs = in_parts(image, y, size)
-    return torch.cat([model.encode(x.to(model.device), k).mean.cpu().double() for x, k in pairs])
+    pairs = in_parts(image, y, at_once(model.image_shape, 500))
+    with evaluating(model):
+        return torch.cat([model.encode(x.to(model.device), k).mean.cpu().double() for x, k in pairs])

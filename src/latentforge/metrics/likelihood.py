@@ -17,7 +17,7 @@ from torch import Tensor
 from latentforge import distributed
 from latentforge.data.batch import Batch
 from latentforge.data.modes import is_points
-from latentforge.game import generator_of
+from latentforge.game import evaluating, generator_of
 from latentforge.metrics.intervals import around_mean
 from latentforge.metrics.subject import Row, Subject, short
 from latentforge.parts.likelihood import bernoulli_floor, bernoulli_nll, importance_bound
@@ -43,7 +43,6 @@ def prepare(image: Tensor, how: str, seed: int) -> Tensor:
 @torch.no_grad()
 def importance_nll(model, batch: Batch, codes: int = CODES, seed: int = 0) -> Tensor:
     """-log p(x) in nats, (N,), of the images of a batch as they are, from `codes` codes each."""
-    model.eval()
 
     def of(number: int, index: Tensor) -> Tensor:
         x = batch.image[index].to(model.device)
@@ -51,7 +50,8 @@ def importance_nll(model, batch: Batch, codes: int = CODES, seed: int = 0) -> Te
         noise = torch.randn(codes, len(x), model.latent_dim, generator=generator_of(seed, number))
         return importance_bound(model, x, noise.to(x.device).transpose(0, 1), y).cpu()
 
-    return torch.cat(distributed.each(torch.arange(len(batch)).split(BATCH), of))
+    with evaluating(model):
+        return torch.cat(distributed.each(torch.arange(len(batch)).split(BATCH), of))
 
 
 def rows(s: Subject) -> list[Row]:

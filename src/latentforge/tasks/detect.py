@@ -20,7 +20,7 @@ from latentforge.data import Images
 from latentforge.data.batch import at_once, hold_out
 from latentforge.data.modes import is_points
 from latentforge.errors import InputError, suggest
-from latentforge.game import Game
+from latentforge.game import Game, evaluating
 from latentforge.tasks.encode import images_of, need_shape
 from latentforge.tasks.scores import AUTO, SCORES, Score, some
 
@@ -57,8 +57,9 @@ class Detector:
     def __init__(
         self, model: Game, normal: Images, held: Images | None = None, score: str | Sequence[str] = "auto", seed: int = 0
     ):  # fmt: skip
-        self.model, self.seed = model.eval(), seed
-        self.names = chosen(model, score)
+        self.model, self.seed = model, seed
+        with evaluating(model):
+            self.names = chosen(model, score)
         normal, held = images_of(normal), None if held is None else images_of(held)
         for images in (normal, held or normal):
             need_shape(model, images.shape, "normal images")
@@ -68,7 +69,8 @@ class Detector:
             normal, held = hold_out(normal, 0)
         seen = some(normal, REFERENCE)
         held = seen if held is None or len(held) < 2 else some(held, REFERENCE)
-        self.fitted: dict[str, Score] = {name: SCORES[name](model, seen, seed) for name in self.names}
+        with evaluating(model):
+            self.fitted: dict[str, Score] = {name: SCORES[name](model, seen, seed) for name in self.names}
         raw = self.raw(held)
         usual = raw if len(held) >= ENOUGH else self.raw(seen)
         self.scale = {k: (float(v.mean()), max(float(v.std()), 1e-6)) for k, v in usual.items()}
@@ -80,10 +82,11 @@ class Detector:
         images = images_of(images)
         need_shape(self.model, images.shape, "images")
         found: dict[str, list[Tensor]] = {name: [] for name in self.names}
-        for batch in images.batches(at_once(images.shape, 256)):
-            x = batch.image.to(self.model.device)
-            for name, score in self.fitted.items():
-                found[name].append(score(x).cpu().double())
+        with evaluating(self.model):
+            for batch in images.batches(at_once(images.shape, 256)):
+                x = batch.image.to(self.model.device)
+                for name, score in self.fitted.items():
+                    found[name].append(score(x).cpu().double())
         return {k: torch.cat(v) if v else torch.zeros(0, dtype=torch.float64) for k, v in found.items()}
 
     def parts(self, images: Images) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from latentforge.data.dataset import Dataset
 from latentforge.errors import InputError, suggest
-from latentforge.game import Game
+from latentforge.game import Game, evaluating
 from latentforge.metrics.features import MAKE
 from latentforge.metrics.likelihood import BINARISE
 from latentforge.metrics.subject import Subject
@@ -77,11 +77,12 @@ def evaluate(
         raise InputError(f"binarise={binarise!r} is not possible: choose {', '.join(BINARISE)}.")
     subject = Subject(model, data, split, seed, features, repeats, binarise)
     out = []
-    for name in names:
-        rows = import_module(f"latentforge.metrics.{METRICS[name].module}").rows(subject)
-        out += [plain(row) for row in rows]
-        if left_out is not None and not rows:
-            left_out.append(name)
+    with evaluating(model):
+        for name in names:
+            rows = import_module(f"latentforge.metrics.{METRICS[name].module}").rows(subject)
+            out += [plain(row) for row in rows]
+            if left_out is not None and not rows:
+                left_out.append(name)
     return out
 
 

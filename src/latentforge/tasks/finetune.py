@@ -63,9 +63,9 @@ class FineTuned(nn.Module):
     @torch.no_grad()
     def classify(self, images: Any) -> Tensor:
         """log p(y | x), (N, K), of images as `images_of` takes them, in eval mode and bounded memory."""
-        self.eval()
         device = self.new.weight.device
-        return torch.cat([self(b.image.to(device)).log_softmax(1) for b in images_of(images).batches()])
+        with evaluating(self):
+            return torch.cat([self(b.image.to(device)).log_softmax(1) for b in images_of(images).batches()])
 
 
 def pick_part(model: Game, part: str) -> str:
