@@ -19,6 +19,7 @@ import torch
 import latentforge as lf
 from latentforge.cli import main
 from latentforge.cli.compare import called
+from latentforge.data import Images
 from latentforge.data.synthetic import blobs
 from latentforge.errors import InputError, Interrupted
 from latentforge.report import verdict
@@ -419,6 +420,21 @@ def test_what_cannot_sample_cannot_be_searched():
     model = lf.create("autoencoder", image_shape=(1, 8, 8), latent_dim=2, net="mlp", hidden=(4,))
     with pytest.raises(InputError, match="nothing to draw codes from"):
         lf.invert(model, torch.rand(2, 1, 8, 8))
+
+
+def test_a_search_takes_images_as_its_sisters_do():
+    torch.manual_seed(0)
+    model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=2, net="mlp", hidden=(4,)).eval()
+    images = (255 * torch.rand(3, 1, 8, 8)).byte()
+    expected = lf.invert(model, images / 255, steps=3)
+    for given in (images, images[:, 0], images.numpy(), images[:, 0].numpy() / 255, Images(images)):
+        torch.testing.assert_close(lf.invert(model, given, steps=3), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(lf.invert(model, images, steps=3), expected)
+    restored = lf.restore(model, images, "none", steps=3)
+    torch.testing.assert_close(lf.restore(model, images.numpy(), "none", steps=3), restored)
+    with pytest.raises(InputError, match="do not fit"):
+        lf.invert(model, torch.rand(3, 3, 8, 8))
 
 
 def test_descriptors_are_labels_too():

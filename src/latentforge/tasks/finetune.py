@@ -124,7 +124,7 @@ def finetune(
         raise InputError("finetune needs images of two classes or more; give a class for each.")
     need_shape(model, known.shape, "images")
     part = pick_part(model, part)
-    with seeded(mix(seed, 0xF7), model.device):
+    with seeded(mix(seed, 0xF7), model.device), torch.enable_grad():
         start = model if pretrained else registry.create(model.name, **model.args).to(model.device)
         net = FineTuned(start, part, 1 + int(known.labels.max())).train()
         own = [p for k, p in net.named_parameters() if not k.startswith("new.")]

@@ -66,6 +66,7 @@ def restore(
     operator = operator_for(model, None, operator) if operator is None or isinstance(operator, str) else operator
     if model.has_restorer and operator != model.operator:
         raise InputError(f"{model.name} was trained to undo {model.operator}, not {operator}; train one for that.")
+    images = torch.as_tensor(images)
     c, h, w = model.image_shape
     channels = c + operator.masks
     if images.dim() != 4 or images.shape[1] not in (c, channels):
