@@ -220,6 +220,17 @@ def test_a_model_that_always_was_told_cannot_do_without():
     refused(lambda: model.reconstruct(torch.zeros(2, 1, 12, 12)), "label", "--drop")
 
 
+def test_what_is_told_beside_codes_is_checked():
+    model = lf.create("cvae", image_shape=(1, 6, 6), num_classes=3, drop=0.0, **SMALL)
+    z, x = torch.zeros(4, Z), images(4)
+    refused(lambda: model.decode(z, torch.tensor([0, 1, 2, 3])), "no class 3")
+    refused(lambda: model.decode(z, torch.tensor([0, 1, 2, -1])), "--drop")
+    refused(lambda: lf.interpolate(model, z, z, y=torch.full((4,), 7)), "no class 7")
+    for n in (3, 5):
+        refused(lambda n=n: model.decode(z, torch.zeros(n).long()), f"{n} labels for 4")
+        refused(lambda n=n: model.reconstruct(x, torch.zeros(n).long()), f"{n} labels for 4")
+
+
 @pytest.mark.parametrize(
     ("label", "part"),
     [

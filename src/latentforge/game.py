@@ -389,8 +389,11 @@ class Game(nn.Module):
     @torch.no_grad()
     def decode(self, z: Tensor, y: Tensor | None = None, batch: int | None = None) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from codes (B, Z), in eval mode, `batch` at once: by default at most 256, fewer
-        where images are large."""
+        where images are large. `y` (B, ...) is what a conditional model is told of each. No gradient reaches `z`: the
+        differentiable way is `to_unit(generate(z, y))`. InputError where `y` is not what the model can be told."""
         batch = batch or at_once(self.image_shape, 256)
+        if y is not None and self.condition is not None:
+            self.condition.check(y)
         with evaluating(self):
             pairs = in_parts(z, None if y is None else y.to(self.device), batch)
             return torch.cat([self.to_unit(self.generate(c.to(self.device), k)) for c, k in pairs]).clamp_(0, 1)

@@ -10,6 +10,8 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
+from latentforge.errors import InputError
+
 NUMBERS = 2**25  # of the images that are looked at at once where nothing is learned
 
 
@@ -29,7 +31,10 @@ def free_on(device: torch.device) -> float:
 
 
 def in_parts(x: Tensor, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Images or codes (N, ...), and what belongs to each of them (N, ...) where there is that, `size` at once."""
+    """Images or codes (N, ...), and what belongs to each of them (N, ...) where there is that, `size` at once. InputError
+    where there are not as many."""
+    if y is not None and len(y) != len(x):
+        raise InputError(f"{len(y)} labels for {len(x)} images or codes; give one for each.")
     return zip(x.split(size), repeat(None) if y is None else y.split(size), strict=False)
 
 

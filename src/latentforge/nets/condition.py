@@ -77,8 +77,10 @@ class Label(Condition):
     def check(self, y: Tensor) -> None:
         if y.is_floating_point() or y.dim() != 1:
             raise InputError("this model is told classes, and these images have descriptors; give images with classes.")
-        if len(y) and not -1 <= int(y.min()) <= int(y.max()) < self.size:
-            raise InputError(f"these images have class {int(y.max())}; the model knows 0 to {self.size - 1}.")
+        strange = y[(y < -1) | (y >= self.size)]
+        if len(strange):
+            raise InputError(f"there is no class {int(strange[0])}; the model knows 0 to {self.size - 1}.")
+        self.check_drop(bool((y < 0).any()))
 
     def learn(self, labels: Tensor) -> None:
         known = labels.cpu()[labels.cpu() >= 0]
