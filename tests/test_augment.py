@@ -119,6 +119,8 @@ def test_unknown_labels_are_no_class():
     assert {r["unlabelled"] for r in rows} == {48}
     assert "has also seen 48 images without a label" in verdict(rows)[-1]
     refused(lambda: audit(vae, data, split="tset"), "no split")
+    refused(lambda: audit(vae, tiny_data((1, 8, 8))), "do not fit")
+    refused(lambda: audit(vae, "nothing-there"), "no data set")
 
 
 @pytest.mark.parametrize(("name", "left"), [("vae", 1), ("cvae", 0)])

@@ -25,6 +25,7 @@ from latentforge.clock import seeded
 from latentforge.data import Dataset, Images
 from latentforge.data.hide import hide_labels
 from latentforge.data.modes import Modes, ring
+from latentforge.data.synthetic import blobs
 from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.measures import mean_measures
@@ -244,6 +245,13 @@ def test_a_factor_that_never_changes_is_left_out(trained):
     assert all(math.isfinite(r["value"]) for r in rows)
 
 
+def test_data_may_be_anything_that_open_data_takes(trained):
+    model, arrays = trained[0], blobs(60, (1, 8, 8))
+    assert lf.evaluate(model, arrays, metrics="own") == lf.evaluate(model, lf.open_data(arrays), metrics="own")
+    with pytest.raises(InputError, match="do not fit"):
+        lf.evaluate(model, tiny_data((1, 9, 9)))
+
+
 def test_measuring_leaves_each_part_in_the_mode_it_was_in():
     data = tiny_data((1, 8, 8))
     model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=2, net="mlp", hidden=(16,))
@@ -339,7 +347,7 @@ def test_the_better_model_scores_better():
 
         def __init__(self, images):
             super().__init__()
-            self.images, self.latent_dim = images, 1
+            self.images, self.latent_dim, self.image_shape = images, 1, (1, 8, 8)
 
         def sample(self, n, *, seed=None):
             return self.images[:n]

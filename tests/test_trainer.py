@@ -939,6 +939,14 @@ def test_loading_and_creating_leave_the_callers_random_numbers_and_errors(tmp_pa
     refused(lambda: lf.create("ssl-gan", image_shape=SHAPE, num_classes=1), "num_classes")
 
 
+def test_the_trainer_looks_at_its_options_itself():
+    data = tiny_data(SHAPE)
+    refused(lambda: Trainer(Tiny(), data, optimizer="lion", quiet=True), "--optimizer lion")
+    refused(lambda: Trainer(Tiny(), data, batch_size=0, quiet=True), "--batch-size 0: give 1 or more")
+    trainer = Trainer(Tiny(), data, examples=16, batch_size=16, device=torch.device("cpu"), quiet=True)
+    assert trainer.device.type == "cpu"
+
+
 def test_signs_of_a_collapse_need_a_place():
     refused(lambda: lf.fit("gan", tiny_data(SHAPE), examples=16, on_collapse="restart", quiet=True), "give out as well")
 

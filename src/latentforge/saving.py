@@ -280,8 +280,9 @@ def push_to_hub(model: Game, repo_id: str, **options: Any) -> str:
         return str(api.upload_folder(repo_id=repo_id, folder_path=folder, **options))
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str | torch.device) -> torch.device:
     """`auto` is CUDA, then Apple's MPS, then the CPU; InputError where the named one is missing."""
+    name = str(name)  # or a torch.device
     have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(k for k, ok in have.items() if ok))

@@ -33,6 +33,7 @@ from latentforge.errors import Collapsed, InputError, Interrupted, RunError
 from latentforge.game import Game, Move, compile_networks, need_compiler, own_parameters
 from latentforge.gradients import add, gradients_of
 from latentforge.journal import Journal
+from latentforge.limits import check
 from latentforge.nets.conv import layout
 from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, seat_with
 from latentforge.run import Run
@@ -105,6 +106,8 @@ class Trainer:
         run: Run | None = None,
         quiet: bool = False,
     ):
+        options = {k: v for k, v in locals().items() if k not in ("self", "model", "data", "run", "quiet")}
+        check(Trainer, options | {"device": str(device)})
         self.rank, self.world = distributed.start()
         self.device = distributed.local_device(pick_device(device), str(device) == "auto")
         self.precision = pick_precision(self.device, model.half_pays) if precision == "auto" else precision

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from latentforge.clock import mix
 from latentforge.data.batch import Batch, Images, at_once
-from latentforge.data.dataset import Dataset
+from latentforge.data.dataset import open_data
 from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.metrics.intervals import NORMAL, student
 from latentforge.metrics.network import SMALLEST, FeatureNet, jitter, train_classifier
 from latentforge.tasks.augment import LabelledSampler, drawn_labels, left_out, need_classes_of
+from latentforge.tasks.encode import need_shape
 
 EXAMPLES = 64_000  # drawn in each training of the classifier
 SYNTHETIC = 10_000  # images, or as many as there are real ones where those are more
@@ -48,7 +49,7 @@ class Mixed(Images):
 
 
 def audit(
-    model: Game, data: Dataset, *, split: str = "test", repeats: int = 5, synthetic: int | None = None,
+    model: Game, data: Any, *, split: str = "test", repeats: int = 5, synthetic: int | None = None,
     examples: int = EXAMPLES, seed: int = 0, even: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row for each training set: `accuracy` on the images of `split`, and its `difference` from that of real images
@@ -56,13 +57,16 @@ def audit(
     `balanced accuracy`, the mean over the classes of the share of each that is recognised, has the same beside it: where some
     classes are rare, accuracy is that of the others.
 
-    data.train are the real images, those the model was trained on. synthetic: samples per repeat, classes as frequent as
-    in training, or all alike where they are to be `even`; default: 10,000, or as many as there are real ones. examples: images
-    each classifier draws, in steps of as many for all; of "real and synthetic", every other one is real. Rows also say how many
-    training images without a label the model has seen and the classifiers have not (`unlabelled`), which classes have too few
-    to be drawn (`left out`), and how many classes the images of `split` show, with `fewest` images of one. InputError where
-    the data has no classes or images are too small, or where the model cannot draw classes, or one of those that are to be
-    even."""
+    data: a `Dataset`, or what `open_data` makes one of; its training images, those the model was trained on, are the
+    real ones. synthetic: samples per repeat, classes as frequent as in training, or all alike where they are to be
+    `even`; default: 10,000, or as many as there are real ones. examples: images each classifier draws, in steps of as
+    many for all; of "real and synthetic", every other one is real. Rows also say how many training images without a
+    label the model has seen and the classifiers have not (`unlabelled`), which classes have too few to be drawn (`left
+    out`), and how many classes the images of `split` show, with `fewest` images of one. InputError where the data has
+    no classes, its images are too small or do not fit the model, or where the model cannot draw classes, or one of
+    those that are to be even."""
+    data = open_data(data)
+    need_shape(model, data.image_shape, data.source)
     held = data.split(split).labelled()
     if data.num_classes < 2 or held.labels is None:
         raise InputError(f"{data.source} has no classes for a classifier to learn; the audit needs two or more.")

@@ -16,7 +16,7 @@ from torch import Tensor
 from latentforge import samplers
 from latentforge._version import __version__
 from latentforge.clock import mix, seeded
-from latentforge.data.dataset import Dataset
+from latentforge.data.dataset import Dataset, open_data
 from latentforge.data.decode import natural
 from latentforge.data.modes import is_points
 from latentforge.errors import InputError
@@ -133,7 +133,7 @@ def drawn_labels(
 
 
 def augment(
-    model: Game, out: str | Path, n: int, *, data: Dataset | None = None, label: int | str | None = None,
+    model: Game, out: str | Path, n: int, *, data: Any = None, label: int | str | None = None,
     even: bool = False, seed: int = 0, run: str | Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write n labelled samples to `out` and return their manifest.
@@ -142,10 +142,10 @@ def augment(
     (Hugging Face's image convention, the manifest in the schema's metadata) or a directory (a folder of PNG files per class,
     `manifest.json`).
     All three can be trained on; `read_manifest` reads any.
-    data: what the model was trained on: its classes' names and frequencies, and for a model that is told no labels the
-    codes of each. label: draw this class alone: its number, or its name. even: all classes alike, instead of as frequent as
-    in training. run: what to name as the source. A class without training images, or, where the model is told no labels, of
-    one, is not drawn; the manifest has it in `left_out`.
+    data: what the model was trained on, as `open_data` takes it: its classes' names and frequencies, and for a model
+    that is told no labels the codes of each. label: draw this class alone: its number, or its name. even: all classes
+    alike, instead of as frequent as in training. run: what to name as the source. A class without training images, or,
+    where the model is told no labels, of one, is not drawn; the manifest has it in `left_out`.
     InputError where the model cannot draw classes, or has seen too few images of one that is asked for, or `out` cannot be
     written."""
     out = Path(out)
@@ -156,6 +156,7 @@ def augment(
     if even and label is not None:
         raise InputError("one class cannot be drawn as even as the others; give label or even.")
     if data is not None:
+        data = open_data(data)
         need_shape(model, data.image_shape, data.source)
     sampler = LabelledSampler(model, data)
     k = sampler.classes

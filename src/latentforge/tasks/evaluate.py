@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from latentforge.data.dataset import Dataset
+from latentforge.data.dataset import open_data
 from latentforge.errors import InputError, suggest
 from latentforge.game import Game, evaluating
 from latentforge.metrics.features import MAKE
 from latentforge.metrics.likelihood import BINARISE
 from latentforge.metrics.subject import Subject
+from latentforge.tasks.encode import need_shape
 
 
 class Metric(NamedTuple):
@@ -52,7 +53,7 @@ QUICK = tuple(name for name, m in METRICS.items() if m.quick)
 
 def evaluate(
     model: Game,
-    data: Dataset,
+    data: Any,
     split: str = "test",
     seed: int = 0,
     *,
@@ -66,15 +67,19 @@ def evaluate(
     and `which` it is, reference and what it `is`, images, sampler, features. Numbers that a model or its data do not have
     are left out.
 
-    metrics: one or more names of METRICS, or "all". features: spaces that samples are compared in: digits, labels, self, pca50,
-    inception, or auto, which chooses by the data. repeats: half-samples per interval, 0 for none. binarise: what nll does
-    to the pixels under a Bernoulli likelihood: dynamic, static, threshold or grey. left_out: a list that the names of
-    metrics without any number are added to.
+    data: a `Dataset`, or what `open_data` makes one of. metrics: one or more names of METRICS, or "all". features: spaces
+    that samples are compared in: digits, labels, self, pca50, inception, or auto, which chooses by the data. repeats:
+    half-samples per interval, 0 for none. binarise: what nll does to the pixels under a Bernoulli likelihood: dynamic,
+    static, threshold or grey. left_out: a list that the names of metrics without any number are added to.
+    InputError for names that do not exist, and images that do not fit the model.
     """
     metrics, features = ((x,) if isinstance(x, str) else tuple(x) for x in (metrics, features))
     names = chosen(metrics, features)
     if binarise not in BINARISE:
         raise InputError(f"binarise={binarise!r} is not possible: choose {', '.join(BINARISE)}.")
+    data = open_data(data)
+    if not model.has_restorer:  # which takes images of any size
+        need_shape(model, data.image_shape, data.source)
     subject = Subject(model, data, split, seed, features, repeats, binarise)
     out = []
     with evaluating(model):
