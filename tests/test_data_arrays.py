@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from datasets import FULL, needs_full, refused
-from latentforge.data import Dataset, Images, open_data
+from latentforge.data import Batch, Dataset, Images, open_data
 from latentforge.data import arrays as module
 from latentforge.data.arrays import images_from_array, labels_from_array, read_numpy
 from latentforge.data.dataset import open_whole, split
@@ -253,6 +253,37 @@ def test_a_class_that_a_part_lacks_is_named():
     assert open_data((images, np.arange(200) % 2)).notes == []
 
 
+def test_splits_of_ones_own_are_looked_at():
+    x, y = torch.rand(9, 1, 8, 8), torch.arange(9)
+    good = Images(x, y)
+    for wrong, part in (
+        (Images(255 * x), "[0, 1]"), (Images((255 * x).long()), "int64"), (Images(x[:, 0]), "(9, 8, 8)"),
+        (Images(x, y[:5]), "5 labels for 9"),
+    ):  # fmt: skip
+        refused(lambda w=wrong: Dataset("a", "my images", good, w, good), "my images, validation", part)
+
+
+def test_rows_of_a_split_by_number_slice_and_array():
+    images = Images(torch.rand(5, 1, 2, 2), torch.arange(5))
+    for index, rows in (
+        (3, [3]), (-1, [4]), (slice(1, 4), [1, 2, 3]), (np.array([4, 0]), [4, 0]), ([2], [2]), (torch.tensor([1]), [1]),
+    ):  # fmt: skip
+        batch = images[index]
+        assert batch.index.tolist() == batch.label.tolist() == rows
+        assert torch.equal(batch.image, images.pixels[rows])
+    assert [int(batch.label) for batch in images] == [0, 1, 2, 3, 4]
+
+
+def test_a_split_of_a_derived_class_stays_one_on_a_device():
+    class Turned(Images):
+        def __getitem__(self, index):
+            batch = super().__getitem__(index)
+            return Batch(batch.image.flip(3), batch.label, batch.index)
+
+    x = torch.rand(5, 1, 2, 2)
+    assert torch.equal(Turned(x).to("cpu")[:2].image, x[:2].flip(3))
+
+
 def test_fingerprint_sees_every_change():
     def data(pixels: np.ndarray, labels: list[int] | None = None) -> str:
         y = None if labels is None else torch.tensor(labels)
@@ -266,7 +297,7 @@ def test_fingerprint_sees_every_change():
         data(base),
         data(other),
         data(base.reshape(2, 1, 4, 16)),
-        data(base.view(np.int8)),
+        data((base / 255).astype(np.float32)),
         data(base, [0, 1]),
         data(base, [1, 0]),
     ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +38,13 @@ def in_parts(x: Tensor, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, T
     if y is not None and len(y) != len(x):
         raise InputError(f"{len(y)} labels for {len(x)} images or codes; give one for each.")
     return zip(x.split(size), repeat(None) if y is None else y.split(size), strict=False)
+
+
+def is_pixels(images: Tensor) -> bool:
+    """Whether a tensor holds bytes, or floats in [0, 1] but for rounding."""
+    if images.dtype == torch.uint8 or not images.numel():
+        return True
+    return images.is_floating_point() and bool((images.min() >= -1e-3) & (images.max() <= 1 + 1e-3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +85,19 @@ class Images:
 
     def to(self, device: torch.device | str) -> Images:
         """The same with batches on `device`; the pixels go there too unless they would take half of what is free there."""
-        device = torch.device(device)
+        device, out = torch.device(device), copy.copy(self)  # of a class derived from this one too
         if self.pixels.nbytes > free_on(device) / 2:
-            return Images(self.pixels, self.labels, device)
-        return Images(self.pixels.to(device), None if self.labels is None else self.labels.to(device))
+            out.device = device
+            return out
+        out.pixels = self.pixels.to(device)
+        out.labels = None if self.labels is None else self.labels.to(device)
+        out.device = out.pixels.device
+        return out
 
-    def __getitem__(self, index: Tensor) -> Batch:
-        """The examples at `index` (B,) int64, as float32 in [0, 1]."""
+    def __getitem__(self, index: Any) -> Batch:
+        """The examples at `index`, as float32 in [0, 1]: (B,) int64, or whatever else numbers rows, such as 3 or [:16]."""
+        if not isinstance(index, Tensor):
+            index = torch.arange(len(self))[index].reshape(-1)
         index = index.to(self.pixels.device)
         image = self.pixels[index].to(self.device)
         image = image.float().div_(255) if image.dtype == torch.uint8 else image.float()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentforge.data import named
 from latentforge.data.arrays import conform, parts_from_arrays, read_numpy
-from latentforge.data.batch import Images
+from latentforge.data.batch import Images, is_pixels
 from latentforge.data.decode import SMALLEST, SUFFIXES, Found, Item, Part, Size, read_images, shown, some
 from latentforge.data.folder import read_folder
 from latentforge.data.modes import Modes
@@ -26,7 +26,8 @@ from latentforge.errors import InputError, suggest
 
 @dataclass
 class Dataset:
-    """Three splits of images of one shape, with classes, descriptors or neither."""
+    """Three splits of images of one shape, with classes, descriptors or neither. InputError where pixels or labels are not as
+    `Images` has them."""
 
     name: str
     source: str  # where it came from, for people
@@ -39,6 +40,8 @@ class Dataset:
     descriptors: list[str] | None = None  # names of the descriptors, None where labels are classes or missing
 
     def __post_init__(self) -> None:
+        for name in ("train", "validation", "test"):
+            need_pixels(getattr(self, name), f"{self.source}, {name}")
         labels = self.train.labels
         if self.descriptors is None and labels is not None and labels.is_floating_point():
             self.descriptors = [f"d{i}" for i in range(labels.shape[1])]
@@ -83,6 +86,21 @@ class Dataset:
             raise InputError(
                 f"{self.source}: the images are not those this run began with; restore them or train anew."
             )
+
+
+def need_pixels(part: Images, where: str) -> None:
+    """InputError unless pixels are (N, C, H, W), bytes or floats in [0, 1], as far as about a thousand of them show, and
+    labels as many. A split without images is not looked at."""
+    pixels, labels = part.pixels, part.labels
+    if pixels.dim() != 4 or not (pixels.dtype == torch.uint8 or pixels.is_floating_point()):
+        kind = str(pixels.dtype).removeprefix("torch.")
+        raise InputError(
+            f"{where}: pixels {tuple(pixels.shape)} of type {kind}; give (N, C, H, W), uint8 or floating point in [0, 1]"
+        )
+    if not is_pixels(pixels[:: max(1, len(pixels) // 1000)]):
+        raise InputError(f"{where}: pixels are not all in [0, 1]; give bytes as uint8, or divide them by 255")
+    if labels is not None and len(pixels) and len(labels) != len(pixels):
+        raise InputError(f"{where}: {len(labels)} labels for {len(pixels)} images; give one for each")
 
 
 def split(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentforge.data.arrays import images_from_array
-from latentforge.data.batch import Images
+from latentforge.data.batch import Images, is_pixels
 from latentforge.errors import InputError
 from latentforge.game import Game, evaluating
 
@@ -49,13 +49,6 @@ def images_of(images: Any) -> Images:
     for note in notes:
         warnings.warn(note, stacklevel=3)
     return Images(torch.from_numpy(pixels))
-
-
-def is_pixels(images: Tensor) -> bool:
-    """Whether a tensor holds bytes, or floats in [0, 1] but for rounding."""
-    if images.dtype == torch.uint8 or not images.numel():
-        return True
-    return images.is_floating_point() and bool((images.min() >= -1e-3) & (images.max() <= 1 + 1e-3))
 
 
 @torch.no_grad()
