@@ -920,6 +920,27 @@ def test_momentum_has_some_where_the_familys_adam_has_none():
     assert seat_with(Seat(), "critic", None, "momentum", None, None, None).betas[0] == Seat().betas[0]
 
 
+def test_names_that_are_none_are_told():
+    class Odd(Tiny):
+        def seats(self):
+            return {"encoder": Seat(optimizer="lion"), "decoder": Seat()}
+
+    class Half(Tiny):
+        def seats(self):
+            return {"encoder": Seat()}
+
+    class Typo(Tiny):
+        def play(self, data, t):
+            yield {"encodr": self.encoder(next(data).image.flatten(1)).square().mean()}
+
+    game = Tiny()
+    game.schedule = "exponential"
+    refused(lambda: trainer_of(game), "no schedule 'exponential'")
+    refused(lambda: trainer_of(Odd()), "no optimiser 'lion'")
+    refused(lambda: trainer_of(Half()), "'decoder' is in players() and not in seats()")
+    refused(lambda: trainer_of(Typo()).round(), "'encodr'", "Did you mean 'encoder'")
+
+
 def test_gradients_come_in_the_order_of_the_move():
     """Also where players with one loss stand apart; parts are compared by it."""
     a, b, c = (nn.Parameter(torch.ones(1)) for _ in range(3))

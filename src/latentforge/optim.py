@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ MOMENTUM = 0.9  # of `momentum` where the family's own first beta is 0
 
 
 def make_optimizer(seat: Seat, parameters: list) -> torch.optim.Optimizer:
-    """The torch optimiser of a seat; fused where there is a fused kernel for the processor and the GPU."""
+    """The torch optimiser of a seat; fused where there is a fused kernel for the processor and the GPU. InputError
+    for a name that is none."""
     common: dict[str, Any] = {"lr": seat.lr, "weight_decay": seat.weight_decay}
     match seat.optimizer:
         case "sgd":
@@ -28,9 +29,11 @@ def make_optimizer(seat: Seat, parameters: list) -> torch.optim.Optimizer:
             return torch.optim.Adagrad(parameters, **common)
         case "rmsprop":
             return torch.optim.RMSprop(parameters, **common, alpha=0.9)
+        case "adam":
+            return torch.optim.Adam(parameters, **common, betas=seat.betas, fused=True)
         case "adamw":
             return torch.optim.AdamW(parameters, **common, betas=seat.betas, fused=True)
-    return torch.optim.Adam(parameters, **common, betas=seat.betas, fused=True)
+    raise InputError(f"there is no optimiser '{seat.optimizer}'.{suggest(seat.optimizer, get_args(Optimizer))}")
 
 
 def seat_with(
@@ -71,6 +74,13 @@ def check_rates(lr: str | float | None, players: list[str]) -> None:
     for name in rates(lr):
         if name and name not in players:
             raise InputError(f"--lr names '{name}', which is no player of this model.{suggest(name, players)}")
+
+
+def check_seats(seats: dict[str, Seat], players: list[str]) -> None:
+    """InputError where a player has no seat, or a seat no player."""
+    for name in sorted(set(seats) ^ set(players)):
+        has, lacks = ("seats", "players") if name in seats else ("players", "seats")
+        raise InputError(f"'{name}' is in {has}() and not in {lacks}(); name the same players in both.")
 
 
 def pack(optimizers: dict[str, torch.optim.Optimizer]) -> tuple[dict[str, Tensor], dict[str, Any]]:

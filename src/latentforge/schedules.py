@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
-from latentforge.errors import InputError
+from latentforge.errors import InputError, suggest
 
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -17,7 +17,9 @@ def ramp(examples: int, length: int) -> float:
 
 def decay(kind: Schedule, progress: float, span: tuple[float, float] = (0.0, 1.0)) -> float:
     """Factor on the learning rate at this share of the budget: constant 1, or over the span of shares down to 0 on a line
-    or half a cosine."""
+    or half a cosine. InputError for a name that is none."""
+    if kind not in (names := get_args(Schedule)):
+        raise InputError(f"there is no schedule '{kind}'.{suggest(kind, names)}")
     if kind == "constant":
         return 1.0
     done = min(1.0, max(0.0, (progress - span[0]) / (span[1] - span[0])))

@@ -29,13 +29,13 @@ from latentforge.clock import Clock, mix, reseed, seeded
 from latentforge.data.dataset import Dataset
 from latentforge.data.stream import Stream
 from latentforge.diagnose.history import GRADIENT
-from latentforge.errors import Collapsed, InputError, Interrupted, RunError
+from latentforge.errors import Collapsed, InputError, Interrupted, RunError, suggest
 from latentforge.game import Game, Move, compile_networks, need_compiler, own_parameters
 from latentforge.gradients import add, gradients_of
 from latentforge.journal import Journal
 from latentforge.limits import check
 from latentforge.nets.conv import layout
-from latentforge.optim import Optimizer, check_rates, laid_out_like, make_optimizer, seat_with
+from latentforge.optim import Optimizer, check_rates, check_seats, laid_out_like, make_optimizer, seat_with
 from latentforge.run import Run
 from latentforge.samplers import SECONDS, Sampler, sampler_for
 from latentforge.saving import need_finite, pick_device, pick_precision, save_result
@@ -116,7 +116,10 @@ class Trainer:
         self.data, self.checkpoint_every, self.strict, self.on_collapse = data, checkpoint_every, strict, on_collapse
         self.examples, self.minutes = budget(len(data.train), epochs, examples, minutes)
         parts = distributed.parts_of(batch_size, accumulate, self.world)
-        check_rates(lr, list(model.players()))
+        seats, players = model.seats(), list(model.players())
+        check_rates(lr, players)
+        check_seats(seats, players)
+        decay(self.schedule, 0.0)  # InputError for a name that is none
         kind = sampler_for(model, sampler)
         if compile == "on":
             need_compiler(self.device)  # before anything of the model changes
@@ -126,7 +129,7 @@ class Trainer:
         model.part_size = batch_size // parts
         self.model = model.to(self.device, memory_format=torch.channels_last).train()
         distributed.alike(model, self.world)
-        self.seats = {k: seat_with(s, k, lr, optimizer, weight_decay, clip, ema) for k, s in model.seats().items()}
+        self.seats = {k: seat_with(s, k, lr, optimizer, weight_decay, clip, ema) for k, s in seats.items()}
         self.parameters = own_parameters(model)
         self.optimizers = {k: make_optimizer(s, self.parameters[k]) for k, s in self.seats.items()}
         self.average: Game = model
@@ -200,13 +203,17 @@ class Trainer:
 
     def next_of(self, play: Iterator[Move]) -> Move | None:
         try:
-            return next(play, None)
+            move = next(play, None)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise InputError(
                 f"batch norm of {self.model.name} needs two examples; give a larger --batch-size, or less --accumulate."
             ) from None
+        for name in move or ():
+            if name not in self.parameters:
+                raise InputError(f"play() moves '{name}', which is no player.{suggest(name, self.parameters)}")
+        return move
 
     def autocast(self):
         return nullcontext() if self.precision == "fp32" else torch.autocast(self.device.type, torch.bfloat16)
