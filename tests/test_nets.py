@@ -412,6 +412,16 @@ def test_convolutions_and_their_first_and_second_gradients_are_torchs(few, kerne
             assert torch.equal(ours(x), theirs(x))
 
 
+@pytest.mark.parametrize("few", [1, 2])
+def test_convolutions_inside_torch_func(few):
+    """Jacobians of a decoder, to grey images too."""
+    layer, x = nn.Sequential(ConvTranspose2d(3, few, 4, 2, 1), Conv2d(few, few, 3, padding=1)), torch.randn(1, 3, 4, 4)
+    expected = torch.autograd.functional.jacobian(layer, x)
+    for transform in (torch.func.jacrev, torch.func.jacfwd):
+        torch.testing.assert_close(transform(layer)(x), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.func.vmap(lambda z: layer(z[None])[0])(x), layer(x), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_convolutions_of_another_kind_are_left_to_torch(bias):
     x = torch.randn(2, 4, 8, 8)

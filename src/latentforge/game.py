@@ -276,7 +276,7 @@ class Game(nn.Module):
         raise TypeError(f"{type(self).__name__} must define evaluate()")
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W) in `pixel_range` from codes (B, Z); differentiable, for use inside `play`."""
+        """Images (B, C, H, W) in `pixel_range` from codes (B, Z); differentiable, for `play` and for losses of your own."""
         raise TypeError(f"{type(self).__name__} must define generate()")
 
     def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
