@@ -784,7 +784,7 @@ def test_a_model_that_would_not_be_built_again_alike_is_not_kept(tmp_path, monke
     others[2].beta = 4.0
     cases = [
         (others[0], "the networks of this VAE"), (others[1], "the networks of this VAE"), (others[2], "beta=4.0"),
-        (Fixed(**small), "multiple values"), (Given(body=body, net="mlp", **small), "the argument body is a Sequential"),
+        (Fixed(**small), "multiple values"), (Given(body=body, net="mlp", **small), "argument body is a Sequential"),
     ]  # fmt: skip
     for model, words in cases:
         refused(lambda m=model: lf.fit(m, tiny_data(SHAPE), examples=16, out=tmp_path / "run", quiet=True), words)
@@ -947,6 +947,15 @@ def test_gradients_come_in_the_order_of_the_move():
     loss, other = (a * c).sum(), (2 * b).sum()
     found = gradients_of({"a": loss, "b": other, "c": loss}, {"a": [a], "b": [b], "c": [c]}, 0.5)
     assert [(k, float(g)) for k, (g,) in found.items()] == [("a", 0.5), ("b", 1.0), ("c", 0.5)]
+
+
+def test_a_state_with_a_sampler_is_not_taken_without_it():
+    model = lf.fit("vae", tiny_data(SHAPE), **QUICK, sampler="gmm")
+    twin = lf.create("vae", image_shape=SHAPE, net="mlp", hidden=(4,))
+    for strict in (True, False):
+        refused(lambda s=strict: twin.load_state_dict(model.state_dict(), strict=s), "fitted sampler", "lf.load")
+    model.sampler = None
+    twin.load_state_dict(model.state_dict())
 
 
 def test_loading_and_creating_leave_the_callers_random_numbers_and_errors(tmp_path):

@@ -9,7 +9,7 @@ sitting out are ordinary Python in the model. The trainer (`train.py`) does the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -276,7 +276,7 @@ class Game(nn.Module):
         raise TypeError(f"{type(self).__name__} must define evaluate()")
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W) in `pixel_range` from codes (B, Z); differentiable, for `play` and for losses of your own."""
+        """Images (B, C, H, W) in `pixel_range` from codes (B, Z); differentiable, for `play` and losses of your own."""
         raise TypeError(f"{type(self).__name__} must define generate()")
 
     def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
@@ -441,6 +441,15 @@ class Game(nn.Module):
         codes = self.draw_codes(n, seed, y)
         with seeded(generator_of(seed, 0xD0).initial_seed(), self.device):  # dropout that stays on
             return self.decode(codes, y)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As torch's. InputError for a state that holds a fitted sampler, which this model has not."""
+        if self.sampler is None and any(k.startswith("sampler.") for k in state_dict):
+            raise InputError(
+                "this state holds a fitted sampler; keep models with save_pretrained and lf.load, or set model.sampler to "
+                "None before its state_dict()."
+            )
+        return super().load_state_dict(state_dict, strict, assign)
 
     def save_pretrained(self, directory: str) -> None:
         """Write `model.safetensors`, `config.json` and a model card."""

@@ -33,8 +33,8 @@ def free_on(device: torch.device) -> float:
 
 
 def in_parts(x: Tensor, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Images or codes (N, ...), and what belongs to each of them (N, ...) where there is that, `size` at once. InputError
-    where there are not as many."""
+    """Images or codes (N, ...), and what belongs to each of them (N, ...) where there is that, `size` at once.
+    InputError where there are not as many."""
     if y is not None and len(y) != len(x):
         raise InputError(f"{len(y)} labels for {len(x)} images or codes; give one for each.")
     return zip(x.split(size), repeat(None) if y is None else y.split(size), strict=False)
@@ -95,7 +95,7 @@ class Images:
         return out
 
     def __getitem__(self, index: Any) -> Batch:
-        """The examples at `index`, as float32 in [0, 1]: (B,) int64, or whatever else numbers rows, such as 3 or [:16]."""
+        """The examples at `index`, as float32 in [0, 1]: (B,) int64, or what else numbers rows, such as 3 or [:16]."""
         if not isinstance(index, Tensor):
             index = torch.arange(len(self))[index].reshape(-1)
         index = index.to(self.pixels.device)

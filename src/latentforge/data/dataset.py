@@ -26,8 +26,8 @@ from latentforge.errors import InputError, suggest
 
 @dataclass
 class Dataset:
-    """Three splits of images of one shape, with classes, descriptors or neither. InputError where pixels or labels are not as
-    `Images` has them."""
+    """Three splits of images of one shape, with classes, descriptors or neither. InputError where pixels or labels are
+    not as `Images` has them."""
 
     name: str
     source: str  # where it came from, for people
@@ -89,13 +89,13 @@ class Dataset:
 
 
 def need_pixels(part: Images, where: str) -> None:
-    """InputError unless pixels are (N, C, H, W), bytes or floats in [0, 1], as far as about a thousand of them show, and
-    labels as many. A split without images is not looked at."""
+    """InputError unless pixels are (N, C, H, W), bytes or floats in [0, 1], as far as about a thousand of them show,
+    and labels as many. A split without images is not looked at."""
     pixels, labels = part.pixels, part.labels
     if pixels.dim() != 4 or not (pixels.dtype == torch.uint8 or pixels.is_floating_point()):
         kind = str(pixels.dtype).removeprefix("torch.")
         raise InputError(
-            f"{where}: pixels {tuple(pixels.shape)} of type {kind}; give (N, C, H, W), uint8 or floating point in [0, 1]"
+            f"{where}: pixels {tuple(pixels.shape)} of type {kind}; give (N, C, H, W), uint8 or floats in [0, 1]"
         )
     if not is_pixels(pixels[:: max(1, len(pixels) // 1000)]):
         raise InputError(f"{where}: pixels are not all in [0, 1]; give bytes as uint8, or divide them by 255")
