@@ -358,6 +358,18 @@ def test_a_fitted_sampler_is_used_and_saved(name, args, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "args"), FIRST)
+def test_images_are_encoded_where_the_model_is(name, args):
+    """Images and labels may lie elsewhere; `meta` is a device that every machine has."""
+    model, x = build(name, args).eval().to("meta"), torch.rand(2, 1, 28, 28)
+    if not model.has_encoder:
+        with pytest.raises(InputError, match=f"{name} has no encoder"):
+            model.encode(x)
+        return
+    told = None if model.condition is None else torch.zeros(2).long()
+    assert model.encode(x, told).mean.device.type == "meta"
+
+
+@pytest.mark.parametrize(("name", "args"), FIRST)
 def test_one_seed_agrees_another_differs(name, args):
     runs = [
         weights(lf.fit(name, tiny_data(), examples=32, batch_size=8, seed=s, quiet=True,

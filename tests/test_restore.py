@@ -363,6 +363,8 @@ def test_models_that_cannot_restore_say_so(runs):
         lf.restore(blind, images(2, (1, 12, 12)), "noise:0.5")
     with pytest.raises(InputError, match="no decoder"):
         invert(lf.load(runs / "noise"), images(2, (1, 12, 12)))
+    with pytest.raises(InputError, match="makes no images from codes"):
+        lf.interpolate(lf.load(runs / "noise"), torch.zeros(1, 2), torch.zeros(1, 2))
 
 
 # ---- the verb ----------------------------------------------------------------------------------------------------------

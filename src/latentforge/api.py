@@ -123,6 +123,9 @@ def fit(
       `latentforge.presets.load` returns. `_preset` is the command line's: a name that the run carries, of which nothing is
       taken.)
 
+    `seed` is of all that is random but the first weights of a model that is given: call torch.manual_seed before
+    `create` to draw those again.
+
     Where `torchrun` starts its processes again after one died, a run that `out` holds already goes on.
 
     InputError for bad input; RunError where the run fails; Interrupted where it is stopped by Ctrl-C or SIGTERM.

@@ -298,8 +298,10 @@ class Game(nn.Module):
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Any:
         """The posterior over codes of images in [0, 1]: `.mean`, `.stddev` (B, Z) and `.sample()`. `y` is what a
-        conditional model is told of them; None leaves it out."""
-        raise TypeError(f"{type(self).__name__} has no encoder")
+        conditional model is told of them; None leaves it out. InputError of a model without an encoder."""
+        from latentforge.tasks.encode import no_encoder
+
+        raise no_encoder(getattr(self, "name", type(self).__name__))
 
     def critic_eyes(self) -> tuple[nn.Module, nn.Module | None]:
         """The layers of the critic that look at one image alone, before anything is judged or compared, and the module that
@@ -390,7 +392,11 @@ class Game(nn.Module):
     def decode(self, z: Tensor, y: Tensor | None = None, batch: int | None = None) -> Tensor:
         """Images (B, C, H, W) in [0, 1] from codes (B, Z), in eval mode, `batch` at once: by default at most 256, fewer
         where images are large. `y` (B, ...) is what a conditional model is told of each. No gradient reaches `z`: the
-        differentiable way is `to_unit(generate(z, y))`. InputError where `y` is not what the model can be told."""
+        differentiable way is `to_unit(generate(z, y))`. InputError where `y` is not what the model can be told, or
+        there is no decoder."""
+        if not self.has_decoder:
+            name = getattr(self, "name", type(self).__name__)
+            raise InputError(f"{name} makes no images from codes; train a model that samples, such as vae-gan.")
         batch = batch or at_once(self.image_shape, 256)
         if y is not None and self.condition is not None:
             self.condition.check(y)
@@ -436,7 +442,7 @@ class Game(nn.Module):
 
     def sample(self, n: int, *, label: Any = None, seed: int | None = None) -> Tensor:
         """n new images (n, C, H, W) in [0, 1]: no gradients, eval mode, the fitted sampler or the prior. `label`: see
-        `draw_labels`."""
+        `draw_labels`. Without a seed the numbers come from the system, whatever torch.manual_seed was told."""
         y = self.draw_labels(n, label, seed)
         codes = self.draw_codes(n, seed, y)
         with seeded(generator_of(seed, 0xD0).initial_seed(), self.device):  # dropout that stays on
@@ -446,8 +452,8 @@ class Game(nn.Module):
         """As torch's. InputError for a state that holds a fitted sampler, which this model has not."""
         if self.sampler is None and any(k.startswith("sampler.") for k in state_dict):
             raise InputError(
-                "this state holds a fitted sampler; keep models with save_pretrained and lf.load, or set model.sampler to "
-                "None before its state_dict()."
+                "this state holds a fitted sampler; keep models with save_pretrained and lf.load, or set model.sampler "
+                "to None before its state_dict()."
             )
         return super().load_state_dict(state_dict, strict, assign)
 

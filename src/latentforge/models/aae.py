@@ -97,7 +97,7 @@ class AAE(Duel):
         return Game.critic_eyes(self)  # this critic sees codes
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Point:
-        return Point(self.encoder(image))
+        return Point(self.encoder(image.to(self.device)))
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.sigmoid(self.decoder(z))

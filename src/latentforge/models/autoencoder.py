@@ -72,7 +72,7 @@ class Autoencoder(Game):
         return x
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Point:
-        return Point(self.encoder(image))
+        return Point(self.encoder(image.to(self.device)))
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.sigmoid(self.decoder(z))

@@ -97,7 +97,7 @@ class BiGAN(Duel):
         return Diagonal(*h.chunk(2, 1)) if self.stochastic else Point(h)
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal | Point:
-        return self.posterior_of(self.to_network(image))
+        return self.posterior_of(self.to_network(image.to(self.device)))
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.generator(z)

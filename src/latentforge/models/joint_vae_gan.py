@@ -168,7 +168,7 @@ class JointVAEGAN(Duel):
         return self.phases.converged
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal:
-        return Diagonal(*self.encoder(image).chunk(2, 1))
+        return Diagonal(*self.encoder(image.to(self.device)).chunk(2, 1))
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.sigmoid(self.decoder(z))

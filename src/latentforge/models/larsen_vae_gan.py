@@ -177,7 +177,7 @@ class LarsenVAEGAN(Duel):
         self.gate.note(t.seen["critic_real"], t.seen["critic_fake"])
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal:
-        return Diagonal(*self.encoder(self.show(image, y)).chunk(2, 1))
+        return Diagonal(*self.encoder(self.show(image.to(self.device), y)).chunk(2, 1))
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.sigmoid(self.decoder(self.tell(z, y)))

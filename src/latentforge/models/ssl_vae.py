@@ -158,7 +158,8 @@ class SSLVAE(SemiSupervised):
         return found if y is None else torch.where(y < 0, found, y)
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal:
-        y = self.class_of(image, y)
+        image = image.to(self.device)
+        y = self.class_of(image, None if y is None else y.to(self.device))
         return Diagonal(*self.encoder(self.seen(image), y).chunk(2, -1))
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:

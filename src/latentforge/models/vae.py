@@ -170,7 +170,7 @@ class VAE(Game):
         return gaussian_nll(torch.sigmoid(out), x, log_sigma)
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal | Full | Squashed:
-        q = self.posterior_of(image, y)
+        q = self.posterior_of(image.to(self.device), y)
         return Squashed(q) if self.prior == "uniform" else q
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:

@@ -206,7 +206,7 @@ class VAEGAN(Duel):
         self.fit_sampler(data, held)
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal:
-        return Diagonal(*self.encoder(image).chunk(2, 1))
+        return Diagonal(*self.encoder(image.to(self.device)).chunk(2, 1))
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.image_of(self.decoder(z))

@@ -132,9 +132,10 @@ class Descriptor(Condition):
         if y is None:
             self.check_drop(True)
             return self.mean.new_zeros(n, self.size)
+        y = y.to(self.mean)
         told = y.isfinite().all(1, keepdim=True)
         with torch.autocast(y.device.type, enabled=False):
-            h = self.linear((y.to(self.mean).nan_to_num() - self.mean) / self.stddev)
+            h = self.linear((y.nan_to_num() - self.mean) / self.stddev)
             distance = (h[:, None] - self.centres).square().sum(2)
             return (-0.5 * distance * (-2 * self.log_width).exp()).exp() * told
 
