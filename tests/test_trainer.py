@@ -1210,6 +1210,9 @@ def test_numbers_of_numpy_are_kept_as_numbers(tmp_path):
     model = lf.create("vae", image_shape=(1, 8, 8), latent_dim=np.int64(3), net="mlp", hidden=(np.int32(8),))
     lf.fit(model, tiny_data((1, 8, 8)), out=tmp_path / "r", examples=np.int64(64), seed=np.int64(1), quiet=True)
     assert lf.load(tmp_path / "r").latent_dim == 3
+    conv = {"net": "conv", "width": np.int32(4), "kernel": np.int64(3)}
+    lf.create("vae", image_shape=(1, 8, 8), **conv).save_pretrained(tmp_path / "model")
+    assert lf.load(tmp_path / "model").args["kernel"] == 3
 
 
 def test_an_older_torch_does_not_say_what_the_processor_can(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from latentforge.game import Game
 from latentforge.limits import check
 from latentforge.run import FORMAT, Run
 
+NUMPY = re.compile(r"np\.\w+\((.*?)\)")  # as its numbers show themselves: np.int64(3)
 CARD = """---
 library_name: latentforge
 tags: [{kind}, {name}, {tag}]
@@ -99,12 +101,12 @@ def need_alike(model: Game, purpose: str) -> None:
         )
 
 
-def built(model: Game) -> tuple[list[tuple[str, ...]], dict[str, Any]]:
+def built(model: Game) -> tuple[dict[str, Any], dict[str, Any]]:
     """Kind and settings of each module, and the shapes in the state; without the sampler, which is fitted."""
-    modules = [(k, type(m).__name__, m.extra_repr()) for k, m in model.named_modules() if k.split(".")[0] != "sampler"]
-    return modules, {
-        k: getattr(v, "shape", None) for k, v in model.state_dict().items() if k.split(".")[0] != "sampler"
-    }
+    modules = {k: m for k, m in model.named_modules() if k.split(".")[0] != "sampler"}
+    told = {k: NUMPY.sub(r"\1", m.extra_repr()) for k, m in modules.items()}
+    shapes = {k: getattr(v, "shape", None) for k, v in model.state_dict().items() if k.split(".")[0] != "sampler"}
+    return {k: (type(m).__name__, told[k]) for k, m in modules.items()}, shapes
 
 
 def written(value: Any) -> str | None:
