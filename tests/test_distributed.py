@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from conftest import tiny_data
 from latentforge import distributed
 from latentforge.cli import main
 from latentforge.data import open_data
-from latentforge.data.together import open_together
+from latentforge.data.together import PARTS, open_together, received
 from latentforge.distributed import each, sharing_work
 from latentforge.errors import InputError, RunError
 from latentforge.files import cache
@@ -294,6 +295,49 @@ def test_processes_share_the_images_that_one_of_them_reads(tmp_path, monkeypatch
     errors = [r["error"] for r in together(tmp_path, opened, str(tmp_path / "nowhere"))]
     assert errors[0] == errors[1]
     assert "nowhere" in errors[0]
+
+
+def opened_apart(folder: str) -> dict:
+    """As `opened`, on a machine of its own that has a folder of its own."""
+    os.environ |= {"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    return opened(f"{folder}/{distributed.rank()}")
+
+
+def test_machines_must_have_the_same_images(tmp_path):
+    for machine, n in ((0, 20), (1, 19)):
+        for i in range(n):
+            file = tmp_path / "images" / str(machine) / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((9, 12), 50 + i).save(file)
+    first, second = together(tmp_path, opened_apart, str(tmp_path / "images"))
+    assert "20 here, 19 elsewhere" in first["error"]
+    assert "19 here, 20 elsewhere" in second["error"]
+    shutil.rmtree(tmp_path / "images" / "1")
+    first, second = together(tmp_path, opened_apart, str(tmp_path / "images"))
+    assert "another process: " in first["error"]
+    assert first["error"].endswith(second["error"])
+    shutil.copytree(tmp_path / "images" / "0", tmp_path / "images" / "1")
+    first, second = together(tmp_path, opened_apart, str(tmp_path / "images"))
+    assert first["fingerprint"] == second["fingerprint"]
+
+
+def strict_about_memory() -> bool:
+    return Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "2"
+
+
+@pytest.mark.skipif(strict_about_memory(), reason="this system promises no memory that it has not got")
+def test_what_processes_share_may_be_larger_than_memory(tmp_path):
+    kinds = ("MemTotal", "SwapTotal")
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith(kinds))
+    n = sum(int(line[1]) for line in lines) * 1024 // 64 + 2**24  # a GiB beyond what there is
+    with open(tmp_path / "images", "wb") as f:
+        f.truncate(64 * n)  # takes no disk
+    data = tiny_data(SHAPE)
+    found = received(tmp_path / "images", data, dict.fromkeys(PARTS, (0, (n, *SHAPE), "uint8")), data.fingerprint)
+    assert len(found.train) == n
+    found.train.pixels[-1] += 1
+    assert int(found.train.pixels[-1].sum()) == 64
+    assert found.fingerprint == data.fingerprint
 
 
 def test_torchrun_starts_again_what_was_killed(alone, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import sys
 import uuid
 from dataclasses import replace
 from datetime import timedelta
@@ -25,32 +27,31 @@ PARTS = ("train", "validation", "test")
 
 def open_together(source: Any, **options: Any) -> Dataset:
     """`open_data`, once per machine under `torchrun`. What is in memory already is not sent anywhere.
-    InputError on every process where the first one of the machine has it."""
+    InputError on every process where one of them has it, or where machines have read different images."""
     rank, world = distributed.start()
     if world == 1 or not isinstance(source, str | Path):
         return open_data(source, **options)
     size, local = int(os.environ.get("LOCAL_WORLD_SIZE", world)), int(os.environ["LOCAL_RANK"])
-    long = timedelta(days=1)  # decoding a large folder may take hours
+    long = timedelta(days=1)  # decoding a large folder may take hours, on one machine more than on another
     groups = [dist.new_group(list(range(i, i + size)), long, "gloo") for i in range(0, world, size)]
+    everyone = dist.new_group(None, long, "gloo")
     group, file = groups[rank // size], cache() / f"images-{uuid.uuid4().hex}"
     told: list[Any] = [None]
     try:
         if local == 0:
             told = [publish(file, source, options)]
         dist.broadcast_object_list(told, rank - local, group)
-        if isinstance(told[0], InputError):
-            raise told[0]
-        dataset = received(*told[0])
-        dist.barrier(group)
+        found = told[0] if isinstance(told[0], InputError) else received(*told[0])
+        dataset = agreed(source, found, everyone)
         dist.destroy_process_group(group)
     finally:
         file.unlink(missing_ok=True)  # what is mapped stays until the last process ends
     return dataset
 
 
-def publish(file: Path, source: Any, options: dict[str, Any]) -> tuple[Path, Dataset, dict[str, Any]] | InputError:
-    """Write the pixels of every split to `file`. What the others are told: where, all but the pixels, and which bytes
-    are whose."""
+def publish(file: Path, source: Any, options: dict[str, Any]) -> tuple[Path, Dataset, dict[str, Any], str] | InputError:
+    """Write the pixels of every split to `file`. What the others are told: where, all but the pixels, which bytes are whose,
+    and the fingerprint."""
     try:
         dataset = open_data(source, **options)
         parts = {name: getattr(dataset, name) for name in PARTS}
@@ -72,13 +73,52 @@ def publish(file: Path, source: Any, options: dict[str, Any]) -> tuple[Path, Dat
     except OSError as error:
         return InputError(f"{shown(file)} cannot be written ({error.strerror or error}); set XDG_CACHE_HOME elsewhere.")
     bare: dict[str, Any] = {name: Images(part.pixels[:0].clone(), part.labels) for name, part in parts.items()}
-    return file, replace(dataset, **bare), where
+    return file, replace(dataset, **bare), where, dataset.fingerprint
 
 
-def received(file: Path, dataset: Dataset, where: dict[str, Any]) -> Dataset:
+def received(file: Path, dataset: Dataset, where: dict[str, Any], fingerprint: str) -> Dataset | InputError:
     """The data set with its pixels mapped, privately: nobody else sees what a process writes there."""
+    try:
+        whole = mapped_privately(file)
+    except OSError as error:
+        return InputError(
+            f"{shown(file)} cannot be mapped into memory ({error.strerror or error}); where vm.overcommit_memory is 2, set it "
+            "to 0, or train with one process."
+        )
     parts: dict[str, Any] = {}
     for name, (offset, shape, kind) in where.items():
-        pixels = torch.from_numpy(np.memmap(file, kind, "c", offset, shape))
+        pixels = torch.from_numpy(np.ndarray(shape, kind, whole, offset))
         parts[name] = Images(pixels, getattr(dataset, name).labels)
-    return replace(dataset, **parts)
+    dataset = replace(dataset, **parts)
+    dataset.__dict__["fingerprint"] = fingerprint  # or every process would read all the pixels for it
+    return dataset
+
+
+def mapped_privately(file: Path) -> Any:
+    """The bytes of a file. Linux would set memory aside for all of them, which might be written to, and so refuse a file that
+    is larger than memory; it is asked not to."""
+    if not sys.platform.startswith("linux"):
+        return np.memmap(file, np.uint8, "c")
+    with open(file, "rb") as f:
+        flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)  # has a name from Python 3.13 on
+        return mmap.mmap(f.fileno(), 0, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+def agreed(source: Any, dataset: Dataset | InputError, everyone: Any) -> Dataset:
+    """The data set, as soon as every process has its own. InputError where one of them has that, or other images."""
+    mine: Any = dataset
+    if isinstance(dataset, Dataset):
+        mine = sum(len(getattr(dataset, name)) for name in PARTS), dataset.fingerprint
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, mine, everyone)
+    if isinstance(dataset, InputError):
+        raise dataset
+    for other in found:
+        if isinstance(other, InputError):
+            raise InputError(f"another process: {other}")
+        if other != mine:
+            raise InputError(
+                f"{shown(source)}: the machines have read different images ({mine[0]:,} here, {other[0]:,} elsewhere); give "
+                "all of them the same files."
+            )
+    return dataset
