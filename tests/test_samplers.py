@@ -9,11 +9,14 @@ import math
 
 import numpy as np
 import pytest
+import threadpoolctl
 import torch
 from safetensors.torch import load, save
 from sklearn.mixture import GaussianMixture as EM
 from torch.distributions import MultivariateNormal
 
+import latentforge as lf
+from conftest import tiny_data
 from latentforge import samplers
 from latentforge.errors import InputError, RunError
 from latentforge.samplers.autoregressive import Layer
@@ -509,3 +512,40 @@ def test_codes_of_no_class_are_left_out_of_none(kind):
     found = samplers.fit(kind, codes, codes[:60], labels, labels[:60], None, None, 2)
     drawn = found.draw(200, generator, torch.ones(200, dtype=torch.long))
     assert drawn.mean() > 2.5
+
+
+def test_of_many_images_some_are_encoded_and_of_each_class_enough():
+    assert torch.equal(samplers.rows_to_fit(samplers.CODES), torch.arange(samplers.CODES))
+    rows = samplers.rows_to_fit(250_000)
+    assert len(rows) == 83_334
+    assert rows.diff().unique().tolist() == [3]
+    labels = torch.arange(300_000) % 2
+    labels[:500] = 2
+    labels[1000:250_000] = -1
+    kept = torch.bincount(labels[samplers.rows_to_fit(300_000, labels)] + 1).tolist()
+    assert kept == [83_000, 12_625, 12_625, 500]
+
+
+def test_no_more_is_encoded_than_is_fitted(monkeypatch):
+    monkeypatch.setattr(samplers, "CODES", 20)
+    monkeypatch.setattr(samplers, "HELD", 5)
+    data = tiny_data((1, 8, 8))  # 48 training images, 16 for validation
+    model = lf.create("autoencoder", image_shape=(1, 8, 8), net="mlp", hidden=(4,), latent_dim=2)
+    model.sampler_kind, encode, seen = "gmm", model.encode, []
+    monkeypatch.setattr(model, "encode", lambda x, y=None: (seen.append(len(x)), encode(x, y))[1])
+    model.fit_sampler(data.train, data.validation)
+    assert seen == [16, 5]
+    assert model.sampler is not None
+
+
+def test_a_mixture_for_each_of_many_classes_is_given_time():
+    assert [samplers.seconds_for("gmm", classes) for classes in (0, 10, 1000)] == [20, 20, 50]
+    assert [samplers.seconds_for(kind, 1000) for kind in ("prior", "flow", "auto")] == [0, 20, 50]
+
+
+def test_thread_pools_are_looked_for_once(monkeypatch):
+    codes, y = islands(600, 0)
+    looked, find = [], threadpoolctl.ThreadpoolController
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", lambda: (looked.append(1), find())[1])
+    PerLabel.fit(GaussianMixture.fit, codes, y, 3)
+    assert len(looked) <= 1

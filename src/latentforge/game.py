@@ -231,8 +231,9 @@ class Game(nn.Module):
         if self.sampler_kind != "prior":
             from latentforge import samplers
 
-            codes, labels = self.codes_of(data)
-            rest, rest_labels = self.codes_of(held)
+            told = data.labels if self.condition is not None and self.condition.classes else None
+            codes, labels = self.codes_of(data, samplers.rows_to_fit(len(data), told))
+            rest, rest_labels = self.codes_of(held, held.spread(samplers.HELD))
             known = self.has_prior and self.has_prior_density
             prior = (lambda z: self.log_prior(z.to(self.device))) if known else None
             classes = 0 if labels is None or self.condition is None else self.condition.size
@@ -253,14 +254,16 @@ class Game(nn.Module):
         """After the last round: let go of what `meet` kept of the training images, so that a trained model carries none."""
 
     @torch.no_grad()
-    def codes_of(self, data: Images) -> tuple[Tensor, Tensor | None]:
-        """One code (N, Z) of each image, on the CPU, and its class (N,) where the model is conditioned on classes."""
+    def codes_of(self, data: Images, rows: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """One code (N, Z) of each image, or of those at `rows` (N,), on the CPU, and its class (N,) where the model is
+        conditioned on classes."""
         with evaluating(self):
-            codes = torch.cat(
-                [self.encode(b.image.to(self.device), self.labels_of(b)).sample().cpu() for b in data.batches()]
-            )
-        by_class = self.condition is not None and self.condition.classes
-        return codes, data.labels.cpu() if by_class and data.labels is not None else None
+            batches = data.batches(rows=rows)
+            codes = torch.cat([self.encode(b.image.to(self.device), self.labels_of(b)).sample().cpu() for b in batches])
+        if data.labels is None or self.condition is None or not self.condition.classes:
+            return codes, None
+        labels = data.labels.cpu()
+        return codes, labels if rows is None else labels[rows]
 
     def objective(self) -> list[list[Term]]:
         """The moves of one round as `latentforge explain` shows them: each a list of terms, in the order of `play`."""

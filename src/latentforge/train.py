@@ -37,7 +37,7 @@ from latentforge.limits import check
 from latentforge.nets.conv import layout
 from latentforge.optim import Optimizer, check_rates, check_seats, laid_out_like, make_optimizer, seat_with
 from latentforge.run import Run
-from latentforge.samplers import SECONDS, Sampler, sampler_for
+from latentforge.samplers import Sampler, sampler_for, seconds_for
 from latentforge.saving import need_finite, pick_device, pick_precision, save_result
 from latentforge.schedules import Schedule, budget, decay, ramp
 from latentforge.stopping import StopSignal
@@ -309,7 +309,9 @@ class Trainer:
     def time_is_up(self) -> bool:
         """Whether the minutes of the budget are over, by this process's clock, but for what fitting the sampler takes."""
         seconds = 60 * (self.minutes or 0)
-        reserve = 0.0 if self.average.sampler_chosen else min(SECONDS[self.average.sampler_kind], 0.1 * seconds)
+        told = self.average.condition
+        fit = seconds_for(self.average.sampler_kind, told.size if told is not None and told.classes else 0)
+        reserve = 0.0 if self.average.sampler_chosen else min(fit, 0.1 * seconds)
         return self.base_seconds + time.monotonic() - self.started > seconds - reserve
 
     def advance(self) -> None:

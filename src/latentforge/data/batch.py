@@ -120,10 +120,10 @@ class Images:
         n = len(self)
         return torch.arange(n) if k >= n else torch.linspace(0, n - 1, k).long()
 
-    def batches(self, size: int | None = None) -> Iterator[Batch]:
-        """Every example once, in order, `size` at once: by default at most 512, fewer where images are large. The last batch
-        may be short."""
-        for index in torch.arange(len(self)).split(size or at_once(self.shape, 512)):
+    def batches(self, size: int | None = None, rows: Tensor | None = None) -> Iterator[Batch]:
+        """Every example once, in order, or those at `rows` (K,), `size` at once: by default at most 512, fewer where images are
+        large. The last batch may be short."""
+        for index in (torch.arange(len(self)) if rows is None else rows).split(size or at_once(self.shape, 512)):
             yield self[index]
 
 

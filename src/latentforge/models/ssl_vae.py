@@ -181,10 +181,10 @@ class SSLVAE(SemiSupervised):
             y = torch.cat([self.class_of(x.to(self.device), k) for x, k in pairs])
         return super().reconstruct(image, y)
 
-    def codes_of(self, data):
+    def codes_of(self, data, rows=None):
         """Codes and, as labels are few, the likeliest classes."""
-        codes, _ = super().codes_of(data)
-        return codes, self.classify(data).argmax(1).cpu()
+        codes, _ = super().codes_of(data, rows)
+        return codes, torch.cat([self.classify(b.image).argmax(1).cpu() for b in data.batches(rows=rows)])
 
     def labels_of(self, batch, t=None):
         """Nothing: an image's class is inferred, its label is for measuring."""

@@ -20,6 +20,30 @@ from latentforge.samplers.per_label import PerLabel
 
 Sampler = Literal["auto", "prior", "gmm", "flow"]
 SECONDS = {"prior": 0.0, "gmm": 20.0, "flow": 20.0, "auto": 40.0}  # what a fit may take of a budget in minutes
+PER_CLASS = 0.05  # seconds, of a mixture for each class
+CODES = 100_000  # of training images: no sampler is fitted to more
+EACH = 1000  # of a class at least, where it has as many
+HELD = 20_000  # of validation images, by which samplers are compared
+
+
+def seconds_for(kind: str, classes: int = 0) -> float:
+    """What a fit may take of a budget in minutes, where it is told so many classes."""
+    return max(SECONDS[kind], PER_CLASS * classes) if kind in ("gmm", "auto") else SECONDS[kind]
+
+
+def rows_to_fit(n: int, labels: Tensor | None = None) -> Tensor:
+    """Which of n training images to encode for a fit, (K,): all where they are no more than `CODES`, else about as many,
+    spread over them; over those of each class where the model is told their classes (N,), and over those of none (-1)."""
+    if n <= CODES:
+        return torch.arange(n)
+    if labels is None:
+        return torch.arange(n)[:: -(-n // CODES)]
+    classes = labels.unique().tolist()
+    rows = []
+    for k in classes:
+        own, most = torch.nonzero(labels.cpu() == k)[:, 0], CODES if k < 0 else max(EACH, CODES // len(classes))
+        rows.append(own[:: -(-len(own) // most)])
+    return torch.cat(rows).sort().values
 
 
 def fit(

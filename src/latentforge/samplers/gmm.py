@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import cache
 from typing import Any
 
 import torch
@@ -90,11 +91,10 @@ def estimate(codes: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     codes drawn do not depend on how many there are."""
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.covariance import ledoit_wolf
-    from threadpoolctl import threadpool_limits
 
     n, z = codes.shape
     floor = FLOOR * torch.eye(z, dtype=torch.float64)
-    with warnings.catch_warnings(), threadpool_limits(1), one_thread():
+    with warnings.catch_warnings(), thread_pools().limit(limits=1), one_thread():
         warnings.simplefilter("ignore")  # fewer distinct codes than components
         if k == 1:
             covariance = torch.from_numpy(ledoit_wolf(codes.numpy())[0]).double()
@@ -119,6 +119,15 @@ def estimate(codes: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
                 break
             before = total / n
     return weights, means, covariances
+
+
+@cache
+def thread_pools() -> Any:
+    """Those of the libraries that are loaded now, scikit-learn's among them. To look for them anew for each of a thousand
+    classes would take longer than the fits."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def monomials(codes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
