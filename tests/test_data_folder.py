@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from datasets import FULL, needs_full, refused
-from latentforge.data import open_data, room
+from latentforge.data import decode, open_data, room
 from latentforge.data.decode import resize, to_channels
-from latentforge.data.folder import read_folder
+from latentforge.data.folder import read_folder, scan
 from latentforge.data.synthetic import blobs
 
 
@@ -162,6 +162,34 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
         (folder / file.name).symlink_to(file)
     (folder / "loop").symlink_to(folder)
     assert len(read_folder(folder).train.pixels) == 9
+
+
+def test_of_a_plain_file_the_disk_is_not_asked_what_it_is(tmp_path, monkeypatch):
+    fill(tmp_path / "a", 9, 10, 10)
+    fill(tmp_path / "b", 9, 10, 10)
+    asked, isdir = [], os.path.isdir
+    monkeypatch.setattr(os.path, "isdir", lambda path: (asked.append(Path(path).name), isdir(path))[1])
+    assert scan(tmp_path).count() == 18
+    assert set(asked) <= {"a", "b"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    fill(tmp_path, 9, 10, 10)
+    os.mkfifo(tmp_path / "pipe.png")
+    refused(lambda: read_folder(tmp_path), "pipe.png (a broken link, or not a regular file)")
+
+
+def test_who_waits_for_images_is_told_how_far_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(decode, "PAUSE", 0.0)
+    fill(tmp_path, 9, 10, 10)
+    read_folder(tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert "headers read: 9 of 9" in lines
+    assert lines[-1] == "images decoded: 9 of 9"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    read_folder(tmp_path)
+    assert capsys.readouterr().err == ""
 
 
 # ---- how it is converted

@@ -4,9 +4,12 @@ not imported here, so that listing data sets stays fast."""
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
 import re
+import sys
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +31,7 @@ SUFFIXES |= {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".
 # Only these decoders are tried, whatever the suffix says: others (EPS) start programs or read no pixels (PDF, HDF5).
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "TGA")
 SMALLEST = 8  # pixels a side: below this no network of the package has anything to convolve
+PAUSE = 5.0  # seconds between two lines on how far reading is
 KINDS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 WORDS = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGBA"}
 ALIAS = {"La": 2, "LA": 2, "1": 1, "L": 1, "RGB": 3, "RGBX": 3, "RGBA": 4, "RGBa": 4, "P": 3, "PA": 4}
@@ -83,7 +87,7 @@ def some(names: Sequence[str], most: int = 3) -> str:
 
 def in_threads(work: Callable, items: Sequence, chunk: int = 64, threads: int | None = None) -> list:
     """`[work(item) for item in items]` in a small pool; chunks keep the pool's own cost below that of a tiny PNG."""
-    threads = threads or min(8, os.cpu_count() or 1)
+    threads = threads or min(32, os.cpu_count() or 1)
     if threads == 1:
         return [work(item) for item in items]
     pieces = [range(i, min(i + chunk, len(items))) for i in range(0, len(items), chunk)]
@@ -130,7 +134,7 @@ def _formats() -> list[str]:
 
 
 def _open(item: Item) -> Image.Image:
-    if item.data is None:
+    if item.data is None or (isinstance(item.data, Path) and not os.path.isfile(item.data)):
         raise Bad("a broken link, or not a regular file")
     try:
         image = Image.open(io.BytesIO(item.data) if isinstance(item.data, bytes) else item.data, formats=_formats())
@@ -299,7 +303,7 @@ def read_images(
     Raises InputError for unusable files without `skip_bad`, for mixed sizes without `image_size`, for want of memory.
     """
     from_disk = isinstance(items, list) and any(isinstance(item.data, Path) for item in items)  # not rows of one file
-    probes = _attempt(probe, items, None if from_disk else 1)
+    probes = _attempt(probe, items, None if from_disk else 1, "headers read")
     _report_bad(items, probes, where, skip_bad)
     good = [i for i, p in enumerate(probes) if isinstance(p, Probe)]
     headers: list[Probe] = [probes[i] for i in good]
@@ -313,7 +317,8 @@ def read_images(
         pixels[row] = decode(items[good[row]], headers[row], size, wanted, deep)
 
     small = sum(p.size[0] * p.size[1] for p in headers) < 128 * 128 * len(headers)
-    done = _attempt(fill, range(len(good)), 1 if small else None)  # threads only quarrel over tiny images
+    many = None if from_disk else min(8, os.cpu_count() or 1)  # of a parquet file so many row groups are held
+    done = _attempt(fill, range(len(good)), 1 if small else many, "images decoded")  # threads quarrel over tiny ones
     failed: list = list(probes)
     for row, i in enumerate(good):
         failed[i] = done[row]
@@ -332,7 +337,7 @@ def read_each(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Name and pixels (1, C, H, W) of one image after the other, each in its own size, all with as many channels; what is to
     be told of them goes to `notes`. InputError as for `read_images`."""
-    probes = _attempt(probe, items, None)
+    probes = _attempt(probe, items, None, "headers read")
     _report_bad(items, probes, where, skip_bad)
     good = [item for item, p in zip(items, probes, strict=True) if isinstance(p, Probe)]
     native, more = _common_kind([p for p in probes if isinstance(p, Probe)], channels)
@@ -351,8 +356,9 @@ def read_each(
         notes.append(f"{len(bad):,} of {len(items):,} images could not be used and were left out: {some(bad)}")
 
 
-def _attempt(work: Callable, items: Sequence, threads: int | None) -> list:
-    """The result of `work` for each item, or the Bad it raised."""
+def _attempt(work: Callable, items: Sequence, threads: int | None, what: str) -> list:
+    """The result of `work` for each item, or the Bad it raised; `what` is done then, for whoever waits."""
+    tell = _teller(what, len(items))
 
     def one(item: object) -> object:
         try:
@@ -361,12 +367,28 @@ def _attempt(work: Callable, items: Sequence, threads: int | None) -> list:
             return error
         except OSError as error:  # the file went away, or may not be read
             return Bad(reason(error))
+        finally:
+            tell()
 
     # Pillow warns of bombs and of damaged metadata: a bomb must stop, the rest is noise.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return in_threads(one, items, threads=threads)
+
+
+def _teller(what: str, total: int) -> Callable[[], None]:
+    """To be called for every image: how far it is, on stderr, now and then, from the first process of a machine."""
+    last, count, silent = time.monotonic(), itertools.count(1), os.environ.get("LOCAL_RANK", "0") != "0"
+
+    def tell() -> None:
+        nonlocal last
+        done = next(count)
+        if not silent and time.monotonic() - last >= PAUSE:
+            last = time.monotonic()
+            print(f"{what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+
+    return tell
 
 
 def _report_bad(items: Sequence[Item], results: Sequence, where: object, skip_bad: bool) -> None:

@@ -52,7 +52,8 @@ def scan(path: Path, above: tuple[Path, ...] = ()) -> Tree:
         here = path / entry.name
         if entry.name.startswith((".", "__MACOSX")):
             continue
-        if os.path.isdir(here):  # False of a link that leads round in a circle or where nobody may go
+        # of a plain file the disk is not asked again; False of a link that leads round in a circle or where nobody may go
+        if not entry.is_file(follow_symlinks=False) and os.path.isdir(here):
             if here.resolve() in (real, *above):
                 continue
             if (here / "config.yaml").is_file() and any((here / n).is_dir() for n in ("checkpoints", "previews")):
@@ -92,7 +93,7 @@ def read_folder(
         notes.append(f"{noun} ignored ({kinds})")
 
     rows = [(name, file, label) for name, files in parts.items() for file, label in files]
-    items = [Item(shown(file.relative_to(path)), file if os.path.isfile(file) else None) for _, file, _ in rows]
+    items = [Item(shown(file.relative_to(path)), file) for _, file, _ in rows]
     pixels, kept, more = read_images(items, path, image_size, channels, skip_bad)
     of_part = np.array([name for name, _, _ in rows])[kept]
     labels = np.array([label for _, _, label in rows], np.int64)[kept] if classes else None
