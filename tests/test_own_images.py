@@ -18,7 +18,7 @@ from datasets import refused
 from latentforge.api import data_of
 from latentforge.cli import main
 from latentforge.cli.augment import data_for
-from latentforge.data import open_data
+from latentforge.data import dataset, open_data
 from latentforge.data.dataset import open_whole
 from latentforge.data.synthetic import blobs
 from latentforge.report import page
@@ -268,6 +268,18 @@ def test_a_page_says_why_it_has_no_pictures_of_the_latent_space(shop, tmp_path, 
     assert main(["report", str(run)]) == 0
     assert "No pictures of the latent space" in (run / "report.html").read_text()
     assert "moved, which is not there" in (run / "report.html").read_text()
+
+
+def test_images_are_read_once_for_a_training_and_its_page(tmp_path, monkeypatch):
+    read, whole, drawn = [], dataset.read_folder, []
+    monkeypatch.setattr(dataset, "read_folder", lambda *given: (read.append(1), whole(*given))[1])
+    monkeypatch.setattr(page, "learned", lambda run: drawn.append(data_of(run)))
+    run = train("vae", pictures(tmp_path / "flat"), tmp_path / "run")
+    assert len(read) == 1
+    assert main(["resume", str(run), "--examples", "64", "--quiet"]) == 0
+    assert len(read) == 2
+    assert drawn[0].fingerprint == drawn[1].fingerprint == data_of(Run.open(run)).fingerprint
+    assert len(read) == 3  # nothing is kept beyond that
 
 
 def test_a_refused_comparison_leaves_no_trace(tmp_path, capsys, monkeypatch):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,18 @@ from latentforge.train import Trainer
 
 LEAST = 0.2  # of the budget, for another attempt after a collapse
 NOT_OPTIONS = {"model", "data", "run", "quiet"}  # of the trainer's arguments: they are given otherwise
+KEPT: dict[Path, Dataset] | None = None  # images of the runs trained inside `keeping_images`, by the run's path
+
+
+@contextmanager
+def keeping_images() -> Iterator[None]:
+    """Inside the block `data_of` has the images that a run has just been trained on, and does not read them again."""
+    global KEPT
+    KEPT = {}
+    try:
+        yield
+    finally:
+        KEPT = None
 
 
 def trainer_options() -> dict[str, Any]:
@@ -172,6 +184,8 @@ def to_the_end(trainer: Trainer, options: dict[str, Any]) -> Game:
     """Train; where the run is to start again at a collapse, with other seeds, each time with what is left of the budget.
     RunError once less than `LEAST` of it is left."""
     whole = trainer.examples or trainer.minutes or 0
+    if KEPT is not None and trainer.run is not None:
+        KEPT[trainer.run.path.resolve()] = trainer.data
     while True:
         try:
             return trainer.fit()
@@ -239,6 +253,8 @@ def config_of(
 def data_of(run: Run, data: Any = None, read: Callable[..., Dataset] = open_data) -> Dataset:
     """The data set a run was trained on, by `read`; `data` where it was given from memory. InputError where the images
     have changed: their splits would mix what was trained on with what was held out."""
+    if data is None and KEPT and run.path.resolve() in KEPT:
+        return KEPT[run.path.resolve()]
     options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in run.config["data"].items()}
     source = options.pop("source")
     if source == "memory" and data is None:

@@ -20,7 +20,7 @@ def command(
     run: Path, epochs: float | None, examples: int | None, minutes: float | None, device: str | None, quiet: bool
 ) -> None:  # fmt: skip
     """Continue a run from its last checkpoint to its budget, or to a new total."""
-    from latentforge.api import resume
+    from latentforge.api import keeping_images, resume
     from latentforge.distributed import rank
     from latentforge.report.page import write_report
     from latentforge.run import Run
@@ -31,8 +31,9 @@ def command(
             raise InputError(f"{run} is finished, so --device has nothing to do; give a larger total to train on.")
         print(f"{run} is finished; give a larger total with --epochs, --examples or --minutes to train on.")
         return
-    resume(run, quiet=quiet, device=device, **budget)
-    if rank() > 0:
-        return
-    print(f"run       {run}\nmodel     {run / 'model'}", flush=True)  # whatever becomes of the page
-    print(f"report    {write_report(Run.open(run))}")
+    with keeping_images():
+        resume(run, quiet=quiet, device=device, **budget)
+        if rank() > 0:
+            return
+        print(f"run       {run}\nmodel     {run / 'model'}", flush=True)  # whatever becomes of the page
+        print(f"report    {write_report(Run.open(run))}")

@@ -65,7 +65,7 @@ def data_options(told: bool = False) -> list[click.Option]:
 def train_command(name: str) -> click.Command:
     """The command that trains the model `name`."""
     cls = registry.model_class(name)
-    from latentforge.api import NOT_OPTIONS
+    from latentforge.api import NOT_OPTIONS, keeping_images
     from latentforge.train import Trainer
 
     reading = data_options("num_classes" in registry.arguments(cls))
@@ -101,7 +101,8 @@ def train_command(name: str) -> click.Command:
         source = data.pop("data")
         if "data_seed" in data:
             data["seed"] = data.pop("data_seed")
-        train(name, source, data, pick(model, start.get("arguments", {})), pick(trainer, base), given)
+        with keeping_images():  # for the page
+            train(name, source, data, pick(model, start.get("arguments", {})), pick(trainer, base), given)
 
     row = registry.entry(name)
     return Sectioned(name, params=[*reading, *trainer, *model, *run], callback=go, help=f"{row.summary}\n\n{row.paper}")
