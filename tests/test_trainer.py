@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -693,6 +694,40 @@ def test_rows_are_means_since_the_row_before(tmp_path):
         assert row["number"] == pytest.approx(sum(range(before, row["round"])) / (row["round"] - before))
         before = row["round"]
     assert before == 100
+
+
+def test_a_long_run_has_a_row_a_minute_and_no_row_a_second(tmp_path):
+    """It is looked at by people and by the doctor, who reads all rows."""
+    minutes = [trainer_of(Tiny(), examples=None, minutes=m).row_pause for m in (5, 60, 600, 10_080)]
+    assert minutes == [1, 1, 10, 60]
+    run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
+    trainer = trainer_of(Counting(), examples=6_400_000)
+    trainer.journal.open(run, False, trainer.model, "fp32", 6_400_000, None)
+    trainer.started = trainer.base_seconds = trainer.saved_at = time.monotonic()
+    trainer.logged_at, trainer.saved_examples = trainer.started - 61, 0
+    for _ in range(3):
+        trainer.round()
+        trainer.after_round()
+    assert [row["round"] for row in run.stats() if "number" in row] == [1]
+
+
+def test_checkpoints_that_take_long_are_rare(tmp_path, monkeypatch):
+    run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
+    trainer, now, saved = trainer_of(Tiny(), run=run), [0.0], []
+
+    def slow(*given):
+        saved.append(now[0])
+        now[0] += 10
+
+    monkeypatch.setattr(run, "save_checkpoint", slow)
+    monkeypatch.setattr("latentforge.train.time", SimpleNamespace(monotonic=lambda: now[0]))
+    trainer.started = trainer.base_seconds = trainer.saved_at = trainer.logged_at = 0.0
+    trainer.saved_examples, trainer.row_pause = 0, math.inf
+    for _ in range(300):  # a second each
+        now[0] += 1
+        trainer.round()
+        trainer.after_round()
+    assert saved == [61, 272]  # ten seconds of every 210
 
 
 def test_tensorboard(tmp_path):

@@ -43,7 +43,8 @@ from latentforge.schedules import Schedule, budget, decay, ramp
 from latentforge.stopping import StopSignal
 
 BAD_LIMIT = 20  # moves in a row with a non-finite gradient before the run is given up
-CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_SECONDS = 60.0  # between two of them; more where writing would take over a twentieth of the time
+ROW_SECONDS = 60.0  # most between two rows of statistics
 PREVIEWS = 10  # per run
 
 
@@ -67,7 +68,7 @@ class Trainer:
             the model's own
         sampler: density to draw codes from: prior; gmm or flow, fitted to codes of training images; auto: the likeliest for
             validation images; default: the model's own
-        checkpoint_every: examples between checkpoints; default: every 60 seconds
+        checkpoint_every: examples between checkpoints; default: every 60 seconds, rarer where writing takes long
         tensorboard: also write TensorBoard files
         seed: seed of everything random
         device: auto, cpu, cuda or mps
@@ -145,6 +146,10 @@ class Trainer:
         self.streams = [Stream(images, batch_size, seed, i, parts) for i in mine]
         self.clocks = [Clock(seed, self.device, i, parts) for i in mine]
         self.seconds = 0.0  # spent in rounds, previews and checkpoints, over all sessions
+        self.pause = CHECKPOINT_SECONDS
+        self.every = (self.examples or 0) // 200  # examples between two rows of statistics
+        # without that, seconds: a budget in minutes has about 3,600 rows, more only where that is less than one a minute
+        self.row_pause = ROW_SECONDS if self.every else min(ROW_SECONDS, max(1.0, (self.minutes or 0) / 60))
         self.bad_steps, self.bad_in_a_row = 0, dict.fromkeys(self.seats, 0)
         self.unread: list[tuple[str, Tensor]] = []  # whose gradients were not finite, as far as nobody has looked
         self.waits = self.device.type != "cuda"
@@ -340,13 +345,14 @@ class Trainer:
         votes = [
             self.stop.asked,
             self.time_is_up(),
-            now - self.logged_at > 1.0,
-            now - self.saved_at > CHECKPOINT_SECONDS,
+            now - self.logged_at > self.row_pause,
+            self.rank == 0 and now - self.saved_at > self.pause,  # who writes knows how long that takes
         ]
-        stop, self.over, second, minute = distributed.agree(votes, self.world)
-        every = self.examples // 200 if self.examples else None
-        log = t.examples // every > (t.examples - self.fresh) // every if every else second
-        save = t.examples - self.saved_examples >= self.checkpoint_every if self.checkpoint_every else minute
+        stop, self.over, log, save = distributed.agree(votes, self.world)
+        if self.every:
+            log = log or t.examples // self.every > (t.examples - self.fresh) // self.every
+        if self.checkpoint_every:
+            save = t.examples - self.saved_examples >= self.checkpoint_every
         if log:
             self.log()
         if save or stop:
@@ -399,12 +405,15 @@ class Trainer:
         """Everything that evolves, written between rounds. A full disk costs this checkpoint, not the run."""
         self.read()
         self.seconds = self.elapsed()
-        self.saved_at, self.saved_examples = time.monotonic(), self.clocks[0].examples
+        began = self.saved_at = time.monotonic()
+        self.saved_examples = self.clocks[0].examples
         if self.run is None or self.rank:
             return
         saved, state = state_of(self)
         run = self.run
         self.journal.guard("checkpoint", lambda: run.save_checkpoint(saved, state))
+        self.saved_at = time.monotonic()
+        self.pause = max(CHECKPOINT_SECONDS, 20 * (self.saved_at - began))
 
     def conclude(self) -> Game:
         """Fit the sampler on the averaged weights, give them to the model and save it."""
