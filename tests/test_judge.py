@@ -33,7 +33,15 @@ from latentforge.metrics import (
     stacked,
 )  # fmt: skip
 from latentforge.metrics.intervals import around, around_mean
-from latentforge.metrics.network import FEATURES, FeatureNet, jitter, nt_xent, train_classifier, train_contrastive
+from latentforge.metrics.network import (
+    FEATURES,
+    FeatureNet,
+    jitter,
+    nt_xent,
+    shrunk,
+    train_classifier,
+    train_contrastive,
+)
 from latentforge.metrics.smoothness import unevenness
 from latentforge.metrics.stacked import stacked_modes
 from latentforge.metrics.subject import Subject, gaussian_images, short
@@ -113,6 +121,19 @@ def test_feature_net_takes_any_image(shape):
     assert net.over(x, head=True).shape == (3, 7)
     torch.testing.assert_close(net.over(x, size=2), net.over(x))
     torch.testing.assert_close(net.over(x, head=True), net.head(net.over(x)))
+
+
+def test_large_images_are_judged_by_what_is_left_of_them_small():
+    net, x = FeatureNet((1, 256, 320), 2), uniform(2, 1, 256, 320)
+    small = shrunk(x)
+    torch.testing.assert_close(small, F.avg_pool2d(x, 2))
+    assert shrunk(small) is small
+    assert torch.equal(net.over(x), net.over(small))
+    assert len(net.trunk) == len(FeatureNet((1, 128, 128), 2).trunk)
+    seen = []
+    change = lambda images: (seen.append(images.shape[2:]), images)[1]
+    train_classifier(Images(x, torch.arange(2)), 2, 2, change=change)
+    assert seen == [(128, 160)]
 
 
 def test_nt_xent_against_a_slow_loop():
@@ -415,6 +436,20 @@ def test_ssim_against_its_formula():
     np.testing.assert_allclose(reconstruction.ssim(image, image), 1, atol=1e-9)
     parts = reconstruction.ssim(again.repeat(200, 1, 1, 1), image.repeat(200, 1, 1, 1))  # more than a batch of 500
     np.testing.assert_allclose(parts[:3], reconstruction.ssim(again, image))
+
+
+def test_ssim_of_large_images_takes_few_at_a_time(monkeypatch):
+    from torchmetrics.functional import image
+
+    seen, whole = [], image.structural_similarity_index_measure
+    monkeypatch.setattr(
+        image, "structural_similarity_index_measure", lambda a, b, **how: (seen.append(len(a)), whole(a, b, **how))[1]
+    )
+    x = uniform(3, 1, 16, 16)
+    expected = reconstruction.ssim(x, x.flip(0))
+    monkeypatch.setattr(reconstruction, "at_once", lambda shape, most: 2)
+    torch.testing.assert_close(reconstruction.ssim(x, x.flip(0)), expected)
+    assert seen == [3, 2, 1]
 
 
 # ---- likelihood ---------------------------------------------------------------------------------------------------------

@@ -222,6 +222,16 @@ def test_pca_of_large_images_is_quick_and_close():
     assert torch.equal(PCA(images, 20)(images), pca(images))
 
 
+def test_pca_makes_large_images_a_few_at_a_time(monkeypatch):
+    images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    pca, made = PCA(images, 5), []
+    whole, inverse = pca.reconstruct(images), pca.pca.inverse_transform
+    monkeypatch.setattr("latentforge.metrics.pca.NUMBERS", 8 * 64)
+    monkeypatch.setattr(pca.pca, "inverse_transform", lambda scores: (made.append(len(scores)), inverse(scores))[1])
+    torch.testing.assert_close(pca.reconstruct(images), whole)
+    assert made == [8, 8, 4]
+
+
 def test_pca_shrinks_to_what_the_data_can_give():
     images = torch.rand(6, 1, 8, 8)
     assert len(PCA(images, 50).variances) == 5

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentforge.clock import seeded
-from latentforge.data.batch import Batch, Images
+from latentforge.data.batch import Batch, Images, at_once
 from latentforge.distributed import each
 
 FEATURES = 64
 SMALLEST = 6  # sides below this leave nothing to convolve
+LARGEST = 128  # shorter side; larger images are shrunk to it first
 RATE = 2e-3  # of Adam, falling to 0
 TEMPERATURE = 0.2
 
@@ -31,7 +33,7 @@ class FeatureNet(nn.Module):
     def __init__(self, image_shape: tuple[int, int, int], outputs: int):
         super().__init__()
         c, h, w = image_shape
-        side, wide = min(h, w), 32
+        side, wide = min(h, w, LARGEST), 32
         layers: list[nn.Module] = [*block(c, wide, 5, 2 if side >= 12 else 1)]
         side = (side + 1) // 2 if side >= 12 else side
         while side > 8:
@@ -44,19 +46,33 @@ class FeatureNet(nn.Module):
         )
         self.head = nn.Linear(FEATURES, outputs)
 
+    def features(self, image: Tensor) -> Tensor:
+        """(N, 64) from images (N, C, H, W) in [0, 1]."""
+        return self.trunk(2 * shrunk(image) - 1)
+
     def forward(self, image: Tensor) -> Tensor:
         """(N, outputs) from images (N, C, H, W) in [0, 1]."""
-        return self.head(self.trunk(2 * image - 1))
+        return self.head(self.features(image))
 
     @torch.no_grad()
-    def over(self, images: Tensor, head: bool = False, size: int = 500) -> Tensor:
+    def over(self, images: Tensor, head: bool = False, size: int | None = None) -> Tensor:
         """Features (N, 64), or with `head` outputs (N, outputs), of all the images, in eval mode and bounded memory."""
         self.eval()
-        return torch.cat(each(images.split(size), lambda _, x: self(x) if head else self.trunk(2 * x - 1)))
+        c, h, w = images.shape[1:]
+        parts = images.split(size or at_once((c, h, w), 500))
+        return torch.cat(each(parts, lambda _, x: self(x) if head else self.features(x)))
 
 
 def block(c: int, out: int, kernel: int, stride: int) -> list[nn.Module]:
     return [nn.Conv2d(c, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+
+
+def shrunk(image: Tensor) -> Tensor:
+    """Images (N, C, H, W) with a shorter side of at most `LARGEST` pixels, each the mean of those it stands for."""
+    side = min(image.shape[2:])
+    if side <= LARGEST:
+        return image
+    return F.interpolate(image, [round(s * LARGEST / side) for s in image.shape[2:]], mode="area")
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
@@ -100,7 +116,8 @@ def descend(net: FeatureNet, parameters, images: Images, loss, examples: int, si
         for group in optimizer.param_groups:
             group["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
         optimizer.zero_grad()
-        loss(images[index]).backward()
+        batch = images[index]
+        loss(replace(batch, image=shrunk(batch.image))).backward()
         optimizer.step()
     return net.eval().requires_grad_(False)
 

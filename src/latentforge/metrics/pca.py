@@ -3,8 +3,12 @@ beside it. A linear autoencoder can do no better than PCA in squared error."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+NUMBERS = 2**27  # of images that are made at a time, in double precision
 
 
 class PCA:
@@ -29,5 +33,9 @@ class PCA:
 
     def images(self, scores: Tensor, shape: tuple[int, int, int]) -> Tensor:
         """(N, C, H, W) images of scores (N, k), clipped to [0, 1]."""
-        flat = self.pca.inverse_transform(scores.numpy())
-        return torch.from_numpy(flat).float().clamp(0, 1).view(len(scores), *shape)
+        out = torch.empty(len(scores), *shape)
+        size = max(1, NUMBERS // math.prod(shape))
+        for images, some in zip(out.split(size), scores.split(size), strict=True):
+            flat = torch.from_numpy(self.pca.inverse_transform(some.numpy()))
+            images.copy_(flat.view(images.shape)).clamp_(0, 1)
+        return out

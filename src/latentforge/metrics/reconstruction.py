@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from latentforge.data.batch import at_once
 from latentforge.metrics.intervals import around_mean
 from latentforge.metrics.subject import Row, Subject, short
 
@@ -34,7 +35,9 @@ def ssim(again: Tensor, image: Tensor) -> Tensor:
     """(N,) structural similarity of images (N, C, H, W) in [0, 1]."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    parts = zip(again.split(500), image.split(500), strict=True)
+    c, h, w = image.shape[1:]
+    size = at_once((c, h, w), 500)
+    parts = zip(again.split(size), image.split(size), strict=True)
     values = [structural_similarity_index_measure(a, b, data_range=1.0, reduction="none") for a, b in parts]
     return torch.cat([torch.atleast_1d(v) for v in values])
 

@@ -52,7 +52,7 @@ class Subject:
     def real(self) -> Tensor:
         return some(self.held, self.n).image
 
-    @cached_property
+    @property  # its features are kept, it would take as much memory as the others
     def again(self) -> Tensor:
         """As many training images: what they score is the floor."""
         return some(self.data.train, self.n).image
@@ -124,6 +124,7 @@ def gaussian_images(data: Dataset, n: int, seed: int) -> tuple[Tensor, Tensor]:
     scores = pca(batch.image)
     classes = batch.label if data.num_classes > 1 else None
     classes = torch.zeros(len(scores), dtype=torch.long) if classes is None else classes
+    del batch  # its images take as much memory as what is drawn
     generator = torch.Generator().manual_seed(seed)
     drawn = classes[torch.randint(len(classes), (n,), generator=generator)]
     out = torch.empty(n, scores.shape[1], dtype=torch.float64)
