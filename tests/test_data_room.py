@@ -18,8 +18,10 @@ import pytest
 import torch
 from PIL import Image
 
-from latentforge.data import open_data, parquet, room
-from latentforge.data.batch import Images, free_on
+from latentforge.cli.inputs import part_of
+from latentforge.data import Dataset, Images, open_data, parquet, room
+from latentforge.data.batch import free_on
+from latentforge.tasks.scores import some
 
 GREYS = 251  # row i is all of the grey i mod 251
 
@@ -70,6 +72,26 @@ def test_bad_images_are_left_out_on_disk_too(tmp_path, monkeypatch):
     wanted = open_data(tmp_path / "a.parquet", skip_bad=True)
     monkeypatch.setattr(room, "available_memory", lambda: 0)
     assert open_data(tmp_path / "a.parquet", skip_bad=True).fingerprint == wanted.fingerprint
+
+
+def test_what_is_chosen_of_many_images_lies_on_disk_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pixels = torch.randint(0, 256, (1200, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = Images(pixels, torch.arange(1200) % 3 - 1)
+    data = Dataset("x", "x", images, images, images)
+
+    def found() -> list[Images]:
+        return [images.select(torch.arange(1199, -1, -2)), images.labelled(), some(images, 700), part_of(data, "all")]
+
+    wanted, files, mapped = found(), [], room.mapped
+    monkeypatch.setattr(room, "available_memory", lambda: 0)
+    monkeypatch.setattr(room, "mapped", lambda *what: (files.append(what), mapped(*what))[1])
+    for a, b in zip(wanted, found(), strict=True):
+        assert torch.equal(a.pixels, b.pixels)
+        assert (a.labels is None) == (b.labels is None)
+        assert a.labels is None or torch.equal(a.labels, b.labels)
+    assert [shape[0] for shape, _ in files] == [600, 800, 700, 3600]
+    assert list((tmp_path / "cache" / "latentforge").iterdir()) == []
 
 
 def test_rows_are_read_a_few_groups_at_a_time(tmp_path):

@@ -193,13 +193,13 @@ def part_of(dataset: Any, split: str) -> Any:
     """One split of a data set, or all of it."""
     import torch
 
-    from latentforge.data import Images
+    from latentforge.data.batch import Images, all_pixels
 
     if split != "all":
         return dataset.split(split)
     parts = [dataset.train, dataset.validation, dataset.test]
     labels = [p.labels for p in parts if p.labels is not None]
-    return Images(torch.cat([p.pixels for p in parts]), torch.cat(labels) if len(labels) == len(parts) else None)
+    return Images(all_pixels(parts), torch.cat(labels) if len(labels) == len(parts) else None)
 
 
 def data_of(run: Path) -> Any:

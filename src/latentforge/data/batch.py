@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentforge.data import room
 from latentforge.errors import InputError
 
 NUMBERS = 2**25  # of the images that are looked at at once where nothing is learned
@@ -45,6 +46,19 @@ def is_pixels(images: Tensor) -> bool:
     if images.dtype == torch.uint8 or not images.numel():
         return True
     return images.is_floating_point() and bool((images.min() >= -1e-3) & (images.max() <= 1 + 1e-3))
+
+
+def gathered(pieces: Iterable[Tensor], n: int, like: Tensor) -> Tensor:
+    """The n images of all pieces, which are of the kind of `like` (N, C, H, W): in memory, or in a file where they would take
+    more than half of what is free."""
+    shape = (n, *like.shape[1:])
+    large = like.device.type == "cpu" and 2 * n * like[:1].nbytes > room.available_memory()
+    out = torch.from_numpy(room.mapped(shape, like.numpy().dtype)) if large else like.new_empty(shape)
+    at = 0
+    for piece in pieces:
+        out[at : at + len(piece)] = piece
+        at += len(piece)
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +120,15 @@ class Images:
 
     def select(self, rows: Tensor) -> Images:
         """The images of these rows, (K,) indices or (N,) bool, as a split of their own."""
-        return Images(self.pixels[rows], None if self.labels is None else self.labels[rows], self.device)
+        index = (torch.nonzero(rows)[:, 0] if rows.dtype == torch.bool else rows).to(self.pixels.device)
+        pixels = gathered((self.pixels[i] for i in index.split(512)), len(index), self.pixels)
+        return Images(pixels, None if self.labels is None else self.labels[rows], self.device)
 
     def labelled(self) -> Images:
         """Those whose class is known; themselves where all are, or where labels are no classes."""
         if self.labels is None or self.labels.is_floating_point() or not (self.labels < 0).any():
             return self
-        index = torch.nonzero(self.labels >= 0)[:, 0]
-        return Images(self.pixels[index.to(self.pixels.device)], self.labels[index], self.device)
+        return self.select(self.labels >= 0)
 
     def spread(self, k: int) -> Tensor:
         """Indices of at most k images spread evenly over the split, which may be sorted by class."""
@@ -132,3 +147,11 @@ def hold_out(images: Images, seed: int, share: float = 0.1) -> tuple[Images, Ima
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     cut = max(1, round(share * len(images)))
     return images.select(order[cut:].sort().values), images.select(order[:cut].sort().values)
+
+
+def all_pixels(parts: list[Images]) -> Tensor:
+    """The pixels of several splits, one after the other."""
+    if len(parts) == 1:
+        return parts[0].pixels
+    pieces = (piece for part in parts for piece in part.pixels.split(512))
+    return gathered(pieces, sum(map(len, parts)), parts[0].pixels)

@@ -58,7 +58,7 @@ def no_encoder(model: Game) -> str:
 
 def some(images: Images, n: int) -> Images:
     """At most n of the images, spread over them, without labels."""
-    return Images(images.pixels[images.spread(n).to(images.pixels.device)], None, images.device)
+    return Images(images.select(images.spread(n)).pixels, None, images.device)
 
 
 def seen_by(look: Callable[[Tensor], Tensor], model: Game, normal: Images) -> Tensor:
