@@ -185,7 +185,9 @@ def test_batches_go_where_they_are_asked_for():
 
 
 def test_images_that_would_fill_a_gpu_stay_where_they_are(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2000, 3000))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1500, 3000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)  # by torch, of which 500 are free
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 3000)
     monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 1000)
     images = Images(torch.zeros(1001, 1, 1, 1, dtype=torch.uint8))

@@ -23,7 +23,7 @@ import latentforge as lf
 from conftest import tiny_data
 from latentforge import distributed
 from latentforge.cli import main
-from latentforge.data import open_data
+from latentforge.data import named, open_data
 from latentforge.data.together import PARTS, open_together, received
 from latentforge.distributed import each, sharing_work
 from latentforge.errors import InputError, RunError
@@ -408,6 +408,17 @@ def shares() -> list[int]:
 
 def test_work_is_divided(tmp_path):
     assert together(tmp_path, shares) == [[0, 2, 4, 6], [1, 3, 5]]
+
+
+def test_images_are_read_once_where_a_run_goes_on(tmp_path, monkeypatch):
+    size = ["--net", "mlp", "--hidden", "8", "--latent-dim", "3", "--examples", "640", "--quiet", "--data", "mnist-5k"]
+    train = ["train", "vae", *size, "--out", str(tmp_path / "run")]
+    assert main(train) == 0
+    read, load = [], named.load
+    monkeypatch.setattr(named, "load", lambda *what: (read.append(what), load(*what))[1])
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert main(train) == 0
+    assert len(read) == 1
 
 
 def test_another_run_is_not_taken_for_the_one_that_died(tmp_path, monkeypatch, capsys):

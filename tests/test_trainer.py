@@ -10,6 +10,7 @@ import shutil
 import signal
 import threading
 import time
+import weakref
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -1200,6 +1201,22 @@ def test_few_large_images_at_once():
     assert at_once((3, 8192, 8192), 500) == 1
     sizes = [len(b) for b in Images(torch.zeros(5, 3, 2048, 2048, dtype=torch.uint8)).batches()]
     assert sizes == [2, 2, 1]
+
+
+def test_a_run_says_where_its_images_are():
+    trainer = trainer_of(Tiny())
+    assert "processor's memory" not in trainer.applied(True)
+    trainer.device = torch.device("cuda")
+    assert "images in the processor's memory" in trainer.applied(True)
+
+
+def test_a_trainer_that_another_replaces_lets_go_of_what_it_has():
+    trainer = trainer_of(Tiny(), ema=100)
+    trainer.round()
+    image = weakref.ref(trainer.streams[0].images)
+    trainer.let_go()
+    assert image() is None
+    assert not trainer.optimizers
 
 
 def test_a_run_goes_on_elsewhere(tmp_path, monkeypatch):

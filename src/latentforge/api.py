@@ -156,7 +156,9 @@ def fit(
         need_alike(trainer.model, kept)
     if out is not None and distributed.begun(out):
         need_same_run(Run.open(out), config_of(trainer, data, data_options or {}, options, _preset))
-        return resume(out, None if isinstance(data, str | Path) else data, quiet=quiet)
+        dataset = trainer.data
+        del trainer  # or all that it has on a GPU would be there twice
+        return resume(out, dataset, quiet=quiet)
     if out is not None and trainer.rank == 0:
         trainer.run = Run.create(out, config_of(trainer, data, data_options or {}, options, _preset))
     for note in trainer.data.notes:
@@ -214,6 +216,7 @@ def again(old: Trainer, options: dict[str, Any], left: float) -> Trainer:
     )
     if old.run is not None and old.rank == 0:
         old.run.set_aside({**budget, "seed": old.seed + 1})
+    old.let_go()
     return Trainer(model, old.data, run=old.run, quiet=old.journal.display.quiet, **options)
 
 

@@ -299,6 +299,7 @@ class Trainer:
         words = [self.device.type, f"{torch.get_num_threads()} threads", self.precision]
         words += ["channels last"] * (layout(self.device) == torch.channels_last)
         words += ["compiled"] * (self.compiled == "on") + ["freed memory kept"] * kept
+        words += ["images in the processor's memory"] * (self.streams[0].images.pixels.device.type != self.device.type)
         shown = getattr(self.model, "augment", "none")  # `auto` has come to something by now
         return ", ".join(words + [f"critic sees images under {shown}"] * (shown != "none"))
 
@@ -365,6 +366,12 @@ class Trainer:
             )
         if log:
             self.heed()
+
+    def let_go(self) -> None:
+        """Before another trainer takes its place: whatever it has on a GPU goes from there."""
+        self.streams, self.plays, self.optimizers, self.averages = [], [], {}, None
+        self.model.cpu()
+        self.average.cpu()
 
     def heed(self) -> None:
         """End the run, after a checkpoint, where a finding is to end it."""

@@ -26,8 +26,9 @@ def at_once(shape: tuple[int, int, int], most: int) -> int:
 
 def free_on(device: torch.device) -> float:
     """Bytes of memory that are free on a GPU; infinite elsewhere."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "cuda":  # what torch keeps of earlier use is free too, though not to the driver
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     if device.type == "mps":  # the processor's memory, of which Metal advises a share
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
     return math.inf
