@@ -1210,6 +1210,12 @@ def test_a_run_says_where_its_images_are():
     assert "images in the processor's memory" in trainer.applied(True)
 
 
+def test_parts_that_batch_norm_sees_alone_are_told(capsys):
+    for game, accumulate, told in ((Normed(), 4, True), (Normed(), 1, False), (Tiny(), 4, False)):
+        trainer_of(game, accumulate=accumulate, quiet=False).fit()
+        assert ("see 4 images at once and not 16" in capsys.readouterr().err) == told
+
+
 def test_a_trainer_that_another_replaces_lets_go_of_what_it_has():
     trainer = trainer_of(Tiny(), ema=100)
     trainer.round()

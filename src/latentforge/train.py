@@ -278,6 +278,12 @@ class Trainer:
             self.started = self.logged_at = self.saved_at = time.monotonic()
             self.base_seconds, self.saved_examples = self.seconds, self.clocks[0].examples
             self.journal.display.note(self.applied(kept))
+            if self.model.batch_coupled and len(self.streams) * self.world > 1:
+                self.journal.display.note(
+                    f"batch norm, minibatch statistics, dropout or spectral norm of {self.model.name} see "
+                    f"{self.model.part_size} images at once and not {self.batch_size}, so it is not trained as it would be "
+                    "in one part; a larger --batch-size shows them more"
+                )
             run = self.run if self.rank == 0 else None
             self.journal.open(run, self.tensorboard, self.model, self.precision, self.examples, self.minutes)
             if self.clocks[0].round == 0:
