@@ -224,6 +224,14 @@ def test_more_processes_than_gpus(monkeypatch):
         distributed.local_device(torch.device("cuda"))
 
 
+def test_one_gpu_is_not_for_several_processes(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert distributed.local_device(torch.device("cuda", 0)).index == 0  # one process on each machine
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="cannot train on cuda:0; give --device cuda"):
+        distributed.local_device(torch.device("cuda", 0))
+
+
 TRAIN = ["train", "vae", "--data", "mnist-5k", "--net", "mlp", "--hidden", "8", "--latent-dim", "3", "--optimizer", "sgd",
          "--lr", "1e-4", "--examples", "19200", "--batch-size", "64", "--checkpoint-every", "640"]  # fmt: skip
 

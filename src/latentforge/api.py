@@ -88,6 +88,7 @@ def prepare(
         raise InputError("on_collapse restart trains new models: give the model by name, with its model_options.")
     if options.get("tensorboard"):
         summary_writer()  # before anything is written
+    need_device(options.get("device", "auto"))
     dataset = open_together(data, **data_options)
     if isinstance(model, str):
         model = create_for(model, dataset, options.get("seed", 0), model_options)
@@ -100,6 +101,11 @@ def prepare(
             "create the model with the data's image_shape, or resize the data with image_size."
         )
     return Trainer(model, dataset, quiet=quiet, **options)
+
+
+def need_device(device: str) -> None:
+    """InputError where the device cannot be used, before images are read, which may take hours."""
+    distributed.local_device(pick_device(device), device == "auto")
 
 
 def need_same_labels(model: Game, dataset: Dataset) -> None:
@@ -309,10 +315,13 @@ def go_on(run: Run, data: Any, quiet: bool, device: str | None, budget: dict[str
     options = trainer_options() | run.config["train"]
     if any(v is not None for v in budget.values()):
         options |= dict.fromkeys(BUDGET) | budget
+    if not distributed.alone_here():  # the GPU that one process had is not for all
+        options["device"] = str(options["device"]).partition(":")[0]
     if device:
         changed = pick_device(str(device)).type != str(options["device"]).partition(":")[0]
         options |= {"device": str(device)} | ({"precision": "auto"} if changed else {})
     check(Trainer, options, f"{file}, train: ")
+    need_device(options["device"])
     dataset = data_of(run, data, open_together)
     model = create_for(run.config["model"]["name"], dataset, options["seed"], settings)
     trainer = Trainer(model, dataset, run=run, quiet=quiet, **options)

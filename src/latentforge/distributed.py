@@ -25,6 +25,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+def alone_here() -> bool:
+    """Whether `torchrun` has started no other process on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) == 1
+
+
 def rank() -> int:
     """This process's number under `torchrun`, 0 where it runs alone."""
     return int(os.environ.get("RANK", 0))
@@ -73,12 +78,16 @@ def parts_of(batch_size: int, accumulate: int, world: int) -> int:
 
 
 def local_device(device: torch.device, chosen: bool = False) -> torch.device:
-    """This process's own GPU where there are several. Nothing averages gradients on Apple's: where the device was `chosen` for
-    the user the processor takes its place, else it is an InputError."""
+    """This process's own GPU where there are several; InputError where it is to share one. Nothing averages gradients on
+    Apple's: where the device was `chosen` for the user the processor takes its place, else it is an InputError."""
     if device.type == "mps" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         if not chosen:
             raise InputError("several processes cannot train on Apple's GPU; give --device cpu, or one process.")
         return torch.device("cpu")
+    if device.type == "cuda" and device.index is not None and not alone_here():
+        raise InputError(
+            f"several processes cannot train on {device}; give --device cuda, which gives each its own GPU."
+        )
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
         number, have = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if number >= have:
