@@ -202,6 +202,18 @@ def test_a_parameter_with_a_gradient_on_one_process_moves_on_all(tmp_path):
     assert not torch.equal(first["extra.weight"], Parts(False).extra.weight)
 
 
+def test_what_is_told_of_gradients_goes_from_processor_to_processor(monkeypatch):
+    """In one tensor with the gradients it would have to be waited for on a GPU, at every move."""
+    sent: list[torch.Tensor] = []
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda x: sent.append(x.clone()))
+    a, b = torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2, 2))
+    found = distributed.average_gradients({"one": [torch.ones(3), None]}, {"one": [a, b], "two": [a]}, 1)
+    assert sent[0][2:].tolist() == [1, 0, 0]
+    assert sent[1].tolist() == [1, 1, 1, 0, 0, 0, 0]
+    assert torch.equal(found["one"][0], torch.ones(3))
+    assert found["one"][1] is None
+
+
 def built_by_hand() -> dict[str, torch.Tensor]:
     torch.manual_seed(distributed.rank())
     model = lf.create("vae", image_shape=SHAPE, **MODELS["vae"])

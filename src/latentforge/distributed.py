@@ -6,6 +6,7 @@ DistributedDataParallel and would let processes drift apart.
 
 from __future__ import annotations
 
+import itertools
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -106,24 +107,26 @@ def average_gradients(
     """The gradients averaged over processes; RunError where processes made different moves."""
     names = ",".join(gradients or [])
     stamp = float(zlib.crc32(names.encode()) % 2**20)
-    check = torch.tensor([stamp, stamp * stamp], dtype=torch.float64)
-    dist.all_reduce(check)
-    if float(check[0]) != stamp * world or float(check[1]) != stamp * stamp * world:
+    # the move, and which of all parameters it has a gradient for: from processor to processor, as no GPU need wait for it
+    present = [[g is not None for g in (gradients or {}).get(k, [None] * len(ps))] for k, ps in parameters.items()]
+    told = torch.tensor([stamp, stamp * stamp, *itertools.chain(*present)], dtype=torch.float64)
+    dist.all_reduce(told)
+    if float(told[0]) != stamp * world or float(told[1]) != stamp * stamp * world:
         raise RunError(f"processes made different moves (here: {names or 'the end of the round'}).")
     if gradients is None:
         return None
+    anywhere = dict(zip(parameters, told[2:].split([len(ps) for ps in parameters.values()]), strict=True))
     out: dict[str, list[Tensor | None]] = {}
     for name, grads in gradients.items():
         own = parameters[name]
-        present = torch.tensor([float(g is not None) for g in grads], device=own[0].device)
-        pieces = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, own, strict=True)]
-        flat = torch.cat([piece.reshape(-1) for piece in pieces] + [present])
+        pieces = [p.new_zeros(p.numel()) if g is None else g.reshape(-1) for g, p in zip(grads, own, strict=True)]
+        flat = torch.cat(pieces)
         dist.all_reduce(flat)
-        *sums, present = flat.split([p.numel() for p in own] + [len(own)])
+        sums = flat.split([p.numel() for p in own])
         # a parameter without a gradient anywhere is left alone; one that any process has a gradient for moves in all
         out[name] = [
-            (total / world).view_as(p) if anywhere else None
-            for total, p, anywhere in zip(sums, own, present.tolist(), strict=True)
+            (total / world).view_as(p) if count else None
+            for total, p, count in zip(sums, own, anywhere[name].tolist(), strict=True)
         ]
     return out
 
