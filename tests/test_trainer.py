@@ -1250,6 +1250,7 @@ def test_a_rate_below_zero_is_told_as_a_number():
     [
         ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes", RunError, "--batch-size 128"),
         ("CUDA out of memory. Tried to allocate 9 GiB", RunError, "--batch-size 128"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)", RunError, "--batch-size 128"),
         ("more than one element of the written-to tensor refers to a single memory location", RuntimeError, "location"),
     ],
 )

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 
 from latentforge.errors import RunError
 
-# in the words of CUDA, Linux, Windows and Metal
-NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "Invalid buffer size")
+NO_MEMORY = (  # in the words of CUDA, Linux, Windows, Metal, cuBLAS and cuDNN 9
+    "out of memory", "allocate memory", "not enough memory", "Invalid buffer size", "STATUS_ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+)  # fmt: skip
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 MOST = 2**30, 2**25  # bytes of a block that is kept; older versions take no more than 32 MiB
 KEEP = {M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
