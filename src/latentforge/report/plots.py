@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 WIDEST = 1400  # pixels of an inlined picture; larger ones are shrunk
+HEAVIEST = 2**20  # bytes of a PNG; photographs that take more become a JPEG
 COLOURS = 128  # of a plot, as a palette, which makes its file small
 SERIES = {  # colours that hold on white and on black
     False: (
@@ -94,10 +95,13 @@ def inline(image: Image.Image) -> dict[str, Any]:
     """A picture as a data: URI with its size."""
     if image.width > WIDEST:
         image = image.resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
+    buffer, kind = io.BytesIO(), "png"
     image.save(buffer, format="PNG", optimize=True)
-    return {"uri": data_uri(buffer.getvalue()), "width": image.width, "height": image.height}
+    if image.mode == "RGB" and buffer.tell() > HEAVIEST:
+        buffer, kind = io.BytesIO(), "jpeg"
+        image.save(buffer, format="JPEG", quality=90)
+    return {"uri": data_uri(buffer.getvalue(), kind), "width": image.width, "height": image.height}
 
 
-def data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def data_uri(picture: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
