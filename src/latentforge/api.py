@@ -103,9 +103,9 @@ def prepare(
     return Trainer(model, dataset, quiet=quiet, **options)
 
 
-def need_device(device: str) -> None:
+def need_device(device: Any) -> None:
     """InputError where the device cannot be used, before images are read, which may take hours."""
-    distributed.local_device(pick_device(device), device == "auto")
+    distributed.local_device(pick_device(str(device)), str(device) == "auto")
 
 
 def need_same_labels(model: Game, dataset: Dataset) -> None:
