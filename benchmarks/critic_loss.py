@@ -89,8 +89,10 @@ def critic_at(run: Path, data_dir: str | None, results: Path = RESULTS) -> lf.Ga
         where = ["--data-dir", data_dir] if data_dir else []
         run_outside(["train", *CRITIC.split(), "--data", "mnist", "--quiet", "--out", str(run), *where])
     model = lf.load(run)
-    others = {json.loads(f.read_text())["fingerprint"] for f in results.glob("*.json")} - {fingerprint(model).hex()}
-    if others:
+    own = {
+        fingerprint(model, a).hex() for a in (None, model.args, model.loaded_args)
+    }  # older ones are of arguments too
+    if {json.loads(f.read_text())["fingerprint"] for f in results.glob("*.json")} - own:
         sys.exit(
             f"finished cells in {results} were measured with another critic than that of {run}; give theirs with --critic"
         )

@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ import torch
 import latentforge as lf
 from conftest import tiny_data
 from latentforge.cli import main
-from latentforge.data import Images
+from latentforge.data import Images, room
 from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.metrics.reconstruction import decibels
@@ -85,18 +87,25 @@ def test_length_is_that_of_the_counts():
     assert entropy < length < 1.05 * entropy
 
 
+def sealed(data: bytes) -> bytes:
+    """A changed file with the checksum it needs."""
+    return data[:-4] + struct.pack("<I", zlib.crc32(data[:-4]))
+
+
 def test_the_format_stays():
-    """Bytes written once must be read for ever, by any machine: if this fails, VERSION has to grow."""
+    """Bytes written once must be read for ever, by any machine: if this fails, VERSION has to grow. Version 1 differs in what
+    the fingerprint is of."""
     numbers = np.stack([np.arange(60) ** 2 % 3 - 1, np.arange(60) ** 3 % 17 - 8, np.full(60, 70)], 1).astype(np.int32)
     sheet = Packed("vae", b"12345678", (1, 5, 3), 0.03, 2.0, np.array([-128, 0, 127]), np.array([-5, 0, 9]), numbers,
                    np.arange(60) % 4 - 1, 3)  # fmt: skip
     data = pack(sheet)
-    assert hashlib.sha256(data).hexdigest()[:16] == "5fd0a38c63ca5f1c"
-    again = unpack(data, "it")
-    assert (again.model, again.fingerprint, again.image_shape, again.classes) == ("vae", b"12345678", (1, 5, 3), 3)
-    assert (again.unit, again.step) == (2.0, np.float32(0.03))
-    for name in ("exponents", "phases", "numbers", "labels"):
-        assert np.array_equal(getattr(again, name), getattr(sheet, name)), name
+    first = sealed(data[:4] + b"\1" + data[5:])
+    assert hashlib.sha256(first).hexdigest()[:16] == "5fd0a38c63ca5f1c"
+    for again in (unpack(data, "it"), unpack(first, "it")):
+        assert (again.model, again.fingerprint, again.image_shape, again.classes) == ("vae", b"12345678", (1, 5, 3), 3)
+        assert (again.unit, again.step) == (2.0, np.float32(0.03))
+        for name in ("exponents", "phases", "numbers", "labels"):
+            assert np.array_equal(getattr(again, name), getattr(sheet, name)), name
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 2**20, 2**40])
@@ -224,6 +233,49 @@ def test_numbers_that_come_out_wrong_are_noticed(model, held, tmp_path, monkeypa
     monkeypatch.setattr(coding, "decode", lambda *a: decode(*a) + np.eye(len(held), 5, dtype=np.int32))
     with pytest.raises(InputError, match="come out wrong"):
         lf.decompress(model, file)
+
+
+@pytest.mark.parametrize(("at", "new"), [(19, b"\xff" * 4), (23, b"\xff" * 4), (40 + 11 + 10, b"\xff" * 9)])
+def test_what_was_made_to_harm_is_refused(model, held, tmp_path, monkeypatch, at, new):
+    """Its checksum is right: numbers of images and of the code, and how far a number reaches, are not."""
+    file = tmp_path / "x.lfz"
+    lf.compress(model, held, file)
+    data = file.read_bytes()
+    monkeypatch.setattr(room, "available_memory", lambda: 2**30)
+    file.write_bytes(sealed(data[:at] + new + data[at + len(new) :]))
+    with pytest.raises(InputError, match=r"x\.lfz"):
+        lf.decompress(model, file)
+
+
+def test_a_coder_that_refuses_the_words_is_another_version(model, held, tmp_path, monkeypatch):
+    lf.compress(model, held, tmp_path / "x.lfz")
+
+    def refuses(*given):
+        raise AssertionError("invalid for the entropy model")
+
+    monkeypatch.setattr(coding, "decode", refuses)
+    with pytest.raises(InputError, match="this version of constriction"):
+        lf.decompress(model, tmp_path / "x.lfz")
+
+
+def test_more_classes_than_a_file_holds_are_not_the_fault_of_the_step():
+    sheet = Packed("vae", bytes(8), (1, 8, 8), 0.03, 1.0, np.zeros(1), np.zeros(1), np.zeros((2, 1), np.int32),
+                   np.array([0, 70_000]), 100_000)  # fmt: skip
+    with pytest.raises(InputError, match="70,001 numbers; a file holds 65,536"):
+        pack(sheet)
+
+
+def test_a_file_opens_where_the_class_has_gained_an_argument(model, held, tmp_path):
+    """As in a later version; one of version 1 too, whose fingerprint is of the arguments as well."""
+    file = tmp_path / "x.lfz"
+    lf.compress(model, held, file)
+    data, images = file.read_bytes(), lf.decompress(model, file)
+    model.save_pretrained(str(tmp_path / "kept"))
+    later = lf.load(tmp_path / "kept")
+    later.args["depth"] = 3
+    for written in (data, sealed(data[:4] + b"\1" + fingerprint(model, model.args) + data[13:])):
+        file.write_bytes(written)
+        assert torch.allclose(lf.decompress(later, file), images, atol=1e-5)
 
 
 def test_only_the_same_model_opens_a_file(model, held, tmp_path):

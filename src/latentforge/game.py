@@ -161,6 +161,7 @@ class Game(nn.Module):
     image_shape: tuple[int, int, int]
     latent_dim: int
     name: ClassVar[str]  # under which the model is registered
+    loaded_args: dict[str, Any] | None = None  # as the file has them that it was loaded from: an older class had fewer
     trained_on: str | None = None
     data_fingerprint: str | None = None  # of the data set it was trained on as it was cut then, where a run kept it
     classes: list[str] | None = None  # names of the classes it was trained on, where they have any but numbers

@@ -195,6 +195,7 @@ def rebuild(name: str, arguments: dict[str, Any], sampler: dict[str, Any] | None
         raise InputError(f"{where}: {error}") from None
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{where}: the weights do not fit the config ({reason(error)}).") from None
+    model.loaded_args = arguments
     return model.eval().to(memory_format=torch.channels_last)  # the layout it was trained in: bit-identical samples
 
 

@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from latentforge.errors import InputError
+from latentforge.data.decode import reason
+from latentforge.data.room import check_memory
+from latentforge.errors import InputError, shown
 
 # magic, version, fingerprint of the model, C, H, W, images, numbers per code, classes (0: no labels), step, unit, name's length
 HEAD = struct.Struct("<4sB8sHHHIIIffB")
 TAIL = struct.Struct("<II")
-MAGIC, VERSION = b"LFZ\n", 1
+MAGIC, VERSION = b"LFZ\n", 2  # 1 is the same, but for what the fingerprint is of: `compress.fingerprint`
 FIRST, GROWTH = 8, 4  # rows of the first block; later ones are as long as a fourth of the rows before
 MOST = 1 << 16  # values a column may span
 
@@ -60,6 +62,10 @@ def pack(p: Packed) -> bytes:
     n, z = p.numbers.shape
     columns = p.numbers if p.labels is None else np.column_stack([p.numbers, p.labels]).astype(np.int32)
     low, high = (columns.min(0), columns.max(0)) if n else (np.zeros(columns.shape[1], np.int32),) * 2
+    if n and p.labels is not None and (span := int(np.ptp(p.labels)) + 1) > MOST:
+        raise InputError(
+            f"the images' classes take {span:,} numbers; a file holds {MOST:,} at most; compress fewer classes at a time."
+        )
     if n and int((high.astype(np.int64) - low).max()) >= MOST:
         raise InputError(
             f"the step {p.step:g} is too small: numbers would take more than {MOST:,} values; give a larger one."
@@ -80,18 +86,34 @@ def sealed(out: bytes | bytearray, columns: np.ndarray) -> bytes:
     return crc + struct.pack("<I", zlib.crc32(bytes(out) + crc))
 
 
-def unpack(data: bytes, where: str) -> Packed:
-    """What is in a file's bytes. InputError where they are no such file, or not what was written."""
+def opened(data: bytes, where: str) -> tuple[bytes, str]:
+    """The fingerprint and the name of the model that a file's bytes are of. InputError where they are no such file, or not
+    what was written."""
     if data[: len(MAGIC)] != MAGIC:
         raise InputError(f"{where} was not written by 'latentforge compress'; give a file that was.")
     if len(data) > len(MAGIC) and data[len(MAGIC)] > VERSION:
         raise InputError(f"{where} was written by a newer Latentforge; upgrade to read it.")
     if len(data) < HEAD.size + TAIL.size or zlib.crc32(data[:-4]) != TAIL.unpack(data[-TAIL.size :])[1]:
         raise InputError(f"{where} is damaged: its checksum is wrong; copy or compress it again.")
-    _, _, fingerprint, c, h, w, n, z, classes, step, unit, length = HEAD.unpack_from(data)
-    at = HEAD.size
-    name = data[at : at + length].decode()
-    at += length
+    _, _, fingerprint, *_, length = HEAD.unpack_from(data)
+    return fingerprint, shown(data[HEAD.size : HEAD.size + length].decode(errors="replace"))
+
+
+def unpack(data: bytes, where: str) -> Packed:
+    """What is in a file's bytes. InputError as for `opened`, where they do not fit into memory, and where a right checksum
+    stands below wrong numbers, which somebody has made."""
+    fingerprint, name = opened(data, where)
+    try:
+        return unpacked(data, where, fingerprint, name)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{where} is damaged ({reason(error)}); copy or compress it again.") from None
+
+
+def unpacked(data: bytes, where: str, fingerprint: bytes, name: str) -> Packed:
+    _, _, _, c, h, w, n, z, classes, step, unit, length = HEAD.unpack_from(data)
+    at = HEAD.size + length
     exponents, phases = np.frombuffer(data, np.int8, 2 * z, at).reshape(2, z)
     at += 2 * z
     low, reach = [], []
@@ -99,12 +121,20 @@ def unpack(data: bytes, where: str) -> Packed:
         least, at = read_varint(data, at)
         low.append(least >> 1 if least % 2 == 0 else -(least + 1 >> 1))
         more, at = read_varint(data, at)
+        if more >= MOST:
+            raise ValueError(f"a number with more than {MOST:,} values")
         reach.append(more)
-    columns = decode(data[at : -TAIL.size], n, np.array(reach, np.int64) + 1) + np.array(low, np.int32)
+    lowest = np.array(low, np.int32)
+    check_memory(8 * (n * len(reach) + sum(reach)), where, "the numbers in it", "open it on a larger machine")
+    wrong = f"{where}: the numbers in it come out wrong; this version of constriction codes in another way."
+    try:
+        columns = decode(data[at : -TAIL.size], n, np.array(reach, np.int64) + 1) + lowest
+    except (InputError, MemoryError):
+        raise
+    except Exception:  # what constriction says of words that it would not have written
+        raise InputError(wrong) from None
     if zlib.crc32(np.ascontiguousarray(columns, "<i4").tobytes()) != TAIL.unpack(data[-TAIL.size :])[0]:
-        raise InputError(
-            f"{where}: the numbers in it come out wrong; this version of constriction codes in another way."
-        )
+        raise InputError(wrong)
     labels = columns[:, z].astype(np.int64) if classes else None
     return Packed(name, fingerprint, (c, h, w), step, unit, exponents, phases, columns[:, :z], labels, classes)
 

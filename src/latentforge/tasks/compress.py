@@ -18,10 +18,10 @@ from torch import Tensor
 
 from latentforge.data.batch import Images
 from latentforge.errors import InputError
-from latentforge.files import atomic
+from latentforge.files import atomic, place
 from latentforge.game import Game
 from latentforge.saving import plain
-from latentforge.tasks.coding import Packed, constriction, pack, unpack
+from latentforge.tasks.coding import Packed, constriction, opened, pack, unpack
 from latentforge.tasks.encode import embed, images_of
 from latentforge.tasks.output import writing
 from latentforge.tasks.quantise import dequantise, quantise, sensitivity
@@ -54,6 +54,7 @@ def compress(
     the rate cannot be had, and where the extra `codec` is missing.
     """
     constriction()
+    file = place(file)
     if step is not None and bits_per_pixel is not None:
         raise InputError("step and bits_per_pixel were both given; give one of them.")
     for name, value in (("step", step), ("bits_per_pixel", bits_per_pixel)):
@@ -84,11 +85,11 @@ def compress(
     else:
         pixels = len(split) * math.prod(model.image_shape[1:])
         step, data = smallest_step(packed, int(bits_per_pixel * pixels / 8))
-    with writing(Path(file)):
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
         with atomic(file) as part:
             part.write_bytes(data)
-    size = Path(file).stat().st_size
+    size = file.stat().st_size
     return Compressed(str(file), len(split), size, 8 * size / (len(split) * math.prod(model.image_shape[1:])), step)
 
 
@@ -100,17 +101,17 @@ def decompress(model: Game, file: str | Path) -> Tensor:
 
 def decoded(model: Game, file: str | Path) -> tuple[Tensor, Tensor | None]:
     """Images (N, C, H, W), and their classes (N,) where the model was told them."""
+    file = place(file)
     try:
-        data = Path(file).read_bytes()
+        data = file.read_bytes()
     except OSError as error:
         raise InputError(
             f"{file} cannot be read ({error.strerror}); give a file that 'latentforge compress' wrote."
         ) from None
+    mark, name = opened(data, str(file))
+    if all(mark != fingerprint(model, arguments) for arguments in (None, model.args, model.loaded_args)):
+        raise InputError(f"{file} was written with another model, a {name}; decompress it with the run that wrote it.")
     p = unpack(data, str(file))
-    if p.fingerprint != fingerprint(model):
-        raise InputError(
-            f"{file} was written with another model, a {p.model}; decompress it with the run that wrote it."
-        )
     labels = None if p.labels is None else torch.from_numpy(p.labels)
     return model.decode(torch.from_numpy(dequantise(p)), labels).cpu(), labels
 
@@ -126,9 +127,11 @@ def labels_to_store(model: Game, images: Images) -> Tensor | None:
     return model.codes_of(images)[1]
 
 
-def fingerprint(model: Game) -> bytes:
-    """8 bytes of the sha256 over a model's name, arguments and weights; a sampler fitted to its codes changes nothing."""
-    digest = hashlib.sha256(json.dumps([model.name, plain(model.args)], sort_keys=True).encode())
+def fingerprint(model: Game, arguments: dict[str, Any] | None = None) -> bytes:
+    """8 bytes of the sha256 over a model's name and weights; a sampler fitted to its codes changes nothing. Files of version 1
+    have one over its `arguments` too, which are others in a version of its class that has more of them."""
+    known = [model.name] if arguments is None else [model.name, plain(arguments)]
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     for name, value in sorted(model.state_dict().items()):
         if not name.startswith("sampler."):
             digest.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
