@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import struct
 import sys
 import zlib
@@ -347,6 +348,16 @@ def test_verbs_end_to_end(runs, tmp_path, capsys):
     assert main(["decompress", str(runs / "cvae"), str(file), "--out", str(tmp_path / "grid.png")]) == 0
     assert main(["compress", str(runs / "vae"), "--bits-per-pixel", "0.5", "--out", str(tmp_path / "y.lfz")]) == 0
     assert "psnr_db" in capsys.readouterr().out
+
+
+def test_a_run_that_holds_a_file_is_not_trained_on(runs, tmp_path, capsys):
+    """Its model, the only one that opens the file, would go."""
+    run = shutil.copytree(runs / "vae", tmp_path / "vae")
+    assert main(["compress", str(run)]) == 0
+    assert main(["resume", str(run), "--examples", "128", "--quiet"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert all(part in said for part in ("images.lfz", "latentforge export", "move the file"))
+    assert main(["decompress", str(run), str(run / "images.lfz")]) == 0
 
 
 @pytest.mark.parametrize(("words", "parts"), [

@@ -360,5 +360,10 @@ def extend(trainer: Trainer, run: Run) -> None:
             f"{run.path} has {t.examples:,} examples and {trainer.seconds / 60:.1f} minutes behind it already; "
             "a budget given to resume is a new total, give a larger one."
         )
+    if file := min(run.path.glob("*.lfz"), default=None):
+        raise InputError(
+            f"{file} can be opened only with the model that training on replaces; keep that with 'latentforge export "
+            f"{run.path} DIR' and move the file out of the run."
+        )
     if trainer.rank == 0:
         run.reopen({"epochs": None, "examples": trainer.examples, "minutes": trainer.minutes})
