@@ -526,6 +526,14 @@ def changed_picture():
     Image.new("L", (8, 8), 255).save("pics/05.png")
 
 
+def added_picture():
+    shutil.copy("pics/05.png", "pics/99.png")
+
+
+def from_another_system():
+    edit_config(lambda c: c["data"].update(source="C:\\photos"))
+
+
 def deleted_pictures():
     unfinished()
     shutil.rmtree("pics")
@@ -560,6 +568,8 @@ RUNS = [
     (json_without_weights, "sample run", "model.safetensors"),
     (changed_picture, "resume run", "pics", "not those"),
     (changed_picture, "evaluate run", "pics", "not those"),
+    (added_picture, "evaluate run", "not those", "10+1+1 then, 11+1+1 now"),
+    (from_another_system, "evaluate run", "C:\\photos", "correct data: source"),
     (deleted_pictures, "resume run", "pics"),
 ]
 

@@ -505,6 +505,13 @@ def test_a_page_offers_what_the_run_can_do(tmp_path):
         assert "resume" in told
 
 
+def test_a_damaged_model_offers_no_samples(run):
+    (run / "model" / "config.json").write_text("{")
+    told = " ".join(c for _, c in commands(config_with(run, model={"name": "autoencoder"})))
+    assert "reconstruct" in told
+    assert "sample" not in told
+
+
 def test_a_code_of_one_number_has_no_map_of_neighbours(monkeypatch):
     data = lf.open_data(blobs_of((1, 12, 12)))
     model = lf.create("vae", image_shape=(1, 12, 12), latent_dim=1, net="mlp", hidden=(8,)).eval()

@@ -503,7 +503,9 @@ def test_colour_is_not_given_up_unasked(runs, tmp_path, capsys):
 
 def test_a_page_of_a_restorer_has_no_latent_space(runs):
     assert LEARNED(Run.open(runs / "noise")) is None
-    assert "What it restores" in write_report(Run.open(runs / "noise")).read_text(encoding="utf-8")
+    page = write_report(Run.open(runs / "noise")).read_text(encoding="utf-8")
+    assert "What it restores" in page
+    assert f"--in IMAGES --out {runs / 'noise' / 'restored'}" in page
 
 
 @pytest.mark.parametrize(

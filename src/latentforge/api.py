@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import torch
@@ -269,15 +269,22 @@ def data_of(run: Run, data: Any = None, read: Callable[..., Dataset] = open_data
     if source == "memory" and data is None:
         raise InputError(f"{run.path} was trained on arrays in memory; pass them again as data.")
     check(open_data, options, f"{run.path / 'config.yaml'}, data: ")
-    if data is None and Path(source).is_absolute() and not Path(source).exists():
+    kinds = (PurePosixPath, PureWindowsPath)  # the run may come from another system
+    if data is None and any(kind(source).is_absolute() for kind in kinds) and not Path(source).exists():
         raise InputError(
             f"{run.path} was trained on {source}, which is not there; put it back, or correct data: source in "
             f"{run.path / 'config.yaml'}."
         )
     dataset = read(source if data is None else data, **options)
-    if dataset.fingerprint != (run.config.get("images") or {}).get("fingerprint", dataset.fingerprint):
+    known = run.config.get("images") or {}
+    if dataset.fingerprint != known.get("fingerprint", dataset.fingerprint):
+        splits = ("train", "validation", "test")
+        had = "+".join(str(known.get(s)) for s in splits)
+        has = "+".join(str(len(dataset.split(s))) for s in splits)
+        change = f" ({had} then, {has} now)" if had != has else ""
         raise InputError(
-            f"{dataset.source}: the images are not those that {run.path} was trained on; restore them or train anew."
+            f"{dataset.source}: the images are not those that {run.path} was trained on{change}; restore them or train "
+            "anew."
         )
     return dataset
 

@@ -142,9 +142,9 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
     print(places, flush=True)  # whatever becomes of the page
     print(f"report    {write_report(Run.open(out))}")
     place = quoted(out)
-    use = f"sample {place} -n 64 --out samples.png" if draws(Run.open(out)) else f"reconstruct {place}"
+    use = f"sample {place} -n 64" if draws(Run.open(out)) else f"reconstruct {place}"
     if registry.entry(name).kind == "restorer":
-        use = f"restore {place} --in IMAGES --out restored"
+        use = f"restore {place} --in IMAGES --out {quoted(out / 'restored')}"
     classes = [f"classify {place}"] if hasattr(registry.model_class(name), "classify") else []
     for command in (use, *classes, f"evaluate {place}"):
         print(f"next      latentforge {command}", file=sys.stderr)

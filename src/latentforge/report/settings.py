@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from latentforge import files, registry
@@ -63,8 +64,9 @@ def commands(run: Run) -> list[tuple[str, str]]:
         return [(why, resume)]
     known = registry.MODELS.get(run.config["model"]["name"])  # a model from outside the package is not in it
     if known is not None and known.kind == "restorer":
+        inside = files.quoted(run.path / "restored")  # in a run it is never taken for data
         return [
-            ("Restore the images of a folder", f"latentforge restore {path} --in IMAGES --out restored"),
+            ("Restore the images of a folder", f"latentforge restore {path} --in IMAGES --out {inside}"),
             (why, resume),
             ("Use it in Python", f"import latentforge as lf; images = lf.restore(lf.load({quoted}), IMAGES)"),
         ]
@@ -75,7 +77,7 @@ def commands(run: Run) -> list[tuple[str, str]]:
             ("Use it in Python", f"import latentforge as lf; images = lf.load({quoted}).reconstruct(IMAGES)"),
         ]
     return [
-        ("Draw 64 new images", f"latentforge sample {path} -n 64 --out samples.png"),
+        ("Draw 64 new images", f"latentforge sample {path} -n 64"),
         (why, resume),
         *([] if memory else [("Measure it on the test images", f"latentforge evaluate {path}")]),
         ("Use it in Python", f"import latentforge as lf; images = lf.load({quoted}).sample(64)"),
@@ -87,5 +89,6 @@ def draws(run: Run) -> bool:
     name = run.config["model"]["name"]
     if name not in registry.MODELS or registry.model_class(name).has_prior:
         return True
-    file = run.path / "model" / "config.json"
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("sampler") is not None
+    with suppress(OSError, ValueError, AttributeError):  # unfinished, or damaged
+        return json.loads((run.path / "model" / "config.json").read_text(encoding="utf-8")).get("sampler") is not None
+    return False
