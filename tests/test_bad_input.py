@@ -307,6 +307,7 @@ TRAIN = [
     ("vae --data-seed -1", "-1"),
     ("vae --out pics", "pics", "exists"),
     ("vae --out run", "run", "latentforge resume run"),
+    (f"vae --out {'x' * 300}", "xxx", "File name too long", "--out"),
     ("vae --out pics/00.png", "00.png", "exists"),
     ("vae --out pics/00.png/deep/run", "00.png", "--out"),
     ("vae --out /proc/nowhere", "/proc/nowhere", "--out"),
@@ -513,6 +514,16 @@ def json_other_network():
     json_with(arguments={"image_shape": [1, 8, 8], "hidden": [5], "net": "mlp"})
 
 
+def json_of_another_version():
+    known = json.loads(Path("run/model/config.json").read_text())["arguments"]
+    json_with(latentforge="9.0", arguments=known | {"depth": 3})
+
+
+def run_of_another_version():
+    unfinished()
+    edit_config(lambda c: (c.update(latentforge="9.0"), c["model"].update(depth=3)))
+
+
 def json_bad_sampler():
     json_with(sampler={"kind": "flow"})
 
@@ -565,6 +576,9 @@ RUNS = [
     (json_huge_network, "sample run", "run/model"),
     (json_other_network, "embed run", "do not fit"),
     (json_bad_sampler, "sample run", "run/model"),
+    (json_of_another_version, "sample run", "run/model (written by Latentforge 9.0, this is", "'depth'"),
+    (run_of_another_version, "resume run", "run/config.yaml (written by Latentforge 9.0, this is", "'depth'"),
+    (run_of_another_version, "sample run", "run (written by Latentforge 9.0, this is", "'depth'"),
     (json_without_weights, "sample run", "model.safetensors"),
     (changed_picture, "resume run", "pics", "not those"),
     (changed_picture, "evaluate run", "pics", "not those"),

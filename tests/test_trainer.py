@@ -12,11 +12,13 @@ import threading
 import time
 import weakref
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -1129,6 +1131,97 @@ def test_a_damaged_checkpoint_counts_no_more(tmp_path, capsys):
     lf.resume(tmp_path / "run", images, quiet=True, examples=64)
     assert "cannot be read" in capsys.readouterr().err
     assert sorted(p.name[6:15] for p in folder.glob("round-*")) == ["000000003", "000000004"]
+
+
+def denied(*given, **how):
+    raise PermissionError(13, "Permission denied")
+
+
+def test_what_may_not_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    images, _ = blobs(40, SHAPE)
+    lf.fit("vae", images, out=tmp_path / "run", **QUICK)
+    run = Run.open(tmp_path / "run")
+    before = sorted(run.path.rglob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", denied)
+        refused(lambda: Run.open(run.path), "config.yaml cannot be read (Permission denied)")
+        with pytest.raises(PermissionError):
+            run.metrics()
+    for module in ("run", "saving"):
+        monkeypatch.setattr(f"latentforge.{module}.open", denied, raising=False)
+    refused(lambda: lf.load(run.path), "cannot be read (Permission denied)")
+    refused(lambda: lf.resume(run.path, images, examples=64, quiet=True), "round-000000002.safetensors cannot be read")
+    assert sorted(run.path.rglob("*")) == before
+
+
+def test_files_of_ones_own_in_a_run_stay(tmp_path):
+    images, _ = blobs(40, SHAPE)
+    lf.fit("vae", images, out=tmp_path / "run", checkpoint_every=16, **QUICK)
+    run = Run.open(tmp_path / "run")
+    mine = [run.path / "checkpoints" / f"round-{name}.safetensors" for name in ("000000001-good", "best")]
+    for file in mine:
+        shutil.copy(run.checkpoints()[0], file)
+    for name in ("holiday-20240101", "compare-2024", "samples-\u00b2"):
+        mine.append(run.path / "previews" / f"{name}.png")
+        mine[-1].touch()
+    assert run.load_checkpoint()[1]["round"] == 2
+    lf.resume(run.path, images, examples=64, quiet=True)
+    assert all(file.exists() for file in mine)
+
+
+EMPTY = {"model": {}, "data": {}, "train": {}}
+
+
+def test_a_run_begun_a_moment_ago_is_not_overwritten(tmp_path, monkeypatch):
+    """The second process has looked before there was anything."""
+    monkeypatch.setattr(Run, "need_free", lambda path: None)
+    first = Run.create(tmp_path / "run", {**EMPTY, "train": {"seed": 1}})
+    refused(lambda: Run.create(tmp_path / "run", EMPTY), "already exists; continue it with")
+    assert yaml.safe_load((first.path / "config.yaml").read_text())["train"] == {"seed": 1}
+
+
+def test_a_run_that_cannot_be_written_takes_only_itself_away(tmp_path, monkeypatch):
+    def full(run):
+        (run.path.parent / "other").mkdir()
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(Run, "make_folders", full)
+    refused(lambda: Run.create(tmp_path / "deep" / "run", EMPTY), "Disk quota exceeded", "--out")
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["other"]
+
+
+def test_what_is_no_run_cannot_be_continued(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    assert "resume" not in refused(lambda: Run.create(tmp_path, EMPTY), "already exists")
+
+
+def test_a_run_that_may_not_be_written_is_refused_with_advice(tmp_path, monkeypatch):
+    run = Run.create(tmp_path / "run", EMPTY)
+    monkeypatch.setattr("latentforge.run.FileLock.acquire", denied)
+    refused(lambda: run.held().__enter__(), "cannot be written (Permission denied)", "copy the run")
+
+
+def test_a_model_that_is_a_link_goes_and_what_it_leads_to_stays(tmp_path):
+    run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
+    (tmp_path / "disk").mkdir()
+    for name in ("model", ".model.7.old"):
+        (run.path / name).symlink_to(tmp_path / "disk")
+    run.reopen({"examples": 64})
+    run.tidy(0)
+    assert not any(p.is_symlink() for p in run.path.iterdir())
+    assert (tmp_path / "disk").is_dir()
+
+
+def test_a_checkpoint_of_another_version_is_refused_in_one_line(tmp_path, monkeypatch):
+    """A parameter has moved to another player."""
+    images, _ = blobs(40, SHAPE)
+    lf.fit("vae", images, out=tmp_path / "run", **QUICK)
+
+    def moved(*given):
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr("latentforge.api.take_up", moved)
+    refused(lambda: lf.resume(tmp_path / "run", images, examples=64, quiet=True), "does not fit", "config.yaml")
 
 
 def test_a_board_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch, capsys):

@@ -21,7 +21,7 @@ from latentforge.game import Game
 from latentforge.journal import summary_writer
 from latentforge.limits import BUDGET, check
 from latentforge.run import Run
-from latentforge.saving import load, need_alike, pick_device, plain
+from latentforge.saving import load, need_alike, other_version, pick_device, plain
 from latentforge.train import Trainer
 
 LEAST = 0.2  # of the budget, for another attempt after a collapse
@@ -327,10 +327,14 @@ def go_on(run: Run, data: Any, quiet: bool, device: str | None, budget: dict[str
     if device:
         changed = pick_device(str(device)).type != str(options["device"]).partition(":")[0]
         options |= {"device": str(device)} | ({"precision": "auto"} if changed else {})
-    check(Trainer, options, f"{file}, train: ")
+    wrote = f"{file}{other_version(run.config)}"
+    check(Trainer, options, f"{wrote}, train: ")
     need_device(options["device"])
     dataset = data_of(run, data, open_together)
-    model = create_for(run.config["model"]["name"], dataset, options["seed"], settings)
+    try:
+        model = create_for(run.config["model"]["name"], dataset, options["seed"], settings)
+    except InputError as error:
+        raise InputError(f"{wrote}, model: {error}") from None
     trainer = Trainer(model, dataset, run=run, quiet=quiet, **options)
     found = run.load_checkpoint()
     if found is None and run.finished:
@@ -343,9 +347,11 @@ def go_on(run: Run, data: Any, quiet: bool, device: str | None, budget: dict[str
                 (run.path / "checkpoints" / name).unlink(missing_ok=True)
         try:
             take_up(trainer, tensors, state)
-        except (RuntimeError, KeyError) as error:
+        except InputError:
+            raise
+        except (RuntimeError, KeyError, TypeError, IndexError, ValueError) as error:
             raise InputError(
-                f"{run.path}: the checkpoint does not fit {file} ({reason(error)}); restore that."
+                f"{run.path}: the checkpoint does not fit {wrote} ({reason(error)}); restore that."
             ) from None
     if budget:
         extend(trainer, run)

@@ -30,6 +30,11 @@ def suggest(word: str, choices: Iterable[str]) -> str:
     return f" Did you mean '{near[0]}'?" if near else f" Choose from: {', '.join(names)}."
 
 
+def unreadable(path: object, error: OSError) -> InputError:
+    """What to say of a file that is there and may be whole, but cannot be read."""
+    return InputError(f"{path} cannot be read ({error.strerror or error}); make it readable, or try again.")
+
+
 def shown(text: object) -> str:
     """`text` on one printable line: file names may hold line breaks and bytes that are not UTF-8."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))

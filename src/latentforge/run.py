@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,12 +20,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from latentforge._version import __version__
-from latentforge.errors import InputError
+from latentforge.errors import InputError, unreadable
 from latentforge.files import atomic, contents, place, quoted, write_text
 
 FORMAT = 1  # of the run directory; a higher number is a newer Latentforge's
 # what a killed process leaves, the last of them through safetensors
 UNFINISHED = ".*.part", ".*.old", "*/.*.part", "checkpoints/.tmp*"
+FOLDERS = "checkpoints", "previews"
+# what else lies in them is somebody's own
+CHECKPOINT = re.compile(r"round-([0-9]{9,})\.safetensors")
+PREVIEW = re.compile(r"(?:samples|reconstructions|restorations)-([0-9]{8,})\.png")
 
 
 class Run:
@@ -38,16 +43,24 @@ class Run:
         """A new run directory holding `config.yaml`. InputError where one exists or nothing can be written."""
         path = place(path)
         cls.need_free(path)
-        new = next((p for p in [*reversed(path.parents), path] if not p.exists()), None)
         run = cls(path, {"latentforge": __version__, "format": FORMAT, **config})
         text = yaml.safe_dump(run.config, sort_keys=False)
+        new, ours = [p for p in (path, *path.parents) if not p.exists()], False
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_text(path / "config.yaml", text)  # first: what has it is a run
+            # first: what has it is a run; and never over another's, which may have begun just now
+            with open(path / "config.yaml", "x", encoding="utf-8", errors="backslashreplace") as f:
+                ours = True
+                f.write(text)
             run.make_folders()
+        except FileExistsError:
+            raise taken(path) from None
         except OSError as error:
-            if new is not None:
-                shutil.rmtree(new, ignore_errors=True)
+            if ours:
+                (path / "config.yaml").unlink(missing_ok=True)
+            for folder in [*(path / name for name in FOLDERS if ours), *new]:
+                with suppress(OSError):  # another process uses it by now
+                    folder.rmdir()
             raise InputError(f"{path} cannot be written ({error.strerror}); choose another place with --out.") from None
         return run
 
@@ -55,10 +68,12 @@ class Run:
     def need_free(path: str | Path) -> None:
         """InputError where there is something at `path` already."""
         path = place(path)
-        if path.exists() and (not path.is_dir() or any(p.suffix != ".part" for p in contents(path))):
-            raise InputError(
-                f"{path} already exists; continue it with 'latentforge resume {quoted(path)}' or choose another --out."
-            )
+        try:
+            free = not path.exists() or (path.is_dir() and all(p.suffix == ".part" for p in contents(path)))
+        except OSError as error:  # a name that is too long, a directory that is somebody else's
+            raise InputError(f"{path} cannot be written ({error.strerror}); choose another place with --out.") from None
+        if not free:
+            raise taken(path)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -77,7 +92,9 @@ class Run:
             if not all(isinstance(config[k], dict) for k in ("model", "data", "train")):
                 raise TypeError
             config["model"]["name"], config["data"]["source"]
-        except (yaml.YAMLError, KeyError, TypeError, ValueError, OSError):
+        except OSError as error:
+            raise unreadable(file, error) from None
+        except (yaml.YAMLError, KeyError, TypeError, ValueError):
             raise InputError(f"{file} is damaged; restore it, or load the model from {path / 'model'}.") from None
         if version > FORMAT:
             raise InputError(
@@ -94,6 +111,11 @@ class Run:
             lock.acquire()
         except Timeout:
             raise InputError(f"{self.path} is in training in another process; wait for that, or stop it.") from None
+        except OSError as error:
+            raise InputError(
+                f"{self.path} cannot be written ({error.strerror or error}); make room there, or copy the run to a place of "
+                "your own."
+            ) from None
         try:
             yield
         finally:
@@ -109,7 +131,7 @@ class Run:
         return f"latentforge resume {quoted(self.path)}{' --epochs NEW_TOTAL' if longer else ''}"
 
     def make_folders(self) -> None:
-        for name in ("checkpoints", "previews"):
+        for name in FOLDERS:
             (self.path / name).mkdir(exist_ok=True)
 
     def reopen(self, budget: dict[str, Any]) -> None:
@@ -117,10 +139,11 @@ class Run:
         order, a crash in between leaves a run that `resume` can finish."""
         self.config["train"] |= budget
         text = yaml.safe_dump(self.config, sort_keys=False)  # before anything goes
+        self.metrics()  # and what cannot be read ends it here
         if (self.path / "model").is_dir():
             old = self.path / f".model.{os.getpid()}.old"
             (self.path / "model").rename(old)
-            shutil.rmtree(old)
+            remove(old)
         with self.adding_metrics():
             if measured := self.metrics():  # all but the costs of training is of the model that went
                 rest = {k: v for k, v in measured.items() if k == "training"}
@@ -167,10 +190,10 @@ class Run:
         return rows
 
     def metrics(self) -> dict[str, Any]:
-        """`metrics.json`; empty where there is none or it cannot be read."""
+        """`metrics.json`; empty where there is none or it is damaged. OSError where it cannot be read."""
         try:
             found = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -215,13 +238,19 @@ class Run:
         kept = [r for r in self.stats() if r["round"] <= round_]
         write_text(self.path / "stats.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
         for rest in (p for pattern in UNFINISHED for p in self.path.glob(pattern)):
-            shutil.rmtree(rest) if rest.is_dir() else rest.unlink(missing_ok=True)
-        for picture in (self.path / "previews").glob("*-*.png"):
-            if picture.stem.rpartition("-")[2].isdigit() and int(picture.stem.rpartition("-")[2]) > round_:
+            remove(rest)
+        for picture in [*(self.path / "previews").iterdir()]:
+            if (name := PREVIEW.fullmatch(picture.name)) and int(name[1]) > round_:
                 picture.unlink()
         return max((r["round"] for r in kept if any(k.startswith("validation/") for k in r)), default=-1)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
+    def checkpoints(self) -> list[Path]:
+        """Oldest first."""
+        folder = self.path / "checkpoints"
+        found = [f for f in folder.iterdir() if CHECKPOINT.fullmatch(f.name)] if folder.is_dir() else []
+        return sorted(found, key=lambda f: int(f.stem.partition("-")[2]))
+
     def save_checkpoint(self, tensors: dict[str, Tensor], state: dict[str, Any], keep: int = 2) -> None:
         """Write a checkpoint, point `latest` at it, and drop all but the `keep` newest. OSError where the disk is
         full: then the older ones are untouched."""
@@ -233,22 +262,25 @@ class Run:
             except safetensors.SafetensorError as error:  # how it reports a full disk
                 raise OSError(str(error)) from None
         write_text(folder / "latest", name)
-        for old in sorted(folder.glob("round-*.safetensors"))[:-keep]:
+        for old in self.checkpoints()[:-keep]:
             if old.name != name:
                 os.unlink(old)
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
-        """(tensors, state, damaged) of the newest checkpoint that can be read, None where there is none. `damaged`
-        names newer ones that could not be read."""
+        """(tensors, state, damaged) of the newest checkpoint that is whole, None where there is none. `damaged`
+        names newer ones that are not. InputError where one cannot be read, which may well be whole."""
         damaged: list[str] = []
-        for file in sorted((self.path / "checkpoints").glob("round-*.safetensors"), reverse=True):
+        for file in reversed(self.checkpoints()):
             try:
+                open(file, "rb").close()  # safetensors says of all that it cannot open that it is not there
                 with safetensors.safe_open(file, "pt") as f:
                     state = json.loads(f.metadata()["state"])
                     # copies: a file that tensors are mapped from cannot be removed everywhere
                     return {k: f.get_tensor(k).clone() for k in f.keys()}, state, damaged  # noqa: SIM118
-            except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError):
+            except (safetensors.SafetensorError, FileNotFoundError, KeyError, TypeError, ValueError):
                 damaged.append(file.name)
+            except OSError as error:
+                raise unreadable(file, error) from None
         if damaged:
             raise InputError(f"{self.path}: every checkpoint is damaged ({', '.join(damaged)}); train anew.")
         return None
@@ -256,3 +288,13 @@ class Run:
     @property
     def finished(self) -> bool:
         return (self.path / "model" / "config.json").is_file()
+
+
+def taken(path: Path) -> InputError:
+    go_on = f"continue it with 'latentforge resume {quoted(path)}' or " if (path / "config.yaml").is_file() else ""
+    return InputError(f"{path} already exists; {go_on}choose another --out.")
+
+
+def remove(path: Path) -> None:
+    """A file, a directory and what is in it, or a link but not what it leads to."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from latentforge import registry, samplers
 from latentforge._version import __version__
 from latentforge.clock import seeded
 from latentforge.data.decode import reason
-from latentforge.errors import InputError, RunError
+from latentforge.errors import InputError, RunError, unreadable
 from latentforge.files import apart, atomic, place, write_text
 from latentforge.game import Game
 from latentforge.limits import check
@@ -184,8 +184,8 @@ def card(model: Game) -> str:
 
 def rebuild(name: str, arguments: dict[str, Any], sampler: dict[str, Any] | None, tensors: dict, where: str) -> Game:
     """A model in eval mode from its config and tensors."""
-    check(registry.model_class(name), arguments, f"{where}: ")
     try:
+        check(registry.model_class(name), arguments)
         with seeded(0):  # its first weights go at once: the caller's random numbers are left alone
             model = registry.create(name, **arguments)
         if sampler is not None:
@@ -199,6 +199,12 @@ def rebuild(name: str, arguments: dict[str, Any], sampler: dict[str, Any] | None
     return model.eval().to(memory_format=torch.channels_last)  # the layout it was trained in: bit-identical samples
 
 
+def other_version(config: dict[str, Any]) -> str:
+    """Which version wrote a run or a model, where it is not this one: settings come and go."""
+    wrote = config.get("latentforge", __version__)
+    return "" if wrote == __version__ else f" (written by Latentforge {wrote}, this is {__version__})"
+
+
 def load_directory(path: Path, remedy: str = "export the model again") -> Game:
     """A model from a directory written by `save_model`."""
     missing = [name for name in ("config.json", "model.safetensors") if not (path / name).is_file()]
@@ -206,15 +212,19 @@ def load_directory(path: Path, remedy: str = "export the model again") -> Game:
         raise InputError(f"{path} is not a saved model: it has no {' and no '.join(missing)}.")
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        # safetensors says of all that it cannot open that it is not there
+        open(path / "model.safetensors", "rb").close()
         tensors = load_file(path / "model.safetensors")
         name, arguments, version = config["model"], dict(config["arguments"]), int(config["format"])
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError):
+    except OSError as error:
+        raise unreadable(error.filename or path, error) from None
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
         raise InputError(f"{path}: config.json or model.safetensors is damaged; {remedy}.") from None
     if version > FORMAT:
         raise InputError(
             f"{path} was written by a newer Latentforge ({config.get('latentforge')}); upgrade to load it."
         )
-    model = rebuild(name, arguments, config.get("sampler"), tensors, str(path))
+    model = rebuild(name, arguments, config.get("sampler"), tensors, f"{path}{other_version(config)}")
     model.trained_on, model.part_size, model.classes = (config.get(k) for k in ("trained_on", "part_size", "classes"))
     model.data_fingerprint = config.get("data_fingerprint")
     return model
@@ -239,7 +249,8 @@ def load(path: str | Path) -> Game:
     weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     weights |= {k.replace("/", ".", 1): v for k, v in tensors.items() if k.startswith("sampler/")}
     settings = dict(run.config["model"])
-    model = rebuild(settings.pop("name"), settings, state.get("sampler"), weights, str(path))
+    where = f"{path}{other_version(run.config)}"
+    model = rebuild(settings.pop("name"), settings, state.get("sampler"), weights, where)
     images = run.config.get("images") or {}
     model.part_size, model.trained_on, model.classes = state.get("part_size"), images.get("from"), images.get("classes")
     model.data_fingerprint = images.get("fingerprint")
