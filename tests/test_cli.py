@@ -664,6 +664,19 @@ def test_a_closed_pipe_of_windows_is_no_error_either(here, monkeypatch, capsys):
             flushed()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file that is always full")
+@pytest.mark.parametrize("words", [["--version"], ["data", "--json"]])
+def test_output_that_cannot_be_written_is_told_in_one_line(words):
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "latentforge", *words], stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    (line,) = ended.stderr.decode().splitlines()
+    assert line.startswith("latentforge: ")
+    assert "No space left" in line
+    assert ended.returncode == 1
+
+
 def test_a_name_that_the_terminal_cannot_show_is_escaped(here, monkeypatch):
     png_folder(here / "bücher", (1, 12, 9))
     shown = io.BytesIO()

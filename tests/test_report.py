@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -20,7 +22,7 @@ from conftest import LEARNED, tiny_data
 from latentforge import files, saving
 from latentforge.data import Dataset, Images
 from latentforge.data.synthetic import blobs
-from latentforge.errors import RunError
+from latentforge.errors import InputError, RunError
 from latentforge.files import quoted
 from latentforge.metrics.features import Extractor
 from latentforge.metrics.subject import Subject
@@ -150,6 +152,27 @@ def test_pictures_of_ones_own_among_the_previews_are_left_alone(run):
     for name in ("samples-best", "samples-"):
         shutil.copy(next((run / "previews").glob("samples-*.png")), run / "previews" / f"{name}.png")
     assert "Samples after" in Page(write_report(Run.open(run))).text
+
+
+def test_a_damaged_preview_is_passed_over(run):
+    last = max((run / "previews").glob("samples-*.png"))
+    last.write_bytes(last.read_bytes()[:60])
+    (run / "previews" / "reconstructions-99999999.png").touch()
+    text = Page(write_report(Run.open(run))).text
+    assert "Samples after" in text
+    assert "original left, reconstruction right" in text
+
+
+def test_a_run_that_may_not_be_written_gets_no_page(run, monkeypatch):
+    """A full disk ends with another exit code: it is no mistake of the user's."""
+    for number, error in ((errno.EROFS, InputError), (errno.ENOSPC, OSError)):
+
+        def refuse(path, text, number=number):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("latentforge.report.page.write_text", refuse)
+        with pytest.raises(error, match=r"Read-only file system|No space left"):
+            write_report(Run.open(run))
 
 
 def test_newest_pictures_are_shown(runs, pages):

@@ -1,5 +1,6 @@
 """The run directory: config, statistics, checkpoints, previews and the finished model. All but `stats.jsonl`, which is
-appended to, is written under a temporary name and renamed."""
+appended to, and the first `config.yaml`, with which a process takes the directory, is written under a temporary name and
+renamed."""
 
 from __future__ import annotations
 

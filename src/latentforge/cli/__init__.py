@@ -90,7 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # a full disk where nothing else took care of it
         if WINDOWS and error.errno == errno.EINVAL and not flushed():  # so a closed pipe is called there
             return 1
-        return fail(f"{error.filename or 'the disk'}: {error.strerror or error}", 1)
+        where = error.filename or ("the disk" if error.errno else "")
+        return fail(f"{where}: {error.strerror or error}".removeprefix(": "), 1)
     except Interrupted as error:
         return fail(str(error), 130)
     except (MemoryError, RuntimeError) as error:
@@ -122,5 +123,9 @@ def entry_point() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a terminal cannot show must not end finished work
         sys.stdout.reconfigure(errors="backslashreplace")
     code = main()
-    flushed()
+    try:
+        flushed()
+    except OSError as error:  # a full disk
+        code = code or fail(f"what was printed cannot be written ({error.strerror})", 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)

@@ -5,6 +5,7 @@ Everything is read from the run directory, so the page can be written at any mom
 
 from __future__ import annotations
 
+import errno
 import math
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,14 @@ def write_report(run: Run) -> Path:
         version=run.config.get("latentforge", ""),
     )
     path = run.path / "report.html"
-    write_text(path, page)
+    try:
+        write_text(path, page)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):  # a full disk is not the user's mistake
+            raise
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}); copy the run to a place of your own and write it there."
+        ) from None
     return path
 
 
@@ -184,12 +192,20 @@ def moment(round_: int, seen: dict[int, int]) -> str:
     return f"{short(seen[round_])} images" if round_ in seen else f"round {round_:,}"
 
 
-def newest(found: list[tuple[int, Path]], seen: dict[int, int]) -> dict[str, Any] | None:
-    if not found:
+def sound(file: Path) -> Image.Image | None:
+    """A preview; None where it is damaged, as where a copy of the run was cut short."""
+    try:
+        with Image.open(file) as image:
+            return image.copy()
+    except (OSError, SyntaxError, ValueError):
         return None
-    round_, file = found[-1]
-    with Image.open(file) as image:
-        return inline(image) | {"when": moment(round_, seen)}
+
+
+def newest(found: list[tuple[int, Path]], seen: dict[int, int]) -> dict[str, Any] | None:
+    for round_, file in reversed(found):
+        if (image := sound(file)) is not None:
+            return inline(image) | {"when": moment(round_, seen)}
+    return None
 
 
 def moments(found: list[tuple[int, Path]], seen: dict[int, int], points: bool) -> list[dict[str, Any]]:
@@ -200,13 +216,14 @@ def moments(found: list[tuple[int, Path]], seen: dict[int, int], points: bool) -
     out = []
     for i in range(n):
         round_, file = found[round(i * (len(found) - 1) / (n - 1))]
-        with Image.open(file) as sheet:
-            wide, high = sheet.size
-            if not points:  # the first 4 x 4 of 8 x 8, whose gaps are 2 wide
-                wide, high = (wide - 2) // 2 + 2, (high - 2) // 2 + 2
-            image = sheet.crop((0, 0, wide, high))
-            image.thumbnail((360, 360))
-            out.append(inline(image) | {"when": moment(round_, seen)})
+        if (sheet := sound(file)) is None:
+            continue
+        wide, high = sheet.size
+        if not points:  # the first 4 x 4 of 8 x 8, whose gaps are 2 wide
+            wide, high = (wide - 2) // 2 + 2, (high - 2) // 2 + 2
+        image = sheet.crop((0, 0, wide, high))
+        image.thumbnail((360, 360))
+        out.append(inline(image) | {"when": moment(round_, seen)})
     return out
 
 
