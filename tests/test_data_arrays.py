@@ -421,6 +421,32 @@ def test_zip_bomb(tmp_path, monkeypatch):
     refused(lambda: open_data(path), path, "memory")
 
 
+@pytest.mark.parametrize("suffix", ["npz", "npy"])
+def test_arrays_must_fit_twice(tmp_path, monkeypatch, suffix):
+    """Cutting them into splits copies them. What else is in the file is not read."""
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "npz":
+        np.savez(path, images=noise(20, 10, 10), other=np.zeros(10_000))
+    else:
+        np.save(path, noise(20, 10, 10))
+    for free in (5000, 3000):
+        monkeypatch.setattr("latentforge.data.room.available_memory", lambda free=free: free)
+        if free == 5000:
+            assert len(open_data(path).train) == 16
+        else:
+            assert "--image-size" not in refused(lambda: open_data(path), path, "memory", "a folder or .parquet")
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"<!DOCTYPE html>", b"1,2,3\n" * 99]
+)
+@pytest.mark.parametrize("suffix", ["npz", "npy"])
+def test_what_is_no_numpy_file_is_not_said_to_hold_objects(tmp_path, data, suffix):
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(data)
+    refused(lambda: open_data(path), path, "is no numpy file", data[:6].decode().strip() or "it is empty")
+
+
 @pytest.mark.parametrize(("labels", "told"), [([0, 2, -1], "-1"), ([0, 3, 1], "label 3"), ([0, 1, -2], "label -2")])
 def test_names_of_classes_in_a_file(tmp_path, labels, told):
     """They keep the numbers of all classes, those without images too; -1 is no class, and any other needs a name."""

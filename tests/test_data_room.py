@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets import refused
 from latentforge.cli.inputs import part_of
 from latentforge.data import Dataset, Images, open_data, parquet, room
 from latentforge.data.batch import free_on
@@ -53,10 +54,10 @@ def test_on_disk_as_in_memory(kind, tmp_path, monkeypatch):
             for i, data in enumerate(encoded(40, 12)):
                 (path / split / f"{i}.png").write_bytes(data)
     elif kind == "resized":
-        path, options = tmp_path / "a.npz", {"image_size": 9, "channels": 3}
+        path, options = tmp_path / "a.npz", {"image_size": 11, "channels": 3}
         np.savez(path, images=np.random.default_rng(0).integers(0, 256, (50, 12, 12), np.uint8))
     wanted = open_data(path, **options)
-    monkeypatch.setattr(room, "available_memory", lambda: 0 if kind != "resized" else 12_000)
+    monkeypatch.setattr(room, "available_memory", lambda: 16_000)
     found = open_data(path, **options)
     assert "more than fits in memory" in " ".join(found.notes)
     assert not any("more than fits" in note for note in wanted.notes)
@@ -70,7 +71,7 @@ def test_bad_images_are_left_out_on_disk_too(tmp_path, monkeypatch):
     images[4] = images[4][:40]
     pq.write_table(pa.table({"image": images}), tmp_path / "a.parquet")
     wanted = open_data(tmp_path / "a.parquet", skip_bad=True)
-    monkeypatch.setattr(room, "available_memory", lambda: 0)
+    monkeypatch.setattr(room, "available_memory", lambda: 7500)
     assert open_data(tmp_path / "a.parquet", skip_bad=True).fingerprint == wanted.fingerprint
 
 
@@ -106,6 +107,31 @@ def test_rows_are_read_a_few_groups_at_a_time(tmp_path):
     assert [item.name for item in rows[7:12]] == [f"row {i}" for i in range(7, 12)]
     with pytest.raises(IndexError):
         rows[300]
+
+
+def test_row_groups_too_large_for_memory(tmp_path, monkeypatch):
+    """As many are held as fit, two at least; where they do not, it is said before any is read."""
+    path = tmp_path / "a.parquet"
+    write(path, 300, 8, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet, "available_memory", lambda: 0)
+        rows = parquet.columns(path, "a")[0]
+        assert all(rows[i].data for i in range(300))
+        assert len(rows.groups) == 2
+    monkeypatch.setattr(room, "available_memory", lambda: 100)
+    refused(lambda: open_data(path), path, "its row groups need", "row_group_size=1000")
+
+
+def test_want_of_memory_is_not_called_damage(tmp_path):
+    class Full:
+        def read_row_group(self, *which):
+            raise MemoryError
+
+    write(tmp_path / "a.parquet", 30, 8)
+    rows = parquet.columns(tmp_path / "a.parquet", "a")[0]
+    rows.file = Full()
+    with pytest.raises(MemoryError):
+        rows[0]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits a process the Linux way")

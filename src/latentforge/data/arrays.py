@@ -344,11 +344,19 @@ def read_numpy(path: Path) -> Found:
 def _load(path: Path, name: str) -> tuple[dict[str, tuple[Any, Any, str]], list[str], list[str] | None]:
     """split -> (images, labels, name for messages), the keys that were not read, and the names of classes."""
     try:
+        with path.open("rb") as file:
+            head = file.read(6)
+        if not head.startswith((b"PK", b"\x93NUMPY", b"\x80")):  # the last of a pickle, for which numpy takes all else
+            begins = f"it begins with '{shown(head.decode('latin-1'))}'" if head else "it is empty"
+            raise InputError(f"{name}: is no numpy file ({begins}); download or save it again")
+        needed = path.stat().st_size
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:  # sizes after decompression, before a bomb can go off
-                check_memory(sum(i.file_size for i in archive.infolist()), name, "its arrays")
-        else:
-            check_memory(path.stat().st_size, name, "its values")
+                sizes = [(i.filename.removesuffix(".npy"), i.file_size) for i in archive.infolist()]
+            read = {CLASSES, *(key for pair in _family([key for key, _ in sizes], name).values() for key in pair)}
+            needed = sum(size for key, size in sizes if key in read)
+        check_memory(2 * needed, name, "its arrays, which are copied once,", "use fewer images, or save them as a folder or "
+                     ".parquet, which may be larger than memory")  # fmt: skip
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"train": (loaded, None, name)}, [], None

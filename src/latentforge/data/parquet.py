@@ -15,11 +15,12 @@ import numpy as np
 
 from latentforge.data.arrays import contiguous, labels_from_array, numbered, unknown_labels
 from latentforge.data.decode import Found, Item, Part, Size, read_images, reason, shown, some
+from latentforge.data.room import available_memory, check_memory
 from latentforge.errors import InputError
 
 IMAGES = ("image", "img")
 LABELS = ("label", "labels", "fine_label", "class")
-GROUPS = 8  # row groups held at a time: as many as there are threads that decode
+GROUPS = 8  # row groups held at a time, where they fit: as many as there are threads that decode
 
 
 def read_parquet(
@@ -53,7 +54,17 @@ class Rows(Sequence[Item]):
         self.path, self.column, self.name = path, column, name
         self.file = pq.ParquetFile(path, memory_map=True)
         meta = self.file.metadata
-        self.ends = list(accumulate(meta.row_group(g).num_rows for g in range(meta.num_row_groups)))
+        groups = [meta.row_group(g) for g in range(meta.num_row_groups)]
+        self.ends = list(accumulate(group.num_rows for group in groups))
+        chunks = [[group.column(i) for i in range(group.num_columns)] for group in groups]
+        sizes = [
+            sum(c.total_uncompressed_size for c in own if c.path_in_schema.split(".")[0] == column) for own in chunks
+        ]
+        largest = max(sizes, default=0)
+        # one is held twice while it is read, and the one before it as well: some threads may still be there
+        needed = (1 + len(groups[:2])) * largest
+        check_memory(needed, name, "its row groups", "write it anew in smaller ones, with row_group_size=1000")
+        self.most = max(2, min(GROUPS, available_memory() // max(1, largest) - 1))
         self.groups: OrderedDict[int, list[bytes | None]] = OrderedDict()
         self.lock = threading.Lock()
 
@@ -70,7 +81,7 @@ class Rows(Sequence[Item]):
             blobs = self.groups.get(g)
             if blobs is None:
                 blobs = self.groups[g] = self.read(g)
-                while len(self.groups) > GROUPS:
+                while len(self.groups) > self.most:
                     self.groups.popitem(last=False)
             blob = blobs[i - (self.ends[g - 1] if g else 0)]
         return Item(f"row {i}", blob or b"")
@@ -82,6 +93,8 @@ class Rows(Sequence[Item]):
             chunks = self.file.read_row_group(g, [self.column]).column(self.column).chunks
             fields = [c.field("bytes") if pa.types.is_struct(c.type) else c for c in chunks]
             return [blob for field in fields for blob in field.to_pylist()]
+        except MemoryError:
+            raise
         except Exception as error:
             raise damaged(self.name, error) from None
 

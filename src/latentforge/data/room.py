@@ -80,13 +80,12 @@ def usable_cache() -> Iterator[None]:
         ) from None
 
 
-def check_memory(needed: int, where: object, what: str) -> None:
+def check_memory(needed: int, where: object, what: str, remedy: str) -> None:
     """InputError where `needed` bytes do not fit into the memory that is free now."""
     free = available_memory()
     if needed > free:
         raise InputError(
-            f"{shown(where)}: {what} need {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; "
-            "use fewer images, or smaller ones with --image-size"
+            f"{shown(where)}: {what} need {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; {remedy}"
         )
 
 

@@ -125,7 +125,7 @@ def unpacked(data: bytes, where: str, fingerprint: bytes, name: str) -> Packed:
             raise ValueError(f"a number with more than {MOST:,} values")
         reach.append(more)
     lowest = np.array(low, np.int32)
-    check_memory(8 * (n * len(reach) + sum(reach)), where, "the numbers in it", "open it on a larger machine")
+    check_memory(8 * (n * len(reach) + sum(reach)), where, "its numbers", "open it on a larger machine")
     wrong = f"{where}: the numbers in it come out wrong; this version of constriction codes in another way."
     try:
         columns = decode(data[at : -TAIL.size], n, np.array(reach, np.int64) + 1) + lowest
