@@ -481,8 +481,11 @@ def test_names_with_line_breaks_stay_on_one_line(tmp_path):
     fill(folder, 9, 10, 10)
     (folder / "bad\nname.png").write_text("x")
     os.rename(folder / "0.png", os.fsencode(folder) + b"/not-utf8-\xff.png")
+    (folder / "odd.end\ning").touch()
     refused(lambda: open_data(folder), "two\\nlines", "bad\\nname.png").encode()
-    assert len(read_folder(folder, skip_bad=True).train.pixels) == 9
+    found = read_folder(folder, skip_bad=True)
+    assert len(found.train.pixels) == 9
+    assert all("\n" not in note for note in found.notes)
 
 
 @pytest.mark.parametrize("size", [0, 7, -3, "x", "30y46", (8,) * 3, (30, 2), 1.5, True, "30x", ()])

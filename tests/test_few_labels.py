@@ -18,7 +18,7 @@ from datasets import refused
 from latentforge.cli import main
 from latentforge.clock import Clock
 from latentforge.data import Images, open_data
-from latentforge.data.hide import hide_labels
+from latentforge.data.hide import chosen, hide_labels
 from latentforge.errors import InputError
 from latentforge.nets.classifier import NormedLinear
 from latentforge.parts.gaussian import Diagonal
@@ -52,6 +52,19 @@ def test_hidden_labels_are_balanced_follow_the_seed_and_are_of_training_images_a
     assert any("7 of 120" in note for note in few.notes)
     every = hide_labels(data, 120, seed=1)
     assert torch.equal(every.train.labels, data.train.labels)
+
+
+def test_labels_are_chosen_as_a_slow_loop_would():
+    """Kept results name their labels by the seed: a faster way must choose the same ones."""
+    labels = torch.randint(-1, 9, (300,), generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(5)
+    order = [i for i in torch.randperm(300, generator=generator).tolist() if labels[i] >= 0]
+    kinds = sorted({int(labels[i]) for i in order})
+    ranks = torch.randperm(len(kinds), generator=generator).tolist()
+    turns = {}
+    for rank, kind in zip(ranks, kinds, strict=True):
+        turns |= {j * len(kinds) + rank: i for j, i in enumerate(i for i in order if labels[i] == kind)}
+    assert chosen(labels, 40, 5).tolist() == [turns[t] for t in sorted(turns)][:40]
 
 
 @pytest.mark.parametrize("keep", [0, 2, 121])

@@ -434,7 +434,7 @@ def test_a_folder_and_a_single_image(runs, tmp_path, capsys):
     assert not same[:, mask == 0].all()
 
 
-def test_a_folder_of_several_sizes(runs, tmp_path, capsys):
+def test_a_folder_of_several_sizes(runs, tmp_path, capsys, monkeypatch):
     """A restorer gives each image back in its own size; what needs one size says so, with what to do."""
     folder, expected = tmp_path / "photos", {}
     for sub in ("a", "more"):
@@ -460,6 +460,16 @@ def test_a_folder_of_several_sizes(runs, tmp_path, capsys):
         np.testing.assert_array_equal(np.asarray(Image.open(file)), expected[h, w])
     assert main([*words, "-n", "2", "--out", str(tmp_path / "two")]) == 0
     assert len(list((tmp_path / "two").iterdir())) == 2
+
+    whole = (folder / "more" / "b.png").read_bytes()
+    (folder / "more" / "cut.png").write_bytes(whole[:-40])  # its header is whole
+    with monkeypatch.context() as patch:
+        patch.setattr(lf, "restore", lambda *a: pytest.fail("restored before all were read"))
+        assert main([*words, "--out", str(tmp_path / "some")]) == 2
+    said = capsys.readouterr().err
+    assert "1 image of 4 cannot be used: more/cut.png" in said
+    assert "--skip-bad" in said
+    (folder / "more" / "cut.png").unlink()
 
     (folder / "a" / "bad.png").write_bytes(b"x")
     assert main([*words, "--out", str(tmp_path / "some")]) == 2

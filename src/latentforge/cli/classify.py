@@ -101,5 +101,5 @@ def by_name(labels: Any, theirs: list[str] | None, ours: list[str]) -> Any:
 
     if theirs is None:  # numbers alone
         return torch.where(labels < len(ours), labels, -1)
-    names = theirs
-    return torch.tensor([ours.index(name) if name in ours else -1 for name in names])[labels]
+    number = {name: k for k, name in reversed([*enumerate(ours)])}  # the first of those that are called alike
+    return torch.tensor([number.get(name, -1) for name in theirs])[labels]

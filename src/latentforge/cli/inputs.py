@@ -178,13 +178,14 @@ def as_told(model: Any, images: Any, theirs: list[str] | None, data: str) -> Any
     ours = names_of(model)
     if not ours or images.labels is None or theirs is None or theirs == ours:
         return images
-    strange = [name for name in theirs if name not in ours]
+    number = {name: k for k, name in reversed([*enumerate(ours)])}  # the first of those that are called alike
+    strange = [name for name in theirs if name not in number]
     if strange:
         raise InputError(
             f"{data}: the model is told what an image shows, and knows no {strange[0]}; name the folders as in training: "
             f"{', '.join(ours[:5])}{' ...' if len(ours) > 5 else ''}."
         )
-    mine = torch.tensor([ours.index(name) for name in theirs])
+    mine = torch.tensor([number[name] for name in theirs])
     labels = images.labels.cpu()
     return Images(images.pixels, torch.where(labels < 0, -1, mine[labels.clamp(min=0)]), images.device)
 

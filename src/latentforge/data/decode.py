@@ -336,17 +336,25 @@ def read_each(
     items: Sequence[Item], where: object, channels: int | None, skip_bad: bool, notes: list[str]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Name and pixels (1, C, H, W) of one image after the other, each in its own size, all with as many channels; what is to
-    be told of them goes to `notes`. InputError as for `read_images`."""
+    be told of them goes to `notes`. InputError as for `read_images`, before the first one."""
     probes = _attempt(probe, items, None, "headers read")
     _report_bad(items, probes, where, skip_bad)
-    good = [item for item, p in zip(items, probes, strict=True) if isinstance(p, Probe)]
     native, more = _common_kind([p for p in probes if isinstance(p, Probe)], channels)
     notes += more
-    bad = [f"{item.name} ({p})" for item, p in zip(items, probes, strict=True) if isinstance(p, Bad)]
-    for item in good:
+
+    def test(i: int) -> None:
+        found = probes[i]
+        if isinstance(found, Bad):
+            raise found
+        decode(items[i], found, found.size, channels or native, found.deep)
+
+    tested = _attempt(test, range(len(items)), None, "images decoded")
+    _report_bad(items, tested, where, skip_bad)
+    bad = [f"{item.name} ({t})" for item, t in zip(items, tested, strict=True) if isinstance(t, Bad)]
+    for item in [item for item, t in zip(items, tested, strict=True) if not isinstance(t, Bad)]:
         try:
             pixels, _, _ = read_images([item], where, None, channels or native, False)
-        except InputError:
+        except InputError:  # it has changed meanwhile
             if not skip_bad:
                 raise
             bad.append(item.name)

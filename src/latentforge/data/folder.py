@@ -88,7 +88,7 @@ def read_folder(
         places = some([shown(p.relative_to(path)) for p in tree.runs])
         notes.append(f"runs of Latentforge in it are no data and were passed over: {places}")
     if ignored := tree.ignored.total():
-        kinds = some([suffix for suffix, _ in tree.ignored.most_common()], 4)
+        kinds = some([shown(suffix) for suffix, _ in tree.ignored.most_common()], 4)
         noun = "1 file that is not an image was" if ignored == 1 else f"{ignored:,} files that are not images were"
         notes.append(f"{noun} ignored ({kinds})")
 
@@ -132,7 +132,7 @@ def _refuse_empty(tree: Tree, path: Path) -> None:
             f"use --data {shown(path.resolve().name)} --data-dir {shown(path.resolve().parent)}"
         )
     hint = f"; give one of its files instead: {some([shown(path / n) for n in others])}" if others else ""
-    kinds = some([suffix for suffix, _ in tree.ignored.most_common()], 4)
+    kinds = some([shown(suffix) for suffix, _ in tree.ignored.most_common()], 4)
     holds = f"it holds only {tree.ignored.total():,} other files ({kinds})" if tree.ignored else "it is empty"
     wanted = hint or "; give a folder of .png, .jpg, .webp, .tif or .bmp files"
     raise InputError(f"no images in the folder {shown(path)}: {holds}{wanted}")
@@ -165,22 +165,24 @@ def _parts(tree: Tree, notes: list[str]) -> tuple[dict[str, Rows], list[str] | N
             notes += more
     parts: dict[str, Rows] = {}
     classes: list[str] | None = None
+    number: dict[str, int] = {}
     for name, t in trees.items():
         _refuse_mixture(t)
         files, own = _classed(t, notes)
         if name == "train":
             classes = own
+            number = {c: i for i, c in reversed([*enumerate(own or [])])}  # the first of those that are shown alike
         elif (own is None) != (classes is None):
             raise InputError(
                 f"{shown(trees['train'].path)} and {shown(t.path)} disagree: one has a sub-folder for each class and "
                 "the other has none; arrange both alike"
             )
         if own and classes:
-            if strange := [c for c in own if c not in classes]:
+            if strange := [c for c in own if c not in number]:
                 raise InputError(
                     f"{shown(t.path)} has classes that train lacks: {some(strange)}; rename or remove these sub-folders"
                 )
-            files = [(file, classes.index(own[label]) if label >= 0 else -1) for file, label in files]
+            files = [(file, number[own[label]] if label >= 0 else -1) for file, label in files]
         parts[name] = files
     return parts, classes
 
@@ -203,7 +205,8 @@ def _classed(tree: Tree, notes: list[str]) -> tuple[Rows, list[str] | None]:
         notes.append(f"folders that hold several sub-folders of images were read as one class each: {some(several)}")
     rows = [(file, label) for label, folder in enumerate(classes) for file in folder.everything()]
     if classes and len(classes) < len(tree.folders):
-        unknown = [(file, -1) for f in tree.folders if f not in classes for file in f.everything()]
+        unlabelled = [f for f in tree.folders if f.path.name.lower() in UNLABELLED]
+        unknown = [(file, -1) for f in unlabelled for file in f.everything()]
         notes.append(f"{len(unknown):,} images in a sub-folder named {UNLABELLED[0]} have no label (-1)")
         rows += unknown
     elif not classes:

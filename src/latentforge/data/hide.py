@@ -37,7 +37,8 @@ def chosen(labels: Tensor, keep: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator)
     order = order[labels[order] >= 0]
-    of_class = [order[labels[order] == k] for k in labels[order].unique().tolist()]
+    kinds, place = labels[order].sort(stable=True)
+    of_class = order[place].split(kinds.unique_consecutive(return_counts=True)[1].tolist())
     turns = torch.cat([torch.arange(len(rows)) for rows in of_class]) * len(of_class)
     turns += torch.cat([
         torch.full((len(rows),), int(place))
