@@ -25,6 +25,7 @@ from datasets import refused
 from latentforge import presets, registry
 from latentforge.cli import VERBS, entry_point, flushed, main
 from latentforge.cli.flags import option
+from latentforge.cli.tables import print_table
 from latentforge.data.synthetic import blobs
 from latentforge.errors import RunError
 from latentforge.run import Run
@@ -733,6 +734,11 @@ def test_a_flag_that_is_on_by_default_can_be_turned_off(typed, value):
 )
 def test_help_shows_a_default_wherever_there_is_one(default, text, shown):
     assert option("it", str, default, text, "Model").help == shown
+
+
+def test_json_has_no_word_for_infinity(capsys):
+    print_table([{"mse": 0.0, "psnr_db": float("inf")}], True)
+    assert json.loads(capsys.readouterr().out) == [{"mse": 0.0, "psnr_db": None}]
 
 
 def test_a_folder_is_embedded_whole_and_in_its_order(shop, here):

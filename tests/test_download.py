@@ -294,6 +294,16 @@ def test_disk_full_keeps_the_part(server, target, monkeypatch):
     assert target.read_bytes() == BODY
 
 
+def test_a_part_that_goes_away_is_told(server, target):
+    """As where something cleans the cache meanwhile."""
+    part = target.with_name("data.bin.part")
+    refused(
+        lambda: download([server.url("ok")], target, md5=MD5, progress=lambda *_: part.unlink(missing_ok=True)),
+        target,
+        "No such file",
+    )
+
+
 def test_folder_that_cannot_be_made(server, tmp_path):
     (tmp_path / "file").write_text("x")
     refused(lambda: download([server.url("ok")], tmp_path / "file" / "set" / "x", md5=MD5), tmp_path / "file")

@@ -27,6 +27,7 @@ from latentforge.report.grid import picture, to_uint8
 from latentforge.report.page import write_report
 from latentforge.run import Run
 from latentforge.tasks.invert import invert
+from latentforge.tasks.output import file_names
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -478,6 +479,11 @@ def test_a_folder_of_several_sizes(runs, tmp_path, capsys, monkeypatch):
     assert main([*words, "--skip-bad", "--out", str(tmp_path / "some")]) == 0
     assert "1 of 4 images could not be used" in capsys.readouterr().err
     assert len(list((tmp_path / "some").iterdir())) == 3
+
+
+def test_no_two_files_get_one_name():
+    names = file_names(["a-000001.png", "a.jpg", "a.png", "A.gif", "b/c.png"])
+    assert names == ["a-000001.png", "a-000002.png", "a-000003.png", "A-000004.png", "b-c.png"]
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "arrays.npz", "folder"])

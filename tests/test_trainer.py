@@ -39,6 +39,7 @@ from latentforge.errors import Collapsed, InputError, Interrupted, RunError
 from latentforge.files import apart
 from latentforge.game import Game, Seat, own_parameters
 from latentforge.gradients import gradients_of
+from latentforge.journal import Journal
 from latentforge.optim import MOMENTUM, laid_out_like, make_optimizer, pack, seat_with, unpack
 from latentforge.registry import MODELS, Entry, model_class, register
 from latentforge.run import Run
@@ -731,6 +732,23 @@ def test_checkpoints_that_take_long_are_rare(tmp_path, monkeypatch):
         trainer.round()
         trainer.after_round()
     assert saved == [61, 272]  # ten seconds of every 210
+
+
+def test_statistics_are_json_where_a_number_is_not_finite(tmp_path):
+    """And a run with such a row goes on."""
+    run = Run.create(tmp_path / "run", {"model": {}, "data": {}, "train": {}})
+    row = {"round": 1, "examples": 16, "progress": 0.25, "seconds": 1.0, "bad_steps": 0}
+    for value in (math.nan, 0.5):
+        journal = Journal(quiet=True)
+        journal.open(run, False, Tiny(), "fp32", 64, None)
+        journal.write(row | {"loss": value, "critic_real": value, "critic_fake": 1.0, "sign/diversity": value})
+
+    def refuse(word):
+        raise ValueError(word)
+
+    lines = (run.path / "stats.jsonl").read_text().splitlines()
+    first, last = (json.loads(line, parse_constant=refuse) for line in lines)
+    assert (first["loss"], last["loss"]) == (None, 0.5)
 
 
 def test_tensorboard(tmp_path):

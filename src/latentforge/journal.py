@@ -104,8 +104,9 @@ class Journal:
 
     def write(self, row: dict[str, Any]) -> None:
         run = self.run
-        if run is not None:
-            self.guard("statistics", lambda: run.append(row))
+        if run is not None:  # JSON has no word for nan
+            kept = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+            self.guard("statistics", lambda: run.append(kept))
         if self.board is not None:
             self.guard("TensorBoard", partial(self.chart, row))
             if "TensorBoard" in self.failing:  # its writer's thread has ended

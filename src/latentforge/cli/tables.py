@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from math import isfinite
 from typing import Any
 
 
 def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Rows with the same keys; wrapped to the terminal, plain and complete where there is none."""
+    """Rows with the same keys; wrapped to the terminal, plain and complete where there is none. In JSON, which has no word
+    for nan and infinity, they are null."""
     if as_json:
-        print(json.dumps(rows, indent=2, default=str))
+        plain = [{k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()} for row in rows]
+        print(json.dumps(plain, indent=2, default=str))
         return
     from rich.console import Console
     from rich.markup import escape

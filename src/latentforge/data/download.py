@@ -104,10 +104,12 @@ def _locked(part: Path):
                 import fcntl
 
                 fcntl.flock(file, fcntl.LOCK_EX)
+            same = False
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(part)):
-                    yield file
-                    return
+                same = os.path.samestat(os.fstat(file.fileno()), os.stat(part))
+            if same:
+                yield file
+                return
         finally:
             file.close()  # the holder before us renamed this file into place: open a new one
 

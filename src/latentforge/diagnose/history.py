@@ -28,6 +28,7 @@ class History:
         self.columns: dict[tuple[str, ...], list[tuple[float, float]]] = {names: [] for names in SERIES}
 
     def see(self, row: dict[str, Any]) -> None:
+        row = {k: v for k, v in row.items() if v is not None}  # of a run taken up: it was not finite
         self.progress, self.bad_steps = row["progress"], row.get("bad_steps", 0)
         self.gradients |= {k: v for k, v in row.items() if k.startswith(GRADIENT)}
         for k, v in row.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -72,7 +73,15 @@ def file_names(names: list[str]) -> list[str]:
     the same, which on many systems they are where only the case of letters differs."""
     stems = [Path(n).with_suffix("").as_posix().replace("/", "-") for n in names]
     seen = Counter(s.casefold() for s in stems)
-    return [f"{s}.png" if seen[s.casefold()] == 1 else f"{s}-{i:06d}.png" for i, s in enumerate(stems)]
+    taken = {s for s, count in seen.items() if count == 1}
+    out = []
+    for i, stem in enumerate(stems):
+        name = stem
+        if seen[stem.casefold()] > 1:
+            name = next(n for j in itertools.count(i) if (n := f"{stem}-{j:06d}").casefold() not in taken)
+            taken.add(name.casefold())
+        out.append(f"{name}.png")
+    return out
 
 
 def write_points(points: Tensor, out: Path, extra: dict[str, Any]) -> str:
