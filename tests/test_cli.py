@@ -736,6 +736,17 @@ def test_help_shows_a_default_wherever_there_is_one(default, text, shown):
     assert option("it", str, default, text, "Model").help == shown
 
 
+def test_home_is_found_where_the_shell_does_not_put_it(shop, here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here / "home"))
+    done("sample", shop / "vae", "-n", 4, "--out=~/grid.png")
+    Image.new("L", (9, 12)).save(here / "home" / "one.png")
+    done("reconstruct", shop / "vae", "--data=~/one.png", "--out=~/pair.npz")
+    code, _, err = call("data", "mnist", "--data-dir=~no-such-user/x")
+    assert (code, "no such user" in err) == (2, True)
+    assert [p.name for p in here.iterdir()] == ["home"]
+    assert sorted(p.name for p in (here / "home").iterdir()) == ["grid.png", "one.png", "pair.npz"]
+
+
 def test_json_has_no_word_for_infinity(capsys):
     print_table([{"mse": 0.0, "psnr_db": float("inf")}], True)
     assert json.loads(capsys.readouterr().out) == [{"mse": 0.0, "psnr_db": None}]

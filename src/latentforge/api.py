@@ -17,6 +17,7 @@ from latentforge.data import Dataset, named, open_data
 from latentforge.data.decode import reason
 from latentforge.data.together import open_together
 from latentforge.errors import Collapsed, InputError, RunError
+from latentforge.files import place
 from latentforge.game import Game
 from latentforge.journal import summary_writer
 from latentforge.limits import BUDGET, check
@@ -240,7 +241,7 @@ def config_of(
         where = str(Path(source).expanduser().resolve())
     else:
         where = "memory"
-    read = {k: str(Path(v).expanduser().resolve()) if k == "data_dir" and v else v for k, v in data_options.items()}
+    read = {k: str(place(v).resolve()) if k == "data_dir" and v else v for k, v in data_options.items()}
     return {
         "preset": preset,
         "model": {"name": model.name, **plain(model.args)},

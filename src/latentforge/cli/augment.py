@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from latentforge.cli.flags import Place
 from latentforge.cli.inputs import image_files, open_cut
 from latentforge.cli.tables import print_table
 from latentforge.errors import InputError
@@ -18,7 +19,7 @@ from latentforge.errors import InputError
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-n", "--number", type=click.IntRange(1), help="how many samples  [1000; for an audit 10,000, or as many "
               "as there are real images]")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), help="samples.npz, samples.parquet or a directory, which gets a "
+@click.option("--out", type=Place(), help="samples.npz, samples.parquet or a directory, which gets a "
               "folder per class  [RUN/augmented]")  # fmt: skip
 @click.option("--label", help="draw this class alone: its name, or its number from 0 on, where names are no numbers")
 @click.option("--even", is_flag=True, help="all classes alike  [as frequent as in training]")

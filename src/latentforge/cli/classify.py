@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from latentforge.cli.flags import Place
 from latentforge.cli.inputs import data_of, image_source, open_given, say
 from latentforge.cli.tables import print_table
 from latentforge.errors import InputError
@@ -22,7 +23,7 @@ from latentforge.errors import InputError
 @click.option("--reject", default=0.01, type=click.FloatRange(0, 1), help="share of images of the classes to reject, those "
               "with the lowest log p(x)  [.01]")  # fmt: skip
 @click.option("--seed", default=0, help="seed of the codes  [0]")
-@click.option("--out", type=click.Path(path_type=Path), help="labels.csv or labels.npz  [RUN/labels.csv]")
+@click.option("--out", type=Place(), help="labels.csv or labels.npz  [RUN/labels.csv]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, as_json: bool, **source: Any) -> None:
     """Classify images by Bayes' rule with a model that is conditioned on classes and has a likelihood: p(y | x), and

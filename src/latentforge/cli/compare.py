@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from latentforge.cli.flags import Place
+
 
 @click.command("compare", context_settings={"ignore_unknown_options": True})
 @click.argument("what", nargs=-1, type=click.UNPROCESSED)
@@ -23,9 +25,7 @@ import click
 @click.option("--metrics", help="see 'latentforge evaluate --list'  [the quick ones]")
 @click.option("--features", default="auto", help="what samples are compared in  [auto]")
 @click.option("--repeats", type=click.IntRange(0), default=16, help="half-samples per interval  [16]")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="folder; what is finished in it is kept  [comparisons/NAMES]"
-)
+@click.option("--out", type=Place(), help="folder; what is finished in it is kept  [comparisons/NAMES]")
 @click.option("--quiet", is_flag=True, help="no progress")
 def command(
     what: tuple[str, ...], seeds: int, split: str, metrics: str | None, features: str, repeats: int, out: Path | None,

@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
+from latentforge.cli.flags import Place
 from latentforge.cli.inputs import image_source, open_images
 from latentforge.cli.tables import print_table
 
 
 @click.command("compress")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="file to write, NAME.lfz  [RUN/images.lfz]")
+@click.option("--out", type=Place(), help="file to write, NAME.lfz  [RUN/images.lfz]")
 @click.option("--step", type=float, help="quantisation step: RMS change of pixel values (black to white = 1) per step of one "
               "latent dimension  [.03]")  # fmt: skip
 @click.option("--bits-per-pixel", type=float, help="choose the smallest step whose file has at most so many")

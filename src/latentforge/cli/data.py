@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from latentforge.cli.flags import Place
 from latentforge.cli.tables import print_table
 
 
@@ -17,7 +18,7 @@ from latentforge.cli.tables import print_table
 @click.option("--skip-bad", is_flag=True, help="go on without images that cannot be read")
 @click.option(
     "--preview",
-    type=click.Path(path_type=Path),
+    type=Place(),
     help="draw the first 25 images with their labels, or 2,000 points, to this PNG",
 )
 @click.option("--json", "as_json", is_flag=True, help="print JSON")

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from latentforge.cli.flags import Place
 from latentforge.errors import InputError
 
 
 @click.command("decompress")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="grid.png, images.npz or a directory  [FILE-decoded.npz]")
+@click.option("--out", type=Place(), help="grid.png, images.npz or a directory  [FILE-decoded.npz]")
 def command(run: Path, file: Path, out: Path | None) -> None:
     """Write the images of a file that `latentforge compress` wrote with the same model."""
     import latentforge as lf

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from latentforge.cli.flags import Place
 from latentforge.cli.inputs import image_source, open_given, reference, say
 from latentforge.cli.tables import print_table
 from latentforge.errors import InputError
@@ -22,8 +23,8 @@ from latentforge.errors import InputError
 @click.option("--contamination", type=float, help="threshold: this share of the images is called anomalous")
 @click.option("--normal", help="normal images: folder or file  [the run's training and validation images]")
 @click.option("--seed", default=0, help="seed of the noise in a likelihood  [0]")
-@click.option("--out", type=click.Path(path_type=Path), help="scores.csv or scores.npz  [RUN/scores.csv]")
-@click.option("--heatmaps", type=click.Path(path_type=Path), help="sheet.png: the images with the highest scores, their "
+@click.option("--out", type=Place(), help="scores.csv or scores.npz  [RUN/scores.csv]")
+@click.option("--heatmaps", type=Place(), help="sheet.png: the images with the highest scores, their "
               "reconstructions and where the two differ")  # fmt: skip
 @click.option("-n", "--number", default=10, type=click.IntRange(1), help="how many of these are shown  [10]")
 @click.option("--list", "show", is_flag=True, help="list the scores and stop")

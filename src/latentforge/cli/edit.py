@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from latentforge.cli.flags import Numbers
+from latentforge.cli.flags import Numbers, Place
 from latentforge.cli.inputs import image_source, open_fitting, open_images, training_data
 from latentforge.cli.tables import print_table
 from latentforge.errors import InputError
@@ -34,7 +34,7 @@ DEVIATIONS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # along a direction
 @click.option("-n", "--number", type=click.IntRange(1), help="how many images  [8, or 1 along directions; all of --in]")
 @click.option("--detail", is_flag=True, help="add to each edit what the reconstruction loses of the image")
 @click.option("--seed", default=0, help="seed of the codes that are drawn without an encoder  [0]")
-@click.option("--out", type=click.Path(path_type=Path), help="sheet.png, arrays.npz or a directory")
+@click.option("--out", type=Place(), help="sheet.png, arrays.npz or a directory")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @image_source
 def command(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
+from latentforge.cli.flags import Place
 from latentforge.cli.inputs import image_source, is_own, open_given, training_data
 from latentforge.errors import InputError
 
@@ -16,7 +17,7 @@ from latentforge.errors import InputError
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--neighbours", type=click.IntRange(1), help="also find so many training images whose codes are nearest")
 @click.option("-n", "--number", default=8, type=click.IntRange(1), help="images on a sheet of neighbours  [8]")
-@click.option("--out", type=click.Path(path_type=Path), help="codes.npz; with --neighbours also sheet.png")
+@click.option("--out", type=Place(), help="codes.npz; with --neighbours also sheet.png")
 @image_source
 def command(run: Path, neighbours: int | None, number: int, out: Path | None, **source: Any) -> None:
     """Write the codes of images: `mean` and `stddev` (N, Z) float32, `labels` where there are any, and `names`: those of files

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 import click
 
+from latentforge.files import place
 from latentforge.registry import argument_help, arguments
 
 
@@ -25,6 +27,13 @@ class Numbers(click.ParamType):
             return tuple(self.kind(v) for v in str(value).split(",") if v.strip())
         except ValueError:
             self.fail(f"'{value}' is not a list of numbers like 512,256", param, ctx)
+
+
+class Place(click.Path):
+    """A path to write to. ~ is the home folder where the shell leaves it alone too, as in --out=~/x.png."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        return place(super().convert(value, param, ctx))
 
 
 def option(name: str, annotation: Any, default: Any, text: str, section: str) -> click.Option:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from latentforge.cli.flags import Place
 from latentforge.cli.inputs import image_source, open_images
 from latentforge.errors import InputError
 
@@ -18,7 +19,7 @@ from latentforge.errors import InputError
 @click.option("--path", type=click.Choice(["line", "sphere"]), default="line", help="straight line, or great circle "
               "(slerp), between the two codes  [line]")  # fmt: skip
 @click.option("--seed", default=0, help="seed of the choice of ends  [0]")
-@click.option("--out", type=click.Path(path_type=Path), help="walks.png, images.npz or a directory")
+@click.option("--out", type=Place(), help="walks.png, images.npz or a directory")
 @image_source
 def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path | None, **source: Any) -> None:
     """Interpolate between the codes of pairs of images; between sampled codes where the model has no encoder. A conditional

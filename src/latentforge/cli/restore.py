@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from latentforge.cli.flags import Place
 from latentforge.cli.inputs import image_source, open_images, read_all, say
 from latentforge.errors import InputError
 
@@ -30,7 +31,7 @@ TASKS = ("denoise", "deblur", "superres", "inpaint", "enhance")
 @click.option("--steps", default=200, type=click.IntRange(1), help="optimisation steps when a latent code is searched "
               "for  [200]")  # fmt: skip
 @click.option("--seed", default=0, type=click.IntRange(0), help="seed of the added noise and of the search  [0]")
-@click.option("--out", type=click.Path(path_type=Path),
+@click.option("--out", type=Place(),
               help="sheet.png (degraded, restored, original), arrays.npz or a directory of restored images")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="the table as JSON")
 @image_source

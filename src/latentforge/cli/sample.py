@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from latentforge.cli.flags import Place
 from latentforge.cli.inputs import names_of
 from latentforge.errors import InputError
 
@@ -14,7 +15,7 @@ from latentforge.errors import InputError
 @click.command("sample")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-n", "--number", default=64, type=click.IntRange(1), help="how many images  [64]")
-@click.option("--out", type=click.Path(path_type=Path), help="grid.png, images.npz or a directory of PNG files")
+@click.option("--out", type=Place(), help="grid.png, images.npz or a directory of PNG files")
 @click.option("--label", help="what to draw with a conditional model: a class by its name (or its number from 0 on, "
               "where names are no numbers), or a descriptor as .5,.5,.3,0; none: unconditional  [as frequent as in "
               "training]")  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from latentforge import presets, registry
+from latentforge import files, presets, registry
 from latentforge.cli.flags import Sectioned, option, options
 from latentforge.errors import InputError
 from latentforge.files import quoted
@@ -123,7 +123,7 @@ def train(name: str, source: str, data: dict, arguments: dict, settings: dict, g
         raise InputError("torchrun may start this again, which must then find its run: name its directory with --out.")
     first = not Path("runs").exists()
     if "out" in given:
-        out = Path(given["out"])
+        out = files.place(given["out"])
     else:  # one process writes, and claims the place
         out = free_directory(name) if rank() == 0 else Path("runs") / name
     try:

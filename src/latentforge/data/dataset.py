@@ -22,6 +22,7 @@ from latentforge.data.modes import Modes
 from latentforge.data.parquet import read_parquet
 from latentforge.data.room import take
 from latentforge.errors import InputError, suggest
+from latentforge.files import place
 
 
 @dataclass
@@ -206,7 +207,7 @@ def open_whole(
     otherwise the arguments and the errors are those of `open_data`."""
     size = size_of(image_size)
     check_channels(channels)
-    path = Path(source)
+    path = place(source)
     if path.suffix.lower() in SUFFIXES and path.is_file():
         array, _, notes = read_images([Item(shown(path), path)], path, size, channels, False)
         name, found = shown(path), Found(shown(path), Part(array, None), names=[path.name], notes=notes)

@@ -199,8 +199,13 @@ def load(name: str, data_dir: str | Path | None = None) -> Found:
 
 
 def _given(data_dir: str | Path | None) -> list[Path]:
-    given = [data_dir, os.environ.get("LATENTFORGE_DATA")]
-    return [Path(d).expanduser() for d in given if d]
+    out = []
+    for given in filter(None, (data_dir, os.environ.get("LATENTFORGE_DATA"))):
+        try:
+            out.append(Path(given).expanduser())
+        except RuntimeError:
+            raise InputError(f"{shown(given)}: no such user's home folder; give the whole path") from None
+    return out
 
 
 def _where(name: str, data_dir: str | Path | None) -> Path | None:

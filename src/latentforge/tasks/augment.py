@@ -20,7 +20,7 @@ from latentforge.data.dataset import Dataset, open_data
 from latentforge.data.decode import natural
 from latentforge.data.modes import is_points
 from latentforge.errors import InputError
-from latentforge.files import atomic, write_text
+from latentforge.files import atomic, place, write_text
 from latentforge.game import Game, generator_of
 from latentforge.nets.condition import Label, number_of
 from latentforge.report.grid import picture, to_uint8
@@ -148,7 +148,7 @@ def augment(
     where the model is told no labels, of one, is not drawn; the manifest has it in `left_out`.
     InputError where the model cannot draw classes, or has seen too few images of one that is asked for, or `out` cannot be
     written."""
-    out = Path(out)
+    out = place(out)
     check_place(out, *FORMATS)
     points = is_points(model.image_shape)
     if points:
@@ -269,7 +269,7 @@ def write_parquet(out: Path, parts: Parts, labels: Tensor, names: list[str], man
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
     """What `augment` says of the samples it wrote at `path`. InputError where there is no manifest."""
-    path = Path(path)
+    path = place(path)
     try:
         if path.is_dir():
             return json.loads((path / "manifest.json").read_text(encoding="utf-8"))

@@ -28,7 +28,7 @@ from latentforge._version import __version__
 from latentforge.api import data_of
 from latentforge.data.dataset import Dataset
 from latentforge.errors import InputError, Interrupted, RunError
-from latentforge.files import quoted, write_text
+from latentforge.files import place, quoted, write_text
 from latentforge.report.words import origin
 from latentforge.run import Run
 from latentforge.saving import load
@@ -86,7 +86,7 @@ def compare(
     if not what:
         raise InputError("nothing to compare; name models or runs, as in 'latentforge compare vae gan vae-gan'.")
     chosen(metrics, features)
-    out = Path(out)
+    out = place(out)
     budget = [] if BUDGETS & set(train) else ["--minutes", f"{MINUTES:g}"]
     entries = [entry(words, out, (*train, *budget), seeds) for words in what]
     if all(e.given for e in entries) and (set(train) & NOT_FOR_RUNS or seeds > 1):
