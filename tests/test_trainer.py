@@ -955,6 +955,23 @@ def test_a_buffer_may_be_infinite_on_purpose():
     lf.fit(game, tiny_data(SHAPE), examples=16, batch_size=16, quiet=True)
 
 
+def test_a_config_of_more_than_its_weights_is_refused_before_it_takes_memory(tmp_path):
+    lf.create("vae", image_shape=SHAPE, net="mlp", hidden=(4,)).save_pretrained(tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    config = json.loads(file.read_text())
+    config["arguments"]["hidden"] = [4000]
+    file.write_text(json.dumps(config))
+    refused(lambda: lf.load(tmp_path / "model"), tmp_path / "model", "a layer of 256,000 numbers, and the weights have")
+    lf.create("vae", image_shape=SHAPE, net="mlp", hidden=(4000,))
+
+
+def test_of_a_repository_a_model_alone_is_fetched(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **how: asked.append(how) or str(tmp_path))
+    refused(lambda: Game.from_pretrained("someone/else"), "'someone/else' on the hub", "is not a saved model")
+    assert asked == [{"allow_patterns": ["config.json", "model.safetensors"]}]
+
+
 def test_tied_weights_are_kept(tmp_path):
     tensors = {"a": torch.ones(3), "b": torch.zeros(2, 3).T, "c": torch.zeros(0)}
     tensors |= {"tied": tensors["a"], "empty": tensors["c"]}

@@ -6,6 +6,9 @@ import json
 import re
 import shutil
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ import numpy as np
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from latentforge import registry, samplers
 from latentforge._version import __version__
@@ -186,7 +190,7 @@ def rebuild(name: str, arguments: dict[str, Any], sampler: dict[str, Any] | None
     """A model in eval mode from its config and tensors."""
     try:
         check(registry.model_class(name), arguments)
-        with seeded(0):  # its first weights go at once: the caller's random numbers are left alone
+        with seeded(0), within(tensors):  # its first weights go at once: the caller's random numbers are left alone
             model = registry.create(name, **arguments)
         if sampler is not None:
             model.sampler = samplers.build(sampler)
@@ -197,6 +201,23 @@ def rebuild(name: str, arguments: dict[str, Any], sampler: dict[str, Any] | None
         raise InputError(f"{where}: the weights do not fit the config ({reason(error)}).") from None
     model.loaded_args = arguments
     return model.eval().to(memory_format=torch.channels_last)  # the layout it was trained in: bit-identical samples
+
+
+@contextmanager
+def within(tensors: dict[str, Tensor]) -> Iterator[None]:
+    """Inside the block ValueError for a layer of more numbers than all of `tensors`, before they are drawn: a config of a few
+    bytes could take all memory."""
+    most, here = sum(v.numel() for v in tensors.values()), threading.get_ident()
+
+    def look(module: nn.Module, name: str, weights: Tensor) -> None:
+        if weights.numel() > most and threading.get_ident() == here:
+            raise ValueError(f"a layer of {weights.numel():,} numbers, and the weights have {most:,}")
+
+    hook = register_module_parameter_registration_hook(look)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def other_version(config: dict[str, Any]) -> str:
@@ -265,13 +286,15 @@ def load_pretrained(name: str, cls: type[Game]) -> Game:
         from huggingface_hub import snapshot_download
 
         try:
-            model = load_directory(Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"])))
-        except InputError:
-            raise
+            there = snapshot_download(name, allow_patterns=["config.json", "model.safetensors"])
         except Exception as error:  # the hub client raises many kinds; each means the same to the user
             raise InputError(
                 f"'{name}' is neither a directory here nor a hub repository that can be read: {reason(error)}"
             ) from None
+        try:
+            model = load_directory(Path(there))
+        except InputError as error:
+            raise InputError(f"'{name}' on the hub: {error}") from None
     if not isinstance(model, cls):
         raise InputError(f"{name} holds a {model.name}, not a {cls.__name__}; load it with lf.load.")
     return model
