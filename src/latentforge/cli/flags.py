@@ -33,7 +33,7 @@ class Place(click.Path):
     """A path to write to. ~ is the home folder where the shell leaves it alone too, as in --out=~/x.png."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
-        return place(super().convert(value, param, ctx))
+        return place(str(super().convert(value, param, ctx)))
 
 
 def option(name: str, annotation: Any, default: Any, text: str, section: str) -> click.Option:
