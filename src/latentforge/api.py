@@ -17,7 +17,7 @@ from latentforge.data import Dataset, named, open_data
 from latentforge.data.decode import reason
 from latentforge.data.together import open_together
 from latentforge.errors import Collapsed, InputError, RunError
-from latentforge.files import place
+from latentforge.files import place, quoted
 from latentforge.game import Game
 from latentforge.journal import summary_writer
 from latentforge.limits import BUDGET, check
@@ -377,7 +377,7 @@ def extend(trainer: Trainer, run: Run) -> None:
     if file := min(run.path.glob("*.lfz"), default=None):
         raise InputError(
             f"{file} can be opened only with the model that training on replaces; keep that with 'latentforge export "
-            f"{run.path} DIR' and move the file out of the run."
+            f"{quoted(run.path)} DIR' and move the file out of the run."
         )
     if trainer.rank == 0:
         run.reopen({"epochs": None, "examples": trainer.examples, "minutes": trainer.minutes})
