@@ -199,8 +199,8 @@ def load(name: str, data_dir: str | Path | None = None) -> Found:
 
 
 def _given(data_dir: str | Path | None) -> list[Path]:
-    out = []
-    for given in filter(None, (data_dir, os.environ.get("LATENTFORGE_DATA"))):
+    out, told = [], (data_dir, os.environ.get("LATENTFORGE_DATA"))
+    for given in (d for d in told if d):
         try:
             out.append(Path(given).expanduser())
         except RuntimeError:
