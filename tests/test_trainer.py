@@ -1086,6 +1086,11 @@ def test_fit_says_what_does_not_fit(tmp_path):
         lf.fit("vae", data, tensorboard="yes")
     with pytest.raises(InputError, match="built already"):
         lf.fit(Tiny(), data, model_options={"latent_dim": 3})
+    refused(lambda: lf.fit("vae", data, image_size=64), "data_options={'image_size': ...}")
+    refused(lambda: lf.fit("vae", data, kl_warmup=10), "model_options={'kl_warmup': ...}")
+    refused(lambda: lf.fit(lf.create("vae", image_shape=SHAPE), data, beta=4.0), "built already")
+    assert "quiet" not in refused(lambda: lf.fit("vae", data, zzz=1), "no setting 'zzz'", "minutes")
+    refused(lambda: lf.open_data(data.train.pixels, labels=data.train.labels), "(images, labels)")
 
 
 def test_resume_of_a_run_on_arrays(tmp_path):

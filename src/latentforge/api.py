@@ -16,7 +16,7 @@ from latentforge.clock import mix, seeded
 from latentforge.data import Dataset, named, open_data
 from latentforge.data.decode import reason
 from latentforge.data.together import open_together
-from latentforge.errors import Collapsed, InputError, RunError
+from latentforge.errors import Collapsed, InputError, RunError, suggest
 from latentforge.files import place, quoted
 from latentforge.game import Game
 from latentforge.journal import summary_writer
@@ -82,6 +82,7 @@ def prepare(
     quiet: bool = False,
 ) -> Trainer:
     """A trainer that has written nothing yet."""
+    need_options(model, options)
     if "device" in options:
         options["device"] = str(options["device"])  # or a torch.device
     check(Trainer, options)
@@ -107,6 +108,20 @@ def prepare(
 def need_device(device: Any) -> None:
     """InputError where the device cannot be used, before images are read, which may take hours."""
     distributed.local_device(pick_device(str(device)), str(device) == "auto")
+
+
+def need_options(model: Game | str, options: dict[str, Any]) -> None:
+    """InputError for what is no option of the trainer: where it belongs, or which one is meant."""
+    known = trainer_options()
+    for name in (k for k in options if k not in known):
+        if name in registry.arguments(open_data):
+            raise InputError(f"{name} is of the data; give it as data_options={{'{name}': ...}}.")
+        own = registry.arguments(registry.model_class(model) if isinstance(model, str) else type(model))
+        if name in own and isinstance(model, str):
+            raise InputError(f"{name} is of the model; give it as model_options={{'{name}': ...}}.")
+        if name in own:
+            raise InputError(f"{name} is of the model, which is built already; give it where that is created.")
+        raise InputError(f"there is no setting '{name}'.{suggest(name, known)}")
 
 
 def need_same_labels(model: Game, dataset: Dataset) -> None:

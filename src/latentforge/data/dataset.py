@@ -151,6 +151,8 @@ def open_data(
     check_channels(channels)
     if labels is None and labels_seed:
         raise InputError(f"labels_seed {labels_seed} chooses which labels are kept; say how many with labels too")
+    if not isinstance(labels, int | np.integer | None):
+        raise InputError("labels is how many training labels to keep; give labels themselves as (images, labels)")
     if labels is not None:
         from latentforge.data.hide import hide_labels
 
