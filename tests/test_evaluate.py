@@ -33,7 +33,7 @@ from latentforge.metrics import disentanglement
 from latentforge.metrics.likelihood import importance_nll
 from latentforge.metrics.subject import Subject, gaussian_images
 from latentforge.parts.gaussian import Point
-from latentforge.tasks.evaluate import METRICS, QUICK
+from latentforge.tasks.evaluate import METRICS, QUICK, Metric
 from latentforge.train import Trainer
 from test_metrics import drawn, modes_slowly
 
@@ -145,6 +145,16 @@ def test_every_metric_gives_rows_where_it_can(trained, monkeypatch):
     nats, bits = (next(r for m, r in found.items() if m.startswith(s)) for s in ("nll-", "bits-"))
     assert bits["value"] == pytest.approx(nats["value"] / (144 * math.log(2)))
     assert bits["baseline"] == pytest.approx(nats["baseline"] / (144 * math.log(2)))
+
+
+def test_a_metric_of_ones_own_is_a_row_and_a_module_anywhere(trained, tmp_path, monkeypatch):
+    (tmp_path / "own_metric.py").write_text(
+        "def rows(s):\n    return [{'measure': 'white', 'value': float(s.real.max())}]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(METRICS, "mine", Metric("own_metric", "the brightest pixel", "images"))
+    model, data = trained
+    assert [r["measure"] for r in lf.evaluate(model, data, metrics="mine")] == ["white"]
 
 
 @pytest.mark.parametrize("right", [True, False])

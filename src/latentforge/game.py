@@ -173,6 +173,7 @@ class Game(nn.Module):
     schedule: Schedule = "constant"  # of the learning rates, unless the trainer is told another
     half_pays: ClassVar[bool] = False  # bfloat16 is faster on a processor that has it
     begins: tuple[float, ...] = ()  # shares of the budget at which the stages after the first begin
+    converged: bool = False  # True ends the training before its budget; set in `settle`, alike on all processes
     unworried: ClassVar[tuple[str, ...]] = ()  # findings of the doctor that belong to the game
     refuses: ClassVar[tuple[str, ...]] = ()  # options of its base that a family has no use for
     has_prior: bool = True  # False where only a fitted sampler can draw codes
@@ -269,11 +270,6 @@ class Game(nn.Module):
     def objective(self) -> list[list[Term]]:
         """The moves of one round as `latentforge explain` shows them: each a list of terms, in the order of `play`."""
         raise TypeError(f"{type(self).__name__} must define objective()")
-
-    @property
-    def converged(self) -> bool:
-        """True ends the training before its budget; decided in `settle`, equal on all processes."""
-        return False
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """Per-example measures (B,), named with their unit. Called without gradients, in eval mode, seeded."""

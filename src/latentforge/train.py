@@ -126,6 +126,7 @@ class Trainer:
             need_compiler(self.device)  # before anything of the model changes
         model.meet(data.train)
         model.sampler_kind, model.sampler, model.sampler_chosen = kind, None, False
+        vars(model).pop("converged", None)  # what an earlier training ended by
         model.trained_on, model.data_fingerprint, model.classes = data.source, None, data.classes
         model.part_size = batch_size // parts
         self.model = model.to(self.device, memory_format=torch.channels_last).train()

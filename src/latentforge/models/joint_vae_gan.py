@@ -164,7 +164,7 @@ class JointVAEGAN(Duel):
         self.phases.note(t.seen.get("loss"))
 
     @property
-    def converged(self) -> bool:
+    def converged(self) -> bool:  # type: ignore[override]
         return self.phases.converged
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal:
