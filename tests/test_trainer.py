@@ -26,7 +26,7 @@ from torch import nn
 import latentforge as lf
 from conftest import tiny_data
 from datasets import refused
-from latentforge import allocator, distributed
+from latentforge import allocator, distributed, registry
 from latentforge.allocator import want_of_memory
 from latentforge.averages import Averages
 from latentforge.checkpoint import state_of, take_up
@@ -873,17 +873,53 @@ def test_a_model_of_ones_own_in_the_table_is_trained_kept_and_taken_up(tmp_path,
         "class Mine(VAE):\n"
         "    'A VAE by another name.'\n"
     )
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "__init__.py").touch()
-    (tmp_path / "own_models.py").rename(tmp_path / "models" / "own.py")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(MODELS, "mine", Entry("models.own", "Mine", "vae", "Ours.", "no paper"))
+    monkeypatch.setitem(MODELS, "mine", Entry("own_models", "Mine", "vae", "Ours.", "no paper"))
     images, _ = blobs(40, SHAPE)
     model = lf.fit("mine", images, **QUICK, out=tmp_path / "run")
     assert type(lf.load(tmp_path / "run")) is type(model)
     assert type(lf.resume(tmp_path / "run", images, examples=64, quiet=True)) is type(model)
     model.save_pretrained(tmp_path / "alone")
     assert type(lf.load(tmp_path / "alone")) is type(model)
+
+
+def test_a_class_that_registers_itself_is_a_model_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "MODELS", dict(MODELS))
+
+    def define():
+        @lf.register("mine", "vae")
+        class Mine(model_class("vae")):
+            """A VAE by another name."""
+
+        return Mine
+
+    first, (images, _) = define(), blobs(40, SHAPE)
+    model = lf.fit("mine", images, **QUICK, out=tmp_path / "run")
+    assert type(lf.resume(tmp_path / "run", images, examples=64, quiet=True)) is type(model) is first
+    assert "\nA VAE by another name.\n" in (tmp_path / "run" / "model" / "README.md").read_text()
+    second = define()  # as a cell of a notebook does that is run once more
+    assert type(lf.load(tmp_path / "run")) is second
+    refused(lambda: model.save_pretrained(tmp_path / "alone"), "Mine was defined again")
+    del registry.MODELS["mine"]  # as in another program
+    for call in (lambda: lf.load(tmp_path / "run"), lambda: lf.resume(tmp_path / "run", images, examples=96)):
+        refused(call, "define.<locals>.Mine; in Python, import or define that")
+    shutil.rmtree(tmp_path / "run" / "model")
+    refused(lambda: lf.load(tmp_path / "run"), str(tmp_path / "run"), "import or define")
+    refused(lambda: lf.register("vae", "vae"), "give yours another name")
+    refused(lambda: lf.register("mine", "hybird"), "Did you mean 'hybrid'")
+
+
+def test_a_training_is_watched_and_ended_from_outside():
+    model, seen = lf.create("vae", image_shape=SHAPE, net="mlp", hidden=(4,)), []
+
+    def settle(t):
+        seen.append(float(t.seen["loss"]))
+        model.converged = len(seen) % 3 == 0
+
+    model.settle = settle
+    for rounds in (3, 6):  # what ended the first does not end the second at its start
+        lf.fit(model, tiny_data(SHAPE), examples=160, batch_size=16, quiet=True)
+        assert len(seen) == rounds
 
 
 def test_a_given_model_that_dies_before_its_first_checkpoint_is_not_begun_anew(tmp_path, monkeypatch):

@@ -260,6 +260,7 @@ def config_of(
     return {
         "preset": preset,
         "model": {"name": model.name, **plain(model.args)},
+        **registry.home(model),
         "data": {"source": where, **plain(read)},
         "images": {
             "from": dataset.source, "shape": list(dataset.image_shape),
@@ -335,6 +336,7 @@ def go_on(run: Run, data: Any, quiet: bool, device: str | None, budget: dict[str
     """Take up the latest checkpoint of a run and train to the end of its budget."""
     file = run.path / "config.yaml"
     settings = {k: v for k, v in run.config["model"].items() if k not in ("name", "image_shape")}
+    registry.entry(run.config["model"]["name"], run.config.get("class"))
     options = trainer_options() | run.config["train"]
     if any(v is not None for v in budget.values()):
         options |= dict.fromkeys(BUDGET) | budget

@@ -56,7 +56,9 @@ GENERATOR = {
 
 
 class Duel(Game):
-    """Critic against generator, in turn: Goodfellow et al. 2014, Algorithm 1.
+    """Base of models in which a critic plays against a generator, in turn.
+
+    Goodfellow et al. 2014, Algorithm 1.
 
     Args:
         loss: loss of critic and generator: nonsaturating, minimax, least-squares, hinge, wasserstein or relativistic

@@ -8,18 +8,22 @@ import inspect
 import re
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latentforge.errors import InputError, suggest
+
+if TYPE_CHECKING:
+    from latentforge.game import Game
 
 
 @dataclass(frozen=True)
 class Entry:
-    module: str  # of latentforge.models, or a dotted one from elsewhere
+    module: str  # of latentforge.models; its whole name where it is from elsewhere
     cls: str
     kind: str  # autoencoder, vae, gan, hybrid or restorer
     summary: str
     paper: str
+    own: Any = None  # the class itself, of a model of the user's own that `register` has put here
 
 
 MODELS = {
@@ -145,6 +149,7 @@ MODELS = {
         "article 002, see docs/articles.md, and Salimans et al. 2016, arXiv:1606.03498",
     ),
 }  # fmt: skip
+OURS = frozenset(MODELS)
 KINDS = {"autoencoder": "autoencoders", "vae": "VAEs", "gan": "GANs", "hybrid": "hybrids of the two",
          "restorer": "restorers, which draw nothing new"}  # fmt: skip
 
@@ -154,9 +159,14 @@ def list_models() -> list[str]:
     return list(MODELS)
 
 
-def entry(name: str) -> Entry:
-    """The table's row for `name`; InputError with a suggestion where there is none."""
+def entry(name: str, own: str | None = None) -> Entry:
+    """The table's row for `name`; InputError with a suggestion where there is none. `own`: the class of a model of the
+    user's own, as a file of it names it."""
     if name not in MODELS:
+        if own:
+            raise InputError(
+                f"'{name}' is a class of your own, {own}; in Python, import or define that before loading it."
+            )
         raise InputError(f"there is no model '{name}'.{suggest(name, MODELS)}")
     return MODELS[name]
 
@@ -164,7 +174,15 @@ def entry(name: str) -> Entry:
 def model_class(name: str) -> Any:
     """The class behind `name`; imports torch."""
     row = entry(name)
-    return getattr(import_module(row.module if "." in row.module else f"latentforge.models.{row.module}"), row.cls)
+    if row.own is not None:
+        return row.own
+    return getattr(import_module(f"latentforge.models.{row.module}" if name in OURS else row.module), row.cls)
+
+
+def home(model: Any) -> dict[str, str]:
+    """The class of a model of the user's own, for files of it; nothing of a model of this package."""
+    cls = type(model)
+    return {} if model.name in OURS else {"class": f"{cls.__module__}.{cls.__qualname__}"}
 
 
 def named(model: Any, purpose: str) -> str:
@@ -174,14 +192,24 @@ def named(model: Any, purpose: str) -> str:
     if name in MODELS and type(model) is model_class(name):
         return name
     own = type(model).__name__
+    row = MODELS.get(name)
+    if row is not None and row.own is not None and row.cls == type(model).__qualname__:
+        raise InputError(f"{own} was defined again since this model was created, so {purpose}; create it anew.")
     raise InputError(
-        f"{own} has no name in latentforge.registry.MODELS, so {purpose}; decorate it with @register and add an Entry with "
-        "its module and class."
+        f"{own} has no name of its own in the table of models, so {purpose}; decorate the class with "
+        "@lf.register(NAME, KIND), as in @lf.register('my-gan', 'gan')."
     )
 
 
-def register(name: str):
-    """Class decorator of a family: remembers the resolved constructor arguments in `self.args`, which are the config."""
+def register(name: str, kind: str | None = None, summary: str = "", paper: str = ""):
+    """Class decorator of a model: remembers the resolved constructor arguments in `self.args`, which are the config. With
+    a kind (autoencoder, vae, gan, hybrid or restorer) the class is in the table of models from then on, so that `create`
+    and `load` find it by its name; defining it again replaces it. summary: what it is; by default the first line of its
+    docstring. InputError for a name that a model of this package has, and for a kind that there is not."""
+    if kind is not None and name in OURS:
+        raise InputError(f"'{name}' is a model of latentforge; give yours another name.")
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"'{kind}' is no kind of model.{suggest(kind, KINDS)}")
 
     def decorate(cls):
         init = cls.__init__
@@ -200,6 +228,9 @@ def register(name: str):
 
         cls.__init__ = wrapped
         cls.name = name
+        if kind is not None:
+            first = summary or inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
+            MODELS[name] = Entry(cls.__module__, cls.__qualname__, kind, first, paper, cls)
         return cls
 
     return decorate
@@ -242,7 +273,7 @@ def describe(name: str) -> dict[str, Any]:
     return {"name": name, "kind": row.kind, "summary": row.summary, "paper": row.paper, "arguments": rows}
 
 
-def create(name: str, **kwargs: Any) -> Any:
+def create(name: str, **kwargs: Any) -> Game:
     """A fresh model. Unknown names and arguments raise InputError with the nearest right one."""
     cls = model_class(name)
     known = arguments(cls)

@@ -36,7 +36,7 @@ tags: [{kind}, {name}, {tag}]
 ---
 # {name}
 
-{summary} ({paper})
+{about}
 
 ```python
 import latentforge as lf
@@ -58,9 +58,9 @@ def model_config(model: Game) -> dict[str, Any]:
     sampler = model.sampler.config if model.sampler is not None else None
     name = registry.named(model, "it could not be loaded again")
     return {
-        "latentforge": __version__, "format": FORMAT, "model": name, "arguments": plain(model.args),
-        "sampler": sampler, "trained_on": model.trained_on, "data_fingerprint": model.data_fingerprint,
-        "classes": model.classes, "part_size": model.part_size,
+        "latentforge": __version__, "format": FORMAT, "model": name, **registry.home(model),
+        "arguments": plain(model.args), "sampler": sampler, "trained_on": model.trained_on,
+        "data_fingerprint": model.data_fingerprint, "classes": model.classes, "part_size": model.part_size,
     }  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def need_alike(model: Game, purpose: str) -> None:
     if not same:
         raise InputError(
             f"the networks of this {own} are not those that its arguments build, so {purpose}; write a class that "
-            "builds them, with @register and an Entry (docs/reading-order.md)."
+            "builds them, with @lf.register(NAME, KIND) (docs/reading-order.md)."
         )
 
 
@@ -177,18 +177,22 @@ def card(model: Game) -> str:
     c, h, w = model.image_shape
     rows = "\n".join(f"| `{k}` | {v} |" for k, v in plain(model.args).items())
     data = model.trained_on or "not recorded"
+    about = f"{row.summary} ({row.paper})" if row.paper else row.summary
     tag, use = "image-generation", f"images = model.sample(16)  # (16, {c}, {h}, {w}) in [0, 1]"
     if model.has_restorer:
         tag, use = "image-to-image", f"images = lf.restore(model, spoilt)  # (N, {c}, H, W) in [0, 1]"
     elif not model.can_sample:
         tag, use = "feature-extraction", f"codes, _ = lf.embed(model, images)  # of (N, {c}, {h}, {w}) in [0, 1]"
-    return CARD.format(name=model.name, kind=row.kind, summary=row.summary, paper=row.paper, rows=rows, tag=tag, use=use,
-                       version=__version__, data=data)  # fmt: skip
+    return CARD.format(name=model.name, kind=row.kind, about=about, rows=rows, tag=tag, use=use, version=__version__,
+                       data=data)  # fmt: skip
 
 
-def rebuild(name: str, arguments: dict[str, Any], sampler: dict[str, Any] | None, tensors: dict, where: str) -> Game:
-    """A model in eval mode from its config and tensors."""
+def rebuild(
+    name: str, arguments: dict[str, Any], sampler: dict[str, Any] | None, tensors: dict, where: str, own: str | None
+) -> Game:  # fmt: skip
+    """A model in eval mode from its config and tensors; `own`: its class, where that is the user's."""
     try:
+        registry.entry(name, own)
         check(registry.model_class(name), arguments)
         with seeded(0), within(tensors):  # its first weights go at once: the caller's random numbers are left alone
             model = registry.create(name, **arguments)
@@ -245,7 +249,8 @@ def load_directory(path: Path, remedy: str = "export the model again") -> Game:
         raise InputError(
             f"{path} was written by a newer Latentforge ({config.get('latentforge')}); upgrade to load it."
         )
-    model = rebuild(name, arguments, config.get("sampler"), tensors, f"{path}{other_version(config)}")
+    where = f"{path}{other_version(config)}"
+    model = rebuild(name, arguments, config.get("sampler"), tensors, where, config.get("class"))
     model.trained_on, model.part_size, model.classes = (config.get(k) for k in ("trained_on", "part_size", "classes"))
     model.data_fingerprint = config.get("data_fingerprint")
     return model
@@ -271,14 +276,15 @@ def load(path: str | Path) -> Game:
     weights |= {k.replace("/", ".", 1): v for k, v in tensors.items() if k.startswith("sampler/")}
     settings = dict(run.config["model"])
     where = f"{path}{other_version(run.config)}"
-    model = rebuild(settings.pop("name"), settings, state.get("sampler"), weights, where)
+    own = run.config.get("class")
+    model = rebuild(settings.pop("name"), settings, state.get("sampler"), weights, where, own)
     images = run.config.get("images") or {}
     model.part_size, model.trained_on, model.classes = state.get("part_size"), images.get("from"), images.get("classes")
     model.data_fingerprint = images.get("fingerprint")
     return model
 
 
-def load_pretrained(name: str, cls: type[Game]) -> Game:
+def load_pretrained(name: str | Path, cls: type[Game]) -> Game:
     """`Game.from_pretrained`: a local directory, else a hub repository."""
     if place(name).exists():
         model = load(name)
@@ -286,7 +292,7 @@ def load_pretrained(name: str, cls: type[Game]) -> Game:
         from huggingface_hub import snapshot_download
 
         try:
-            there = snapshot_download(name, allow_patterns=["config.json", "model.safetensors"])
+            there = snapshot_download(str(name), allow_patterns=["config.json", "model.safetensors"])
         except Exception as error:  # the hub client raises many kinds; each means the same to the user
             raise InputError(
                 f"'{name}' is neither a directory here nor a hub repository that can be read: {reason(error)}"

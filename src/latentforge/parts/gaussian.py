@@ -14,7 +14,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 class Diagonal:
-    """N(mean, diag(exp(log_variance)))."""
+    """Gaussian posterior N(mean, diag(exp(log_variance))), both (B, Z)."""
 
     def __init__(self, mean: Tensor, log_variance: Tensor):
         self.mean, self.log_variance = mean.float(), log_variance.float().clamp(-30, 20)
