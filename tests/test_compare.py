@@ -17,6 +17,8 @@ import pytest
 import torch
 
 import latentforge as lf
+from datasets import refused
+from latentforge import registry
 from latentforge.cli import main
 from latentforge.cli.compare import called
 from latentforge.data import Images
@@ -218,6 +220,43 @@ def test_the_images_are_those_of_the_first_run_that_still_has_them(given, tmp_pa
     with pytest.raises(InputError, match="arrays in memory"):
         lf.compare([str(given / "memory")], tmp_path / "d", metrics=("own",), repeats=0)
     assert not (tmp_path / "d").exists()
+
+
+def test_images_in_memory_are_given_again(given, tmp_path, no_page):
+    data = lf.open_data(given / "x.npz")
+    (entry,) = lf.compare(given / "memory", tmp_path / "c", data=data, metrics="own", repeats=0)
+    assert "reconstruction_mse" in entry.rows[0]
+    refused(lambda: lf.compare(["vae", given / "memory"], tmp_path / "d", data=data), "train={'data': ...}")
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("train", "flags"),
+    [
+        (["--minutes=1"], ["--minutes=1"]),
+        (("--minutes", 1), ["--minutes", "1"]),
+        ("--minutes 1 --clip 2", ["--minutes", "1", "--clip", "2"]),
+        ({"batch_size": 8, "hidden": (8, 4), "strict": True, "clip": None},
+         ["--batch-size=8", "--hidden=8,4", "--strict", "--minutes", "5"]),
+    ],
+)  # fmt: skip
+def test_settings_of_all_from_python(train, flags, tmp_path, monkeypatch):
+    called = []
+
+    def refuse(words, quiet):
+        called.append(words)
+        raise InputError("refused: nothing is trained here")
+
+    monkeypatch.setattr("latentforge.tasks.compare.call", refuse)
+    refused(lambda: lf.compare("vae", tmp_path / "c", train=train), "nothing is trained")
+    assert called == [["train", "vae", *flags, "--seed", "0", "--out", str(tmp_path / "c" / "runs" / "vae-0")]]
+    same = f"vae {flags[0].split('=')[0]} 3"
+    refused(lambda: lf.compare(same, tmp_path / "c", train=train), "in common")
+
+
+def test_a_model_of_ones_own_is_not_trained_by_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "MODELS", registry.MODELS | {"mine": registry.MODELS["vae"]})
+    refused(lambda: lf.compare("mine", tmp_path / "c"), "train it with lf.fit")
 
 
 def test_seeds_are_for_what_is_yet_to_be_trained(given, tmp_path):

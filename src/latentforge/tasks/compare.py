@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -69,28 +69,45 @@ class Entry:
 
 
 def compare(
-    what: Sequence[str],
+    what: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    train: Sequence[str] = (),
+    data: Any = None,
+    train: Mapping[str, Any] | Sequence[str] = (),
     seeds: int = 1,
     split: str = "test",
-    metrics: Sequence[str] = QUICK,
-    features: Sequence[str] = ("auto",),
+    metrics: str | Sequence[str] = QUICK,
+    features: str | Sequence[str] = ("auto",),
     repeats: int = 16,
     quiet: bool = False,
 ) -> list[Entry]:
     """Train and evaluate each of `what`: a model's name, with flags of `train` behind it where it needs some ("vae
-    --sampler gmm"), or the directory of a run. `train`: flags for all, as on the command line; `seeds`: runs of each
-    model, seeds 0, 1 ... Writes OUT/comparison.json and OUT/comparison.html."""
-    if not what:
+    --sampler gmm"), or the directory of a run. Writes OUT/comparison.json and OUT/comparison.html, and returns a column
+    for each of `what`, whose `rows` are the measures of each of its runs.
+
+    data: the images again, of runs on arrays in memory. train: settings of all that is trained, such as {"data": "mnist",
+    "minutes": 5}, or flags as on the command line (default: 5 minutes). seeds: runs of each model, seeds 0, 1 ...
+    split, metrics, features, repeats: as in `evaluate`. quiet: no progress.
+    InputError for bad input, such as runs that are not finished or are of different images; RunError where a training
+    fails; Interrupted where it is stopped.
+    """
+    named = [str(w) for w in ([what] if isinstance(what, str | Path) else what)]
+    flags = flags_of(train)
+    told = {flag.split("=")[0] for flag in flags}
+    if not named:
         raise InputError("nothing to compare; name models or runs, as in 'latentforge compare vae gan vae-gan'.")
+    metrics, features = ((x,) if isinstance(x, str) else tuple(x) for x in (metrics, features))
     chosen(metrics, features)
     out = place(out)
-    budget = [] if BUDGETS & set(train) else ["--minutes", f"{MINUTES:g}"]
-    entries = [entry(words, out, (*train, *budget), seeds) for words in what]
-    if all(e.given for e in entries) and (set(train) & NOT_FOR_RUNS or seeds > 1):
+    budget = [] if BUDGETS & told else ["--minutes", f"{MINUTES:g}"]
+    entries = [entry(words, out, (*flags, *budget), seeds) for words in named]
+    if all(e.given for e in entries) and (told & NOT_FOR_RUNS or seeds > 1):
         raise InputError("these runs are trained already; leave out --data, --seeds and what else is for training.")
+    if data is not None and not all(e.given for e in entries):
+        raise InputError(
+            "data is the images of runs that are trained already; train the others with lf.fit(..., out=...) and name their "
+            "runs, or give a name or path as train={'data': ...}."
+        )
     tell_apart(entries)
     commands = out / "commands.json"
     agree(commands, entries)
@@ -109,7 +126,7 @@ def compare(
                 commands.unlink(missing_ok=True)
                 with suppress(OSError):
                     out.rmdir()
-    dataset = images_of(entries)
+    dataset = images_of(entries, data)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)  # before measuring, which may take long
     try:
@@ -123,8 +140,22 @@ def compare(
     write_text(out / "comparison.json", json.dumps(summary(entries, split), indent=2) + "\n")
     from latentforge.report.comparison import write_comparison
 
-    write_comparison(entries, dataset, out, split, tuple(features))
+    write_comparison(entries, dataset, out, split, features)
     return entries
+
+
+def flags_of(train: Mapping[str, Any] | Sequence[str]) -> list[str]:
+    """Settings as flags of the command line: numbers of a list behind commas, and nothing where there is none."""
+    if isinstance(train, str):
+        return shlex.split(train)
+    if not isinstance(train, Mapping):
+        return [str(word) for word in train]
+    out = []
+    for name, value in train.items():
+        if value is not None and value is not False:
+            text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+            out.append(f"--{name.replace('_', '-')}" + ("" if value is True else f"={text}"))
+    return out
 
 
 def entry(words: str, out: Path, train: tuple[str, ...], seeds: int) -> Entry:
@@ -143,8 +174,11 @@ def entry(words: str, out: Path, train: tuple[str, ...], seeds: int) -> Entry:
             f"{name} is neither a run nor a model; give a run's directory, the one that holds config.yaml, as in runs/vae-gan."
         )
     registry.entry(name)  # InputError with a suggestion
+    if name not in registry.OURS:
+        raise InputError(f"{name} is a class of your own; train it with lf.fit(..., out=...) and name its run.")
+    shared = {word.split("=")[0] for word in train}
     for flag in (word.split("=")[0] for word in flags):
-        if flag in SHARED or (flag.startswith("--") and flag in train):
+        if flag in SHARED or (flag.startswith("--") and flag in shared):
             how = "--seeds" if flag == "--seed" else flag
             raise InputError(f"'{words}': what is compared has {flag} in common; give {how} to compare itself.")
     label = re.sub(r"[^\w.]+", "-", " ".join([name, *flags])).strip("-")
@@ -196,12 +230,12 @@ def need_one_set(entries: list[Entry]) -> None:
         )
 
 
-def images_of(entries: list[Entry]) -> Dataset:
-    """The images that all entries share, of the first that still has them; InputError where none has."""
+def images_of(entries: list[Entry], data: Any = None) -> Dataset:
+    """The images that all entries share, of the first that still has them, or `data`; InputError where none has."""
     lost: list[InputError] = []
     for e in entries:
         try:
-            return data_of(e.run)
+            return data_of(e.run, data)
         except InputError as error:  # they were in memory, or have been moved
             lost.append(error)
     raise lost[0]
