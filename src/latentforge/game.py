@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -457,7 +458,7 @@ class Game(nn.Module):
             )
         return super().load_state_dict(state_dict, strict, assign)
 
-    def save_pretrained(self, directory: str) -> None:
+    def save_pretrained(self, directory: str | Path) -> None:
         """Write `model.safetensors`, `config.json` and a model card."""
         from latentforge.saving import need_alike, save_model
 
@@ -465,7 +466,7 @@ class Game(nn.Module):
         save_model(self, directory)
 
     @classmethod
-    def from_pretrained(cls, name: str) -> Game:
+    def from_pretrained(cls, name: str | Path) -> Game:
         """Load a directory written by `save_pretrained`, or a repository of that shape on the Hugging Face hub."""
         from latentforge.saving import load_pretrained
 

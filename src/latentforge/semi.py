@@ -118,7 +118,7 @@ class SemiSupervised(Game):
 
     @torch.no_grad()
     def classify(self, images: Any) -> Tensor:
-        """log p(y | x), (N, K), of images as `images_of` takes them, in eval mode and bounded memory."""
+        """log p(y | x), (N, K), of images as `embed` takes them, in eval mode and bounded memory."""
         given = images_of(images)
         need_shape(self, given.shape, "images")
         with evaluating(self):

@@ -21,7 +21,7 @@ JUDGED = 10_000  # images of X that the threshold is found on, which gives a sha
 
 
 class AnomalyDetector(OutlierMixin, ImageEstimator):
-    """Learns what normal images look like, and scores how anomalous others are. See `latentforge.tasks.detect`.
+    """Learns what normal images look like, and scores how anomalous others are. The scores are those of `Detector`.
 
     Signs are those of scikit-learn's outlier detectors: `score_samples` and `decision_function` are LOWER for stranger
     images, below 0 in the second is an anomaly, and `predict` says -1 of it and +1 of the others. (PyOD has both the other
@@ -31,7 +31,7 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
     ----------
     model: a registered name, to be trained on X; or what is trained already: a `Game`, or the directory of a run.
     model_options: arguments of a model to be trained, for example {"latent_dim": 16}.
-    scores: "auto", or names of `latentforge.tasks.scores.SCORES`.
+    scores: "auto", or names: pixels, features, codes, density, reconstruction, likelihood.
     contamination: share of X that is to be called anomalous, above 0, below 1; of more than 10,000 images, of as many
     spread over them.
     image_shape: (H, W) or (C, H, W) of the images that X has as rows; None: rows are a table.

@@ -27,7 +27,7 @@ from latentforge.data.batch import at_once
 from latentforge.errors import InputError
 from latentforge.game import Game, evaluating
 from latentforge.parts.likelihood import importance_bound
-from latentforge.tasks.encode import images_of, need_shape
+from latentforge.tasks.encode import Pictures, images_of, need_shape
 
 CODES = 8  # per image and class
 BATCH = 250
@@ -143,15 +143,18 @@ def least_evidence(log_px: Tensor, reject: float) -> float:
 
 
 def classify(
-    model: Game, images: Images, held: Images | None = None, codes: int = CODES, seed: int = 0
+    model: Game, images: Pictures, held: Images | None = None, codes: int = CODES, seed: int = 0
 ) -> Verdict:  # fmt: skip
     """p(x, y) of images under a model conditioned on classes, or p(y | x) of a semi-supervised one (`ssl-gan`), which has no
-    density to reject by; with labelled images `held` out of its training, the temperature of p(y | x) is fitted on them."""
-    images, temperature = images_of(images), 1.0
+    density to reject by; with labelled images `held` out of its training, the temperature of p(y | x) is fitted on them.
+
+    images: as `embed` takes them. codes: codes per image and class of the estimate of log p(x | y). seed: of their noise.
+    InputError where the model does neither, or the images do not fit."""
+    judged, temperature = images_of(images), 1.0
     if held is not None and held.labels is not None and len(known := held.labelled()):
         assert known.labels is not None
         temperature = fit_temperature(log_verdicts(model, known, codes, seed), known.labels.cpu())
-    return Verdict(log_verdicts(model, images, codes, seed), temperature)
+    return Verdict(log_verdicts(model, judged, codes, seed), temperature)
 
 
 def measures(verdict: Verdict, labels: Tensor) -> dict[str, float]:

@@ -22,7 +22,7 @@ from latentforge.files import atomic, place
 from latentforge.game import Game
 from latentforge.saving import plain
 from latentforge.tasks.coding import Packed, constriction, opened, pack, unpack
-from latentforge.tasks.encode import embed, images_of
+from latentforge.tasks.encode import Pictures, embed, images_of
 from latentforge.tasks.output import writing
 from latentforge.tasks.quantise import dequantise, quantise, sensitivity
 
@@ -43,7 +43,7 @@ class Compressed:
 
 
 def compress(
-    model: Game, images: Tensor | Images, file: str | Path, step: float | None = None, bits_per_pixel: float | None = None
+    model: Game, images: Pictures, file: str | Path, step: float | None = None, bits_per_pixel: float | None = None
 ) -> Compressed:  # fmt: skip
     """Write the codes of images (N, C, H, W) in [0, 1] to a file.
 

@@ -16,12 +16,11 @@ import matplotlib
 import torch
 from torch import Tensor
 
-from latentforge.data import Images
 from latentforge.data.batch import at_once, hold_out
 from latentforge.data.modes import is_points
 from latentforge.errors import InputError, suggest
 from latentforge.game import Game, evaluating
-from latentforge.tasks.encode import images_of, need_shape
+from latentforge.tasks.encode import Pictures, images_of, need_shape
 from latentforge.tasks.scores import AUTO, SCORES, Score, some
 
 QUANTILE = 0.95
@@ -49,13 +48,15 @@ class Detector:
 
     model: trained on such images. normal: the images it was trained on, or others like them. held: normal images that it
     was not trained on, for the threshold, and to scale by where there are 10 or more; without them, a tenth of
-    `normal`, and where there are fewer than 2, the others. score: "auto" (all of `AUTO` that the model can give), or
-    names of `SCORES`. seed: of the noise in a likelihood.
-    InputError where a score does not exist, the model cannot give it, or there are fewer than 3 images.
+    `normal`, and where there are fewer than 2, the others. Images are taken as `embed` takes them. score: names of
+    pixels, features, codes, density, reconstruction and likelihood, or "auto": of the first four all that the model can
+    give. seed: of the noise in a likelihood.
+    InputError where a score does not exist, the model cannot give it, images do not fit, or there are fewer than 3.
     """
 
     def __init__(
-        self, model: Game, normal: Images, held: Images | None = None, score: str | Sequence[str] = "auto", seed: int = 0
+        self, model: Game, normal: Pictures, held: Pictures | None = None, score: str | Sequence[str] = "auto",
+        seed: int = 0,
     ):  # fmt: skip
         self.model, self.seed = model, seed
         with evaluating(model):
@@ -77,7 +78,7 @@ class Detector:
         self.normal_scores = self.combine(self.standardised(raw))
 
     @torch.no_grad()
-    def raw(self, images: Images) -> dict[str, Tensor]:
+    def raw(self, images: Pictures) -> dict[str, Tensor]:
         """Each score (N,) float64 as it is."""
         images = images_of(images)
         need_shape(self.model, images.shape, "images")
@@ -89,7 +90,7 @@ class Detector:
                     found[name].append(score(x).cpu().double())
         return {k: torch.cat(v) if v else torch.zeros(0, dtype=torch.float64) for k, v in found.items()}
 
-    def parts(self, images: Images) -> dict[str, Tensor]:
+    def parts(self, images: Pictures) -> dict[str, Tensor]:
         """Each score (N,) in standard deviations of held-out normal images."""
         return self.standardised(self.raw(images))
 
@@ -101,7 +102,7 @@ class Detector:
         """One score (N,) of standardised ones: the mean of their asinh, so that none outvotes the rest by running away."""
         return torch.stack([part.asinh() for part in parts.values()]).mean(0)
 
-    def score(self, images: Images) -> Tensor:
+    def score(self, images: Pictures) -> Tensor:
         """(N,), larger is stranger."""
         return self.combine(self.parts(images))
 
@@ -119,7 +120,7 @@ class Detector:
         return "" if n >= needed else f"{found}: about 1 in {n + 1} normal images will be called anomalous"
 
     def detect(
-        self, images: Images, quantile: float = QUANTILE, contamination: float | None = None
+        self, images: Pictures, quantile: float = QUANTILE, contamination: float | None = None
     ) -> Detection:  # fmt: skip
         """Judge images. The threshold is what the share `quantile` of normal images does not exceed; with
         `contamination`, what all but that share of the images judged do not."""
@@ -139,11 +140,12 @@ class Detector:
 
 
 def detect(
-    model: Game, images: Images, normal: Images, held: Images | None = None, score: str | Sequence[str] = "auto", *,
+    model: Game, images: Pictures, normal: Pictures, held: Pictures | None = None, score: str | Sequence[str] = "auto", *,
     quantile: float = QUANTILE, contamination: float | None = None, seed: int = 0,
 ) -> Detection:  # fmt: skip
     """Anomaly score, threshold and label of images, given a model and the `normal` images it was trained on. `Detector` keeps
-    what it learns of these for further images."""
+    what it learns of these for further images; it says what held, score and seed are, and its method `detect` what quantile
+    and contamination. InputError for what these refuse."""
     return Detector(model, normal, held, score, seed).detect(images, quantile, contamination)
 
 

@@ -24,7 +24,8 @@ class Directions:
 
 
 def principal_directions(codes: Tensor, k: int) -> Directions:
-    """The k orthogonal directions along which codes (N, Z) differ most, the greatest first."""
+    """The k orthogonal directions along which codes (N, Z) differ most, the greatest first. InputError where there are not
+    as many."""
     most = min(len(codes) - 1, codes.shape[1])
     if not 1 <= k <= most:
         raise InputError(f"{k} principal directions are not to be had: {len(codes)} codes of size {codes.shape[1]} "
@@ -53,7 +54,8 @@ def single_dimensions(codes: Tensor, which: tuple[int, ...]) -> Directions:
 
 def traverse(model: Game, codes: Tensor, directions: Directions, strengths: Tensor, y: Tensor | None = None) -> Tensor:
     """Images (N, K, S, C, H, W) in [0, 1], on the CPU: each code (N, Z) with its coordinate along each of K directions set
-    to the codes' mean plus each of S `strengths` standard deviations, all else as it was."""
+    to the codes' mean plus each of S `strengths` standard deviations, all else as it was. `y` (N, ...) is what a
+    conditional model is told of each. InputError where that does not fit, or the model has no decoder."""
     d = directions
     along = (codes - d.mean) @ d.axes.T  # (N, K)
     step = strengths[None, None] * d.stddev[None, :, None] - along[:, :, None]  # (N, K, S)

@@ -21,17 +21,17 @@ from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.nets.condition import number_of
 from latentforge.report.grid import to_uint8
-from latentforge.tasks.encode import embed, images_of
+from latentforge.tasks.encode import Pictures, embed, images_of
 from latentforge.tasks.output import write_arrays, write_images
 
 
-def attribute_vector(model: Game, having: Images | Tensor, lacking: Images | Tensor) -> Tensor:
-    """(Z,) on the CPU: the mean code of images that have an attribute minus that of images that lack it. Images
-    (N, C, H, W) in [0, 1]. InputError where the model has no encoder, or one of the two holds no image."""
+def attribute_vector(model: Game, having: Pictures, lacking: Pictures) -> Tensor:
+    """(Z,) on the CPU: the mean code of images that have an attribute minus that of images that lack it. Images are taken
+    as `embed` takes them. InputError where the model has no encoder, or one of the two holds no image."""
     return vector_between(model, having, lacking)[0]
 
 
-def vector_between(model: Game, having: Images | Tensor, lacking: Images | Tensor) -> tuple[Tensor, float]:
+def vector_between(model: Game, having: Pictures, lacking: Pictures) -> tuple[Tensor, float]:
     """The attribute vector, and how well codes of the two sets lie apart along such a vector: the area under the ROC curve
     of their products with it, each half of the codes judged by the vector of the other half; .5 for not at all, NaN for
     fewer than two images in a set."""
@@ -53,10 +53,11 @@ def apart(a: Tensor, b: Tensor) -> float:
     return sum(found) / 2
 
 
-def edit(model: Game, images: Images | Tensor, vector: Tensor, strengths: Tensor, detail: bool = False) -> Tensor:
+def edit(model: Game, images: Pictures, vector: Tensor, strengths: Tensor, detail: bool = False) -> Tensor:
     """Images (N, S, C, H, W) in [0, 1], on the CPU: each of N images rebuilt from its code plus each of S `strengths`
     times `vector` (Z,). `detail` adds what the reconstruction of the image misses of it, so that strength 0 is the image
-    itself. A conditional model is told the images' labels throughout."""
+    itself. A conditional model is told the images' labels throughout. Images are taken as `embed` takes them.
+    InputError where the model has no encoder or no decoder, or the images do not fit."""
     split = images_of(images)
     codes, y = embed(model, split)[0], told(model, split)
     edited = decoded(model, codes[:, None] + strengths[None, :, None] * vector, y)

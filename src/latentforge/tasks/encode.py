@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from latentforge.data.arrays import images_from_array
 from latentforge.data.batch import Images, is_pixels
 from latentforge.errors import InputError
 from latentforge.game import Game, evaluating
+
+Pictures = Images | Tensor | np.ndarray  # what `images_of` takes, as its docstring says
 
 
 def need_encoder(model: Game) -> None:
@@ -52,9 +55,10 @@ def images_of(images: Any) -> Images:
 
 
 @torch.no_grad()
-def embed(model: Game, images: Tensor | Images) -> tuple[Tensor, Tensor]:
-    """Posterior mean and standard deviation of every image, both (N, Z). Images (N, C, H, W) in [0, 1], or as `images_of`
-    takes them."""
+def embed(model: Game, images: Pictures) -> tuple[Tensor, Tensor]:
+    """Posterior mean and standard deviation of every image, both (N, Z), on the CPU. Images: a split of a data set, which
+    brings its labels, a tensor (N, C, H, W) of bytes or numbers in [0, 1], or an array as `open_data` takes it.
+    InputError where the model has no encoder, or the images do not fit."""
     need_encoder(model)
     split = images_of(images)
     need_shape(model, split.shape, "images")

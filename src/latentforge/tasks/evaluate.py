@@ -68,8 +68,9 @@ def evaluate(
     and `which` it is, reference and what it `is`, images, sampler, features. Numbers that a model or its data do not have
     are left out.
 
-    data: a `Dataset`, or what `open_data` makes one of. metrics: one or more names of METRICS, or "all". features:
-    spaces that samples are compared in: digits, labels, self, pca50, inception, or auto, which chooses by the data.
+    data: a `Dataset`, or what `open_data` makes one of. split: train, validation or test. seed: of the noise and the
+    samples. metrics: one or more names of METRICS, or "all". features: spaces that samples are compared in: digits,
+    labels, self, pca50, inception, or auto, which chooses by the data.
     repeats: half-samples per interval, 0 for none. binarise: what nll does to the pixels under a Bernoulli likelihood:
     dynamic, static, threshold or grey. left_out: a list that the names of metrics without any number are added to.
     InputError for names that do not exist, and images that do not fit the model.

@@ -62,7 +62,7 @@ class FineTuned(nn.Module):
 
     @torch.no_grad()
     def classify(self, images: Any) -> Tensor:
-        """log p(y | x), (N, K), of images as `images_of` takes them, in eval mode and bounded memory."""
+        """log p(y | x), (N, K), of images as `embed` takes them, in eval mode and bounded memory."""
         device = self.new.weight.device
         with evaluating(self):
             return torch.cat([self(b.image.to(device)).log_softmax(1) for b in images_of(images).batches()])
@@ -106,7 +106,7 @@ def finetune(
 ) -> FineTuned:  # fmt: skip
     """A classifier trained on labelled images, in eval mode.
 
-    model: trained; its weights are copied and stay. images: as `images_of` takes them, such as (N, C, H, W) in [0, 1].
+    model: trained; its weights are copied and stay. images: as `embed` takes them, such as (N, C, H, W) in [0, 1].
     labels: (N,) classes, numbers or texts, unless the images have them; those of -1 are left out. part: encoder,
     critic, or auto, which takes the encoder where there is one.
     pretrained: False starts the same network from random weights. steps: of Adam on 100 images each; lr falls to 0 on a line,

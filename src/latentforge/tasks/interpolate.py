@@ -26,7 +26,8 @@ def interpolate(
     model: Game, start: Tensor, end: Tensor, steps: int = 8, path: str = "line", y: Tensor | None = None
 ) -> Tensor:
     """Decode `steps` codes from each start (N, Z) to its end (N, Z), both included: (N, steps, C, H, W) in [0, 1].
-    `path` is 'line' or 'sphere'; `y` (N, ...) is what a conditional model is told of each walk."""
+    `path` is 'line' or 'sphere'; `y` (N, ...) is what a conditional model is told of each walk. InputError for
+    another path, for `y` that does not fit, and where the model has no decoder."""
     if path not in ("line", "sphere"):
         raise InputError(f"path '{path}' is not known; choose line or sphere.")
     share = torch.linspace(0, 1, steps, device=start.device)

@@ -12,7 +12,8 @@ from latentforge.errors import InputError
 
 def neighbours(codes: Tensor, among: Tensor, k: int, own: bool = False) -> tuple[Tensor, Tensor]:
     """Rows (N, k) int64 of the codes `among` (M, Z) nearest to each of `codes` (N, Z) in Euclidean distance, the nearest
-    first, and their distances (N, k). `own`: row i of both is the same image, which is then not its own neighbour."""
+    first, and their distances (N, k). `own`: row i of both is the same image, which is then not its own neighbour.
+    InputError where `among` has not as many as k."""
     most = len(among) - own
     if not 1 <= k <= most:
         raise InputError(f"{k} neighbours are not to be had among {len(among)} images; ask for 1 to {max(most, 1)}.")
