@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+import latentforge as lf
 from conftest import tiny_data
-from latentforge import presets
+from datasets import refused
+from latentforge import presets, registry
 from latentforge.cli import main
 from latentforge.registry import MODELS, argument_help, arguments, model_class
 from latentforge.report.grid import picture, to_uint8
@@ -50,6 +54,32 @@ def test_readme_python_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "reconstruction_mse" in done.stdout
     assert (tmp_path / "my-digits" / "model.safetensors").exists()
+
+
+def test_the_example_of_a_hybrid_of_ones_own_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(registry, "MODELS", dict(MODELS))  # the example adds to them
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    import own_hybrid
+
+    out = tmp_path / "run"
+    np.savez(tmp_path / "d.npz", images=tiny_data((1, 12, 12), n=200).train.pixels.numpy()[:, 0])
+    model = own_hybrid.main(
+        ["--data", str(tmp_path / "d.npz"), "--out", str(out), "--examples", "1024", "--features", "pca50"]
+    )
+    assert torch.equal(lf.load(out).sample(3, seed=0), model.sample(3, seed=0))
+    printed = capsys.readouterr().out
+    for measure in ("reconstruction_mse", "kl_nats", "frechet-pca50", "mutual-information"):
+        assert measure in printed
+    del registry.MODELS["crisp-vae"]
+    refused(lambda: lf.load(out), "own_hybrid.CrispVAE")
+
+
+def test_type_checkers_are_told_the_names_that_are_loaded_later():
+    tree = ast.parse(Path(lf.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    told = {name.name: line.module for line in block.body for name in line.names}
+    assert told == {name: f"latentforge.{home}".rstrip(".") for name, home in lf._LAZY.items()}
+    assert set(lf._LAZY) < set(lf.__all__)
 
 
 def test_generated_parts_are_current():
