@@ -23,7 +23,9 @@ RESULTS = Path(__file__).parent / "results" / "reference"
 CELLS = {
     "vae-dense-20": "vae --net mlp --hidden 400 --latent-dim 20 --epochs 10",
     "vae-conv-2": "vae --net conv --latent-dim 2 --epochs 10",
-    "autoencoder-2-no-kl": "autoencoder --net article-004 --latent-dim 2 --epochs 10 --loss bernoulli --sampler prior",
+    "autoencoder-2-no-kl": (
+        "autoencoder --net article-004 --latent-dim 2 --epochs 10 --reconstruction bernoulli --sampler prior"
+    ),
 }
 SEEDS = {cell: 3 if cell in ("vae-dense-20", "vae-conv-2") else 1 for cell in CELLS}
 SHOWN = ("loss_nats", "kl_nats", "reconstruction_mse", "coverage", "density", "frechet")

@@ -40,7 +40,7 @@ VARIANTS = {
     ],
     "denoising-autoencoder": [
         {"net": "mlp", "hidden": (24,)},
-        {"net": "mlp", "hidden": (24,), "corruption": "salt-and-pepper", "loss": "bernoulli"},
+        {"net": "mlp", "hidden": (24,), "corruption": "salt-and-pepper", "reconstruction": "bernoulli"},
         {"net": "mlp", "hidden": (24,), "corruption": "faded", "amount": 0.5},
     ],
     "denoising-vae": [

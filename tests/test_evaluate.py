@@ -342,7 +342,7 @@ def test_evaluate_is_repeatable_and_made_of_plain_numbers(trained):
 
 def test_a_squared_error_has_no_bernoulli_baseline():
     data = tiny_data((1, 8, 8))
-    for name, options in (("autoencoder", {"loss": "squared"}), ("vae", {"likelihood": "gaussian"})):
+    for name, options in (("autoencoder", {"reconstruction": "squared"}), ("vae", {"likelihood": "gaussian"})):
         model = lf.create(name, image_shape=(1, 8, 8), latent_dim=2, net="mlp", hidden=(4,), **options)
         rows = {r["measure"]: r for r in lf.evaluate(model.eval(), data)}
         assert "baseline" in rows["reconstruction_mse"]

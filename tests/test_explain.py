@@ -179,8 +179,8 @@ def test_weights_asked_for_are_told(name, arguments, expected):
         ("iwae", {"particles": 17}, "K = 17"), ("unrolled-gan", {"unroll": 9}, "9 steps ahead"),
         ("began", {"gamma": 0.37}, "0.37 L(x)"), ("began", {"proportional_gain": 0.02}, "by 0.02 ("),
         ("denoising-vae", {"corruption": "masking", "amount": 0.35}, "masking noise of 0.35"),
-        ("autoencoder", {"loss": "bernoulli"}, "cross-entropy"), ("vae", {"likelihood": "gaussian"}, "(gaussian, nats)"),
-        ("aae", {"reconstruction": "squared"}, "||x - x'||^2"),
+        ("autoencoder", {"reconstruction": "bernoulli"}, "cross-entropy"),
+        ("vae", {"likelihood": "gaussian"}, "(gaussian, nats)"), ("aae", {"reconstruction": "squared"}, "||x - x'||^2"),
     ],
     ids=str,
 )  # fmt: skip

@@ -41,8 +41,7 @@ def baseline(name: str, s: Subject) -> dict[str, Any]:
         return {"baseline": float((pca.reconstruct(s.real) - s.real).square().mean()),
                 "which": f"PCA-{len(pca.variances)}",
                 "reference": float((s.train.mean(0) - s.real).square().mean()), "is": "mean image"}  # fmt: skip
-    bernoulli = getattr(s.model, "likelihood", "bernoulli") == "bernoulli"
-    if name == "loss_nats" and bernoulli and getattr(s.model, "loss", "") != "squared":
+    if name == "loss_nats" and getattr(s.model, "likelihood", "bernoulli") == "bernoulli":
         logits = torch.logit(s.train.mean(0).clamp(1e-4, 1 - 1e-4)).expand_as(s.real)
         return {"baseline": float(bernoulli_nll(logits, s.real).mean()), "which": "independent pixels",
                 "reference": float(bernoulli_floor(s.real).mean()), "is": "floor of this loss"}  # fmt: skip

@@ -34,7 +34,7 @@ class Autoencoder(Game):
         hidden: widths of the dense encoder; the decoder mirrors them (mlp, article-001)
         width: channels of the first convolution, doubled at every halving (conv, resnet)
         kernel: side of the convolutions (conv, resnet)
-        loss: squared error summed over pixels, or Bernoulli cross-entropy in nats
+        reconstruction: squared error summed over pixels, or Bernoulli cross-entropy in nats
     """
 
     sampler_kind = "gmm"
@@ -48,10 +48,10 @@ class Autoencoder(Game):
         hidden: tuple[int, ...] = (512,),
         width: int = 32,
         kernel: int = 4,
-        loss: Literal["squared", "bernoulli"] = "squared",
+        reconstruction: Literal["squared", "bernoulli"] = "squared",
     ):
         super().__init__()
-        self.image_shape, self.latent_dim, self.loss = image_shape, latent_dim, loss
+        self.image_shape, self.latent_dim, self.reconstruction = image_shape, latent_dim, reconstruction
         self.encoder = nets.encoder(net, image_shape, latent_dim, hidden, width, kernel)
         self.decoder = nets.decoder(net, latent_dim, image_shape, hidden, width, kernel)
 
@@ -63,7 +63,7 @@ class Autoencoder(Game):
 
     def play(self, data, t):
         x = next(data).image  # (B, C, H, W)
-        loss = reconstruction_error(self.decoder(self.encoder(self.seen(x, t))), x, self.loss).mean()
+        loss = reconstruction_error(self.decoder(self.encoder(self.seen(x, t))), x, self.reconstruction).mean()
         t.log("loss", loss)
         yield {"autoencoder": loss}
 
@@ -80,9 +80,9 @@ class Autoencoder(Game):
     def evaluate(self, batch):
         logits = self.decoder(self.encoder(batch.image))
         out = {"reconstruction_mse": (torch.sigmoid(logits) - batch.image).square().flatten(1).mean(1)}
-        return out | (
-            {"loss_nats": reconstruction_error(logits, batch.image, self.loss)} if self.loss == "bernoulli" else {}
-        )
+        if self.reconstruction == "bernoulli":
+            out["loss_nats"] = reconstruction_error(logits, batch.image, self.reconstruction)
+        return out
 
     def objective(self):
-        return [[Term("autoencoder", f"{ERROR[self.loss]},  x' = decoder(encoder(x))")]]
+        return [[Term("autoencoder", f"{ERROR[self.reconstruction]},  x' = decoder(encoder(x))")]]
