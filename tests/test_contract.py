@@ -108,7 +108,7 @@ VARIANTS = {
     ],
     "ssl-vae": [
         SEMI | {"classifier_hidden": (24,)},
-        SEMI | {"classifier_hidden": (24,), "form": "m1+m2", "first_dim": 5, "first_share": 0.5, "certain": 0.1},
+        SEMI | {"classifier_hidden": (24,), "form": "m1+m2", "first_dim": 5, "share": 0.5, "certain": 0.1},
         SEMI | {"classifier_hidden": (24,), "net": "mlp"},
     ],
     "ssl-gan": [SEMI | {"critic_hidden": (24, 16)}, SEMI | {"critic_hidden": (24,), "net": "mlp", "smooth": 0.0}],

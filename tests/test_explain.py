@@ -202,7 +202,7 @@ def test_moves_of_a_later_stage_say_when_they_begin():
     moves = [line for line in section(explain("vae-gan", {}), "One round") if re.match(r"  \d\. ", line)]
     assert moves == ["  1. encoder and decoder together", "  2. generator and critic together (from 25% of the budget)"]
     assert "from" not in section(explain("vae-gan", {"share": 1.0}), "One round")[0]
-    later = section(explain("ssl-vae", {"form": "m1+m2", "first_share": 0.3}), "One round")
+    later = section(explain("ssl-vae", {"form": "m1+m2", "share": 0.3}), "One round")
     assert any("vae (from 30% of the budget)" in line for line in later)
     assert "the weights of decoder" in next(
         line for line in section(explain("vae-gan", {}), "Steps") if "generator" in line

@@ -425,6 +425,7 @@ def test_the_estimator_names_classes_and_labels_what_had_none():
         lf.SemiSupervisedClassifier("vae").fit(x, y)
     with pytest.raises(ValueError, match="at least 2"):
         lf.SemiSupervisedClassifier().fit(x, np.full(len(x), -1))
+    refused(lambda: lf.create("ssl-vae", image_shape=(1, 4, 4), num_classes=3, share=1.0), "from 0 to below 1")
 
 
 def test_images_without_labels_are_left_out_of_labelled():

@@ -20,7 +20,7 @@ COUNTS = {"image_shape", "latent_dim", "hidden", "critic_hidden", "width", "kern
           "checkpoint_every", "critic_steps", "generator_steps", "penalty_every", "boosted_steps", "features", "particles",
           "noise_dim", "generator_hidden", "classifier_hidden", "first_dim", "gan_rounds", "vae_rounds"}  # fmt: skip
 POSITIVE = {"sigma", "clip", "tau", "unroll_rate", "descriptor_stddev"}
-SHARES = {"smoothing", "label_noise", "generator_dropout", "drop", "tolerance", "first_share"}  # below 1
+SHARES = {"smoothing", "label_noise", "generator_dropout", "drop", "tolerance"}  # below 1
 SIGNED = {"seed", "prior_mean", "prior_scale", "descriptor_mean"}
 OPTIONAL = {"descriptor_mean", "descriptor_stddev", "wide"}  # lists that may be empty
 BUDGET = ("epochs", "examples", "minutes")  # `schedules.budget` has its own words

@@ -50,7 +50,7 @@ class SSLVAE(SemiSupervised):
         input_noise: standard deviation of the noise on its input
         generative: weight of the bound on log p(x, y) or log p(x), against 1 for -log q(y|x)
         first_dim: size of M1's code
-        first_share: share of the budget that trains M1
+        share: share of the budget that trains M1
     """
 
     batch_coupled = True  # the classifier's noise
@@ -68,17 +68,19 @@ class SSLVAE(SemiSupervised):
         input_noise: float = 0.3,
         generative: float = 0.01,
         first_dim: int = 50,
-        first_share: float = 0.4,
+        share: float = 0.4,
         **options,
     ):
         super().__init__(**options)
+        if not 0 <= share < 1:
+            raise ValueError(f"--share {share:g}: give a share of the budget, from 0 to below 1")
         self.image_shape, self.latent_dim, self.form, self.generative = image_shape, latent_dim, form, generative
         k, size = self.num_classes, math.prod(image_shape)
         self.condition = Label(k)
         self.condition.drop = 1.0  # nothing is told: the class is inferred
         self.first, self.first_dim = form == "m1+m2", first_dim
         if self.first:
-            self.begins = (first_share,)
+            self.begins = (share,)
             self.first_encoder = MLPEncoder(image_shape, 2 * first_dim, (*hidden, *hidden))
             self.first_decoder = MLPDecoder(first_dim, image_shape, (*hidden, *hidden))
             size = first_dim
