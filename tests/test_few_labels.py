@@ -210,7 +210,7 @@ def test_the_round_of_ssl_vae():
 
 @pytest.mark.parametrize("name", ["ssl-gan", "ssl-vae-gan"])
 def test_the_rounds_of_the_two_with_a_critic(name):
-    options = {"matching": 0.7} | ({"pixel": 0.4} if name == "ssl-vae-gan" else {})
+    options = {"matching": 0.7} | ({"elbo": 0.4} if name == "ssl-vae-gan" else {})
     model, x, t = quiet(name, **options), images(6), clock()
     critic, rest = model.play(feed(x), clock())
 

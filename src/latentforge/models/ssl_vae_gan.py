@@ -42,7 +42,7 @@ class SSLVAEGAN(SemiSupervised):
         noise: standard deviation of the noise on the input of each of the critic's hidden layers
         input_noise: standard deviation of the noise on the image
         matching: weight of the unsupervised real/generated loss
-        pixel: weight of the VAE's loss, in nats per pixel, against 1 for feature matching
+        elbo: weight of the VAE's loss, in nats per pixel, against 1 for feature matching
     """
 
     batch_coupled = True  # batch norm, and means over the batch
@@ -58,11 +58,11 @@ class SSLVAEGAN(SemiSupervised):
         noise: float = 0.5,
         input_noise: float = 0.3,
         matching: float = 1.0,
-        pixel: float = 0.1,
+        elbo: float = 0.1,
         **options,
     ):
         super().__init__(**options)
-        self.image_shape, self.latent_dim, self.matching, self.pixel = image_shape, latent_dim, matching, pixel
+        self.image_shape, self.latent_dim, self.matching, self.elbo = image_shape, latent_dim, matching, elbo
         self.encoder = MLPEncoder(image_shape, 2 * latent_dim, hidden)
         self.decoder = SoftGenerator(latent_dim, image_shape, hidden[::-1])
         self.critic = Classifier(net, image_shape, self.num_classes, critic_hidden, width, noise, input_noise)
@@ -90,7 +90,7 @@ class SSLVAEGAN(SemiSupervised):
         with torch.no_grad():
             target = look(x).float().mean(0)
         gap = matched(look(torch.sigmoid(fresh.float())), target)
-        loss = gap + self.pixel * (nll + kl) / math.prod(self.image_shape)
+        loss = gap + self.elbo * (nll + kl) / math.prod(self.image_shape)
         for name, value in (("reconstruction_nats", nll), ("kl_nats", kl), ("generator", gap)):
             t.log(name, value)
         yield {"encoder": loss, "decoder": loss}
@@ -116,7 +116,7 @@ class SSLVAEGAN(SemiSupervised):
     def objective(self):
         critic = [*self.class_terms("critic"), *unsupervised_terms("critic", "G(z)", self.matching)]
         vae = ["-log p(x|z),  z ~ q(z|x)", "KL(q(z|x) || N(0, I))"]
-        weight = self.pixel / math.prod(self.image_shape)
+        weight = self.elbo / math.prod(self.image_shape)
         rest = [
             [Term(player, formula, weight) for formula in vae]
             + [Term(player, "||E h(x) - E h(G(z))||^2,  h the critic's last hidden layer")]
