@@ -183,7 +183,7 @@ def test_the_bound_of_m2_is_its_sum_over_classes_one_by_one():
             torch.testing.assert_close(found[:, k].double(), nll + kl + np.log(3), rtol=1e-4, atol=1e-4)
 
 
-QUIET = dict.fromkeys(("noise", "input_noise", "shift", "smooth", "certain", "balance"), 0.0)
+QUIET = dict.fromkeys(("layer_noise", "input_noise", "shift", "smooth", "certain", "balance"), 0.0)
 
 
 def quiet(name: str, **options):
@@ -380,7 +380,7 @@ def test_it_learns_from_nine_labels(name):
 
 
 # -- the estimator -----------------------------------------------------------------------------------------------------
-PLAIN = {"hidden": (16,), "critic_hidden": (64, 64), "smooth": 0.0, "balance": 0.0, "certain": 0.0, "noise": 0.0,
+PLAIN = {"hidden": (16,), "critic_hidden": (64, 64), "smooth": 0.0, "balance": 0.0, "certain": 0.0, "layer_noise": 0.0,
          "input_noise": 0.0}  # fmt: skip
 EXCEPT = {
     "check_methods_sample_order_invariance": "networks compute in float32, whose last digits depend on the batch",

@@ -41,7 +41,7 @@ class SSLGAN(SemiSupervised):
         hidden: widths of the generator
         critic_hidden: widths of the dense critic; the convolutional one has the last of them
         width: channels of the convolutional critic's first layer, doubled at every halving (conv)
-        noise: standard deviation of the noise on the input of each hidden layer
+        layer_noise: standard deviation of the noise on the input of each hidden layer
         input_noise: standard deviation of the noise on the image
         matching: weight of the unsupervised real/generated loss
     """
@@ -58,7 +58,7 @@ class SSLGAN(SemiSupervised):
         hidden: tuple[int, ...] = (500, 500),
         critic_hidden: tuple[int, ...] = (1000, 500, 250, 250, 250),
         width: int = 16,
-        noise: float = 0.5,
+        layer_noise: float = 0.5,
         input_noise: float = 0.3,
         matching: float = 1.0,
         **options,
@@ -66,7 +66,7 @@ class SSLGAN(SemiSupervised):
         super().__init__(**options)
         self.image_shape, self.latent_dim, self.matching = image_shape, latent_dim, matching
         self.generator = SoftGenerator(latent_dim, image_shape, hidden)
-        self.critic = Classifier(net, image_shape, self.num_classes, critic_hidden, width, noise, input_noise)
+        self.critic = Classifier(net, image_shape, self.num_classes, critic_hidden, width, layer_noise, input_noise)
 
     def players(self):
         return {"critic": [self.critic], "generator": [self.generator]}

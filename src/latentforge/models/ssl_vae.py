@@ -46,7 +46,7 @@ class SSLVAE(SemiSupervised):
         hidden: widths of the dense encoders; decoders mirror them
         classifier_hidden: widths of the dense classifier; the convolutional one has the last of them
         width: channels of the convolutional classifier's first layer, doubled at every halving (conv)
-        noise: standard deviation of the noise on the input of each of the classifier's hidden layers
+        layer_noise: standard deviation of the noise on the input of each of the classifier's hidden layers
         input_noise: standard deviation of the noise on its input
         generative: weight of the bound on log p(x, y) or log p(x), against 1 for -log q(y|x)
         first_dim: size of M1's code
@@ -64,7 +64,7 @@ class SSLVAE(SemiSupervised):
         hidden: tuple[int, ...] = (500,),
         classifier_hidden: tuple[int, ...] = (1000, 500, 250, 250, 250),
         width: int = 16,
-        noise: float = 0.5,
+        layer_noise: float = 0.5,
         input_noise: float = 0.3,
         generative: float = 0.01,
         first_dim: int = 50,
@@ -75,7 +75,7 @@ class SSLVAE(SemiSupervised):
         if not 0 <= share < 1:
             raise ValueError(f"--share {share:g}: give a share of the budget, from 0 to below 1")
         self.image_shape, self.latent_dim, self.form, self.generative = image_shape, latent_dim, form, generative
-        k, size = self.num_classes, math.prod(image_shape)
+        k, size, shape = self.num_classes, math.prod(image_shape), image_shape
         self.condition = Label(k)
         self.condition.drop = 1.0  # nothing is told: the class is inferred
         self.first, self.first_dim = form == "m1+m2", first_dim
@@ -83,11 +83,8 @@ class SSLVAE(SemiSupervised):
             self.begins = (share,)
             self.first_encoder = MLPEncoder(image_shape, 2 * first_dim, (*hidden, *hidden))
             self.first_decoder = MLPDecoder(first_dim, image_shape, (*hidden, *hidden))
-            size = first_dim
-        seen = (first_dim, 1, 1) if self.first else image_shape
-        self.classifier = Classifier(
-            "mlp" if self.first else net, seen, k, classifier_hidden, width, noise, 0.0 if self.first else input_noise
-        )
+            size, shape, net, input_noise = first_dim, (first_dim, 1, 1), "mlp", 0.0
+        self.classifier = Classifier(net, shape, k, classifier_hidden, width, layer_noise, input_noise)
         self.encoder = ClassedEncoder(size, k, 2 * latent_dim, hidden)
         self.decoder = MLPDecoder(latent_dim + k, (2 * first_dim, 1, 1) if self.first else image_shape, hidden[::-1])
 

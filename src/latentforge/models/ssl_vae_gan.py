@@ -39,7 +39,7 @@ class SSLVAEGAN(SemiSupervised):
         hidden: widths of the dense encoder; the decoder mirrors them
         critic_hidden: widths of the dense critic; the convolutional one has the last of them
         width: channels of the convolutional critic's first layer, doubled at every halving (conv)
-        noise: standard deviation of the noise on the input of each of the critic's hidden layers
+        layer_noise: standard deviation of the noise on the input of each of the critic's hidden layers
         input_noise: standard deviation of the noise on the image
         matching: weight of the unsupervised real/generated loss
         elbo: weight of the VAE's loss, in nats per pixel, against 1 for feature matching
@@ -55,7 +55,7 @@ class SSLVAEGAN(SemiSupervised):
         hidden: tuple[int, ...] = (500, 500),
         critic_hidden: tuple[int, ...] = (1000, 500, 250, 250, 250),
         width: int = 16,
-        noise: float = 0.5,
+        layer_noise: float = 0.5,
         input_noise: float = 0.3,
         matching: float = 1.0,
         elbo: float = 0.1,
@@ -65,7 +65,7 @@ class SSLVAEGAN(SemiSupervised):
         self.image_shape, self.latent_dim, self.matching, self.elbo = image_shape, latent_dim, matching, elbo
         self.encoder = MLPEncoder(image_shape, 2 * latent_dim, hidden)
         self.decoder = SoftGenerator(latent_dim, image_shape, hidden[::-1])
-        self.critic = Classifier(net, image_shape, self.num_classes, critic_hidden, width, noise, input_noise)
+        self.critic = Classifier(net, image_shape, self.num_classes, critic_hidden, width, layer_noise, input_noise)
 
     def players(self):
         return {"critic": [self.critic], "encoder": [self.encoder], "decoder": [self.decoder]}
