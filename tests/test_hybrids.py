@@ -105,12 +105,13 @@ def test_a_shared_encoder_is_averaged_once_in_training():
     assert moved > 1e-3
 
 
-def test_aae_log_prior_is_that_of_its_noise():
+@pytest.mark.parametrize("name", ["aae", "began"])
+def test_log_prior_is_that_of_the_noise(name):
     for noise, inside, outside in (
         ("normal", -0.5 * (0.3**2 + 0.4**2) - math.log(2 * math.pi), -0.5 * (1.5**2 + 0.4**2) - math.log(2 * math.pi)),
         ("uniform", -2 * math.log(2), -math.inf),
     ):
-        model = lf.create("aae", image_shape=(1, 6, 6), **DENSE | {"latent_dim": 2}, noise=noise)
+        model = lf.create(name, image_shape=(1, 6, 6), latent_dim=2, net="mlp", hidden=(8,), noise=noise)
         found = model.log_prior(torch.tensor([[0.3, -0.4], [1.5, 0.4]])).tolist()
         assert found == pytest.approx([inside, outside], rel=1e-5)
         drawn = model.draw_prior(4000, torch.Generator().manual_seed(0))

@@ -838,9 +838,12 @@ def test_a_model_that_would_not_be_built_again_alike_is_not_kept(tmp_path, monke
     others[0].encoder = body
     others[1].encoder.layers[1] = nn.GELU()  # the same weights would fit
     others[2].beta = 4.0
+    gan = lf.create("gan", image_shape=SHAPE, hidden=(4,), critic_hidden=(4,))
+    gan.noise = "normal"
     cases = [
         (others[0], "the networks of this VAE"), (others[1], "the networks of this VAE"), (others[2], "beta=4.0"),
-        (Fixed(**small), "multiple values"), (Given(body=body, net="mlp", **small), "argument body is a Sequential"),
+        (gan, 'noise="normal"'), (Fixed(**small), "multiple values"),
+        (Given(body=body, net="mlp", **small), "argument body is a Sequential"),
     ]  # fmt: skip
     for model, words in cases:
         refused(lambda m=model: lf.fit(m, tiny_data(SHAPE), examples=16, out=tmp_path / "run", quiet=True), words)

@@ -24,6 +24,7 @@ from latentforge.data.batch import Batch, Images, at_once, in_parts
 from latentforge.errors import InputError, RunError
 from latentforge.nets.condition import Condition, Plane
 from latentforge.nets.conv import layout
+from latentforge.parts.noise import Noise, draw_noise, uniform_log_density
 from latentforge.schedules import Schedule
 
 Move = dict[str, Tensor]
@@ -179,6 +180,7 @@ class Game(nn.Module):
     refuses: ClassVar[tuple[str, ...]] = ()  # options of its base that a family has no use for
     has_prior: bool = True  # False where only a fitted sampler can draw codes
     has_prior_density: bool = True  # False where the prior can only be drawn from
+    noise: Noise = "normal"  # what codes of the prior are; a family may leave the choice to the user
 
     sampler: Any
     plane: Any  # appends what the model is told of an image to it, as one more channel
@@ -281,11 +283,13 @@ class Game(nn.Module):
         raise TypeError(f"{type(self).__name__} must define generate()")
 
     def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, Z) codes from the prior; N(0, I) unless the family says otherwise."""
-        return torch.randn(n, self.latent_dim, generator=generator)
+        """(n, Z) codes from the prior: `noise` unless the family says otherwise."""
+        return draw_noise(self.noise, generator, n, self.latent_dim)
 
     def log_prior(self, z: Tensor) -> Tensor:
-        """log p(z), (N,) nats, of codes (N, Z); N(0, I) unless the family says otherwise."""
+        """log p(z), (N,) nats, of codes (N, Z), under `noise` unless the family says otherwise."""
+        if self.noise == "uniform":
+            return uniform_log_density(z)
         return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
     def log_base(self, u: Tensor) -> Tensor:

@@ -99,9 +99,6 @@ class BEGAN(Game):
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.tanh(self.generator(z))
 
-    def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
-        return draw_noise(self.noise, generator, n, self.latent_dim)
-
     def evaluate(self, batch):
         z = self.draw_prior(len(batch), torch.default_generator).to(batch.image.device)
         real, fake = self.error(self.to_network(batch.image)), self.error(self.generate(z))

@@ -47,6 +47,7 @@ class SSLGAN(SemiSupervised):
     """
 
     batch_coupled = True  # batch norm, and means over the batch
+    noise = "uniform"
     has_prior_density = False
     unworried = ("mode collapse",)  # features match in the mean: what is generated need not vary
 
@@ -80,11 +81,11 @@ class SSLGAN(SemiSupervised):
         half = -(-len(x) // 2)
         known, y = self.draw_known(half, t)
         with torch.no_grad():
-            fake = self.generate(draw_noise("uniform", t, half, self.latent_dim))
+            fake = self.generate(draw_noise(self.noise, t, half, self.latent_dim))
         labelled, real, made = self.critic(torch.cat([known, x, fake])).split([half, len(x), half])
         cost = self.labelled_cost(labelled, y, t) + self.unlabelled_cost(x, real, t)
         yield {"critic": cost + self.matching * unsupervised_cost(real, made, t)}
-        fake = self.generate(draw_noise("uniform", t, half, self.latent_dim))
+        fake = self.generate(draw_noise(self.noise, t, half, self.latent_dim))
         look = frozen(self.critic.body)
         with torch.no_grad():
             target = look(x).float().mean(0)
@@ -100,9 +101,6 @@ class SSLGAN(SemiSupervised):
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.sigmoid(self.generator(z).float())
-
-    def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
-        return draw_noise("uniform", generator, n, self.latent_dim)
 
     def evaluate(self, batch):
         return self.class_measures(batch)
