@@ -153,6 +153,9 @@ class Duel(Game):
                     m.insert(i + 1, Dropout(self.generator_dropout, self.dropout_in_samples))
         return generator
 
+    def players(self):
+        return {"critic": [self.critic], "generator": [self.generator]}
+
     # -- the round -------------------------------------------------------------------------------------------------
     def play(self, data, t):
         steps = self.critic_steps_at(t.round)

@@ -181,6 +181,7 @@ class Game(nn.Module):
     has_prior: bool = True  # False where only a fitted sampler can draw codes
     has_prior_density: bool = True  # False where the prior can only be drawn from
     noise: Noise = "normal"  # what codes of the prior are; a family may leave the choice to the user
+    seat: ClassVar[Seat] = Seat()  # of all players, where `seats` does not tell them apart
 
     sampler: Any
     plane: Any  # appends what the model is told of an image to it, as one more channel
@@ -212,7 +213,7 @@ class Game(nn.Module):
 
     def seats(self) -> dict[str, Seat]:
         """How each player steps; the defaults of the model's paper."""
-        return {name: Seat() for name in self.players()}
+        return dict.fromkeys(self.players(), self.seat)
 
     def play(self, data: Iterator[Batch], t: Clock) -> Iterator[Move]:
         """One round of training."""

@@ -53,8 +53,5 @@ class EitherDuel(Duel):
         )
         self.critic = self.armed(nets.critic(net, seen, critic_hidden, width, for_critic), told, _projection)
 
-    def players(self):
-        return {"critic": [self.critic], "generator": [self.generator]}
-
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.generator(self.tell(z, y))

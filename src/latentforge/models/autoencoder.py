@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from latentforge import nets
-from latentforge.game import Game, Seat, Term
+from latentforge.game import Game, Term
 from latentforge.parts.gaussian import Point
 from latentforge.parts.likelihood import ERROR, reconstruction_error
 from latentforge.registry import register
@@ -57,9 +57,6 @@ class Autoencoder(Game):
 
     def players(self):
         return {"autoencoder": [self.encoder, self.decoder]}
-
-    def seats(self):
-        return {"autoencoder": Seat(lr=1e-3)}
 
     def play(self, data, t):
         x = next(data).image  # (B, C, H, W)

@@ -43,6 +43,7 @@ class BEGAN(Game):
     pixel_range = (-1.0, 1.0)
     batch_size = 64
     schedule = "linear"
+    seat = Seat(lr=5e-4, betas=(0.5, 0.999), ema=100_000)
     k: Tensor
 
     def __init__(
@@ -68,10 +69,6 @@ class BEGAN(Game):
 
     def players(self):
         return {"critic": [self.critic], "generator": [self.generator]}
-
-    def seats(self):
-        seat = Seat(lr=5e-4, betas=(0.5, 0.999), ema=100_000)
-        return {"critic": seat, "generator": seat}
 
     def play(self, data, t):
         x = self.to_network(next(data).image)  # (B, C, H, W)

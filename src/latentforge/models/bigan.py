@@ -42,6 +42,8 @@ class BiGAN(Duel):
         encoder: deterministic (BiGAN) or stochastic (ALI)
     """
 
+    seat = Seat(lr=2e-4, betas=(0.5, 0.999))
+
     def __init__(
         self,
         image_shape: tuple[int, int, int],
@@ -68,10 +70,6 @@ class BiGAN(Duel):
 
     def players(self):
         return {"critic": [self.critic], "encoder": [self.encoder], "generator": [self.generator]}
-
-    def seats(self):
-        seat = Seat(lr=2e-4, betas=(0.5, 0.999))
-        return {"critic": seat, "encoder": seat, "generator": seat}
 
     def play(self, data, t):
         for _ in range(self.critic_steps):

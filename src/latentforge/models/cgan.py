@@ -30,6 +30,8 @@ class CGAN(EitherDuel):
         drop: share of training examples without their condition
     """
 
+    seat = Seat(lr=2e-4, betas=(0.5, 0.999))
+
     def __init__(
         self,
         image_shape: tuple[int, int, int],
@@ -42,7 +44,3 @@ class CGAN(EitherDuel):
         super().__init__(
             image_shape, _condition=condition_for(num_classes, drop), _projection=how == "projection", **options
         )
-
-    def seats(self):
-        seat = Seat(lr=2e-4, betas=(0.5, 0.999))
-        return {"critic": seat, "generator": seat}

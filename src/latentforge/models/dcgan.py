@@ -38,6 +38,7 @@ class DCGAN(Duel):
     """
 
     batch_coupled = True
+    seat = Seat(lr=2e-4, betas=(0.5, 0.999))
 
     def __init__(
         self,
@@ -65,13 +66,6 @@ class DCGAN(Duel):
         else:
             self.critic = normal_(ConvCritic(image_shape, width, norm=True))
         self.generator, self.critic = self.loosened(self.generator), self.armed(self.critic)
-
-    def players(self):
-        return {"critic": [self.critic], "generator": [self.generator]}
-
-    def seats(self):
-        seat = Seat(lr=2e-4, betas=(0.5, 0.999))
-        return {"critic": seat, "generator": seat}
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.generator(z)

@@ -33,6 +33,8 @@ class GAN(Duel):
         critic_hidden: widths of the critic
     """
 
+    seat = Seat(lr=1e-3, betas=(0.5, 0.999))
+
     def __init__(
         self,
         image_shape: tuple[int, int, int],
@@ -46,12 +48,6 @@ class GAN(Duel):
         self.image_shape, self.latent_dim, self.noise = image_shape, latent_dim, noise
         self.generator = self.loosened(MLPDecoder(latent_dim, image_shape, hidden))
         self.critic = self.armed(MLPCritic(image_shape, critic_hidden))
-
-    def players(self):
-        return {"critic": [self.critic], "generator": [self.generator]}
-
-    def seats(self):
-        return {"critic": Seat(lr=1e-3, betas=(0.5, 0.999)), "generator": Seat(lr=1e-3, betas=(0.5, 0.999))}
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.tanh(self.generator(z))

@@ -24,6 +24,7 @@ class R3GAN(EitherDuel):
     """Critic and generator, in turn."""
 
     norms = (False, False)
+    seat = Seat(lr=4e-4, betas=(0.0, 0.99))
 
     def __init__(
         self,
@@ -36,7 +37,3 @@ class R3GAN(EitherDuel):
         **options,
     ):
         super().__init__(image_shape, loss=loss, r1=r1, r2=r2, penalty_every=penalty_every, **options)
-
-    def seats(self):
-        seat = Seat(lr=4e-4, betas=(0.0, 0.99))
-        return {"critic": seat, "generator": seat}

@@ -47,6 +47,7 @@ class SSLGAN(SemiSupervised):
     """
 
     batch_coupled = True  # batch norm, and means over the batch
+    seat = Seat(lr=1e-3, betas=(0.5, 0.999))
     noise = "uniform"
     has_prior_density = False
     unworried = ("mode collapse",)  # features match in the mean: what is generated need not vary
@@ -71,10 +72,6 @@ class SSLGAN(SemiSupervised):
 
     def players(self):
         return {"critic": [self.critic], "generator": [self.generator]}
-
-    def seats(self):
-        seat = Seat(lr=1e-3, betas=(0.5, 0.999))
-        return {"critic": seat, "generator": seat}
 
     def play(self, data, t):
         x = next(data).image  # (B, C, H, W), labels unknown

@@ -46,6 +46,7 @@ class SSLVAEGAN(SemiSupervised):
     """
 
     batch_coupled = True  # batch norm, and means over the batch
+    seat = Seat(lr=1e-3, betas=(0.5, 0.999))
 
     def __init__(
         self,
@@ -69,9 +70,6 @@ class SSLVAEGAN(SemiSupervised):
 
     def players(self):
         return {"critic": [self.critic], "encoder": [self.encoder], "decoder": [self.decoder]}
-
-    def seats(self):
-        return {k: Seat(lr=1e-3, betas=(0.5, 0.999)) for k in self.players()}
 
     def play(self, data, t):
         x = next(data).image  # (B, C, H, W), labels unknown

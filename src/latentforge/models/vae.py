@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from latentforge import nets
-from latentforge.game import Game, Seat, Term
+from latentforge.game import Game, Term
 from latentforge.nets.condition import Condition
 from latentforge.parts.gaussian import Diagonal, Full, Squashed, cholesky_factor, fill, kl_between
 from latentforge.parts.likelihood import bernoulli_nll, gaussian_nll
@@ -111,9 +111,6 @@ class VAE(Game):
         extra: list[nn.Module] = [] if self.log_sigma is None else [nn.ParameterList([self.log_sigma])]
         extra += [] if self.condition is None else [self.condition, self.plane]
         return {"vae": [self.encoder, self.decoder, *extra]}
-
-    def seats(self):
-        return {"vae": Seat(lr=1e-3)}
 
     def play(self, data, t):
         batch = next(data)

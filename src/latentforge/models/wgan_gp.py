@@ -23,6 +23,7 @@ class WGANGP(EitherDuel):
     """Critic and generator, in turn, the critic several times."""
 
     norms = (True, False)
+    seat = Seat(lr=3e-4, betas=(0.0, 0.9))
 
     def __init__(
         self,
@@ -36,7 +37,3 @@ class WGANGP(EitherDuel):
         super().__init__(
             image_shape, loss=loss, critic_steps=critic_steps, gradient_penalty=gradient_penalty, **options
         )
-
-    def seats(self):
-        seat = Seat(lr=3e-4, betas=(0.0, 0.9))
-        return {"critic": seat, "generator": seat}
