@@ -214,11 +214,7 @@ def to_the_end(trainer: Trainer, options: dict[str, Any]) -> Game:
         try:
             return trainer.fit()
         except Collapsed as collapse:
-            left = (
-                trainer.examples - trainer.clocks[0].examples
-                if trainer.examples
-                else ((trainer.minutes or 0) - trainer.seconds / 60)
-            )
+            left = trainer.examples - trainer.clocks[0].examples if trainer.examples else whole - trainer.seconds / 60
             if left < LEAST * whole:
                 raise RunError(f"{collapse}; too little of the budget is left to start again.") from None
             trainer = again(trainer, options, left)
@@ -227,11 +223,8 @@ def to_the_end(trainer: Trainer, options: dict[str, Any]) -> Game:
 
 def again(old: Trainer, options: dict[str, Any], left: float) -> Trainer:
     """A fresh trainer with the next seed and the budget that is left. What the run wrote moves to attempts/N."""
-    budget = {
-        "epochs": None,
-        "examples": int(left) if old.examples else None,
-        "minutes": None if old.examples else left,
-    }
+    budget: dict[str, Any] = dict.fromkeys(BUDGET)
+    budget |= {"examples": int(left)} if old.examples else {"minutes": left}
     options = options | budget | {"seed": old.seed + 1}
     model = create_for(
         old.model.name, old.data, old.seed + 1, {k: v for k, v in old.model.args.items() if k != "image_shape"}

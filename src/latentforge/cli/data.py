@@ -28,19 +28,11 @@ def command(source: str | None, data_dir: str | None, image_size: str | None, ch
     if source is None:
         from latentforge.data.named import available
 
-        print_table(
-            [
-                {
-                    "set": r.name,
-                    "what it is": r.what,
-                    "images": r.images,
-                    "shape (C, H, W)": by(r.shape),
-                    "where": r.found,
-                }
-                for r in available(data_dir)
-            ],
-            as_json,
-        )
+        rows = [
+            {"set": r.name, "what it is": r.what, "images": r.images, "shape (C, H, W)": by(r.shape), "where": r.found}
+            for r in available(data_dir)
+        ]
+        print_table(rows, as_json)
         return
     from latentforge.data import open_data
     from latentforge.data.modes import is_points

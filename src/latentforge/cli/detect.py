@@ -78,12 +78,9 @@ def command(
     anomalies = int(found.anomaly.sum())
     if as_json:
         summary = {
-            "images": len(images),
-            "scores": detector.names,
-            "threshold": found.threshold,
-            "threshold_from": looked_at,
+            "images": len(images), "scores": detector.names, "threshold": found.threshold, "threshold_from": looked_at,
             "anomalies": anomalies,
-        }
+        }  # fmt: skip
         print(json.dumps(summary | {"strangest": rows}, indent=2))
         return
     print_table(rows, False)

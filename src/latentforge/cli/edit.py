@@ -54,11 +54,8 @@ def command(
     from latentforge.tasks.output import check_place
 
     asked = {
-        "--attribute": attribute,
-        "--having": having or lacking,
-        "--principal": principal,
-        "--dimension": dimension,
-    }
+        "--attribute": attribute, "--having": having or lacking, "--principal": principal, "--dimension": dimension,
+    }  # fmt: skip
     chosen = [k for k, v in asked.items() if v is not None]
     if len(chosen) != 1:
         raise InputError(

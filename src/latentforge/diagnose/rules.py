@@ -91,12 +91,8 @@ def posterior_collapse(h: History) -> str | None:
 
 def dead_decoder(h: History) -> str | None:
     rebuilt, active = h.sign("rebuilt", 3), h.sign("active")
-    if (
-        h.progress < SETTLED
-        or rebuilt is None
-        or not stuck(rebuilt, 0.05)
-        or (active is not None and max(active) <= 0.02)
-    ):
+    collapsed = active is not None and max(active) <= 0.02  # a finding of its own
+    if h.progress < SETTLED or rebuilt is None or collapsed or not stuck(rebuilt, 0.05):
         return None
     return f"reconstructions vary {rebuilt[-1]:.3f} times as much as their images"
 

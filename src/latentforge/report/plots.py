@@ -14,31 +14,9 @@ WIDEST = 1400  # pixels of an inlined picture; larger ones are shrunk
 HEAVIEST = 2**20  # bytes of a PNG; photographs that take more become a JPEG
 COLOURS = 128  # of a plot, as a palette, which makes its file small
 SERIES = {  # colours that hold on white and on black
-    False: (
-        "#2f6db3",
-        "#c9621c",
-        "#2c8a5b",
-        "#8a4fa8",
-        "#a8892b",
-        "#b3446c",
-        "#4b8f9e",
-        "#6b6f76",
-        "#7a5c3e",
-        "#5a7d2a",
-    ),
-    True: (
-        "#6ea8e6",
-        "#f0955a",
-        "#5fc492",
-        "#c08fdd",
-        "#d9bd62",
-        "#e58aac",
-        "#84c9d6",
-        "#a9aeb6",
-        "#c9a27d",
-        "#a5cf6d",
-    ),
-}
+    False: ("#2f6db3", "#c9621c", "#2c8a5b", "#8a4fa8", "#a8892b", "#b3446c", "#4b8f9e", "#6b6f76", "#7a5c3e", "#5a7d2a"),
+    True: ("#6ea8e6", "#f0955a", "#5fc492", "#c08fdd", "#d9bd62", "#e58aac", "#84c9d6", "#a9aeb6", "#c9a27d", "#a5cf6d"),
+}  # fmt: skip
 
 
 class Look(NamedTuple):

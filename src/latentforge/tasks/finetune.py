@@ -128,10 +128,7 @@ def finetune(
         start = model if pretrained else registry.create(model.name, **model.args).to(model.device)
         net = FineTuned(start, part, 1 + int(known.labels.max())).train()
         own = [p for k, p in net.named_parameters() if not k.startswith("new.")]
-        groups = [
-            {"params": own, "lr": body_lr if pretrained else lr},
-            {"params": list(net.new.parameters()), "lr": lr},
-        ]
+        groups = [{"params": own, "lr": body_lr if pretrained else lr}, {"params": net.new.parameters(), "lr": lr}]
         optimizer = torch.optim.Adam(groups)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 1 - i / steps)
         for _ in range(steps):

@@ -43,14 +43,9 @@ class CodeTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEs
         image_shape: tuple | None = None, examples: int | None = None, minutes: float | None = None,
         trainer_options: dict[str, Any] | None = None, device: str = "auto", random_state: Any = None,
     ):  # fmt: skip
-        self.model, self.latent_dim, self.model_options, self.image_shape = (
-            model,
-            latent_dim,
-            model_options,
-            image_shape,
-        )
-        self.examples, self.minutes, self.trainer_options = examples, minutes, trainer_options
-        self.device, self.random_state = device, random_state
+        self.model, self.latent_dim, self.model_options = model, latent_dim, model_options
+        self.image_shape, self.examples, self.minutes = image_shape, examples, minutes
+        self.trainer_options, self.device, self.random_state = trainer_options, device, random_state
 
     def fit(self, X: Any, y: Any = None) -> CodeTransformer:
         """X: images or rows, (N, ...); y is ignored. Trains on every one, or checks that they fit what is trained already;
