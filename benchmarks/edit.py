@@ -173,8 +173,8 @@ def identity(edited: Tensor, originals: Tensor) -> float:
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over the directions of a task; `changed` over all images with its interval."""
     right = torch.cat([f.pop("right") for f in found])
-    value, low, high = around_mean(right)
-    out: dict[str, Any] = {"changed": value, "low": low, "high": high, "images": len(right)}
+    share = around_mean(right)
+    out: dict[str, Any] = {"changed": share.pop("value"), **share, "images": len(right)}
     for name in ("strength", "unedited", "real", "kept", "own", "own_unedited", "frechet", "floor"):
         out[name] = sum(f[name] for f in found) / len(found)
     return out | {"directions": found}

@@ -62,18 +62,18 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_half_samples_find_the_spread_of_a_mean():
     """Of a mean the standard error is known: sd / sqrt(n)."""
     x = normal(400, 1)
-    found, low, high = around(lambda a: {"mean": float(a.mean())}, (x,), 2000)
-    assert found["mean"] == pytest.approx(float(x.mean()))
-    assert high["mean"] - found["mean"] == pytest.approx(1.96 * float(x.std()) / 20, rel=0.06)
-    assert found["mean"] - low["mean"] == pytest.approx(high["mean"] - found["mean"])
-    mean, low_end, high_end = around_mean(x[:, 0])
-    assert mean == pytest.approx(found["mean"])
-    assert high_end - low_end == pytest.approx(2 * 1.96 * float(x.std()) / 20)
+    found = around(lambda a: {"mean": float(a.mean())}, (x,), 2000)["mean"]
+    assert found["value"] == pytest.approx(float(x.mean()))
+    assert found["high"] - found["value"] == pytest.approx(1.96 * float(x.std()) / 20, rel=0.06)
+    assert found["value"] - found["low"] == pytest.approx(found["high"] - found["value"])
+    mean = around_mean(x[:, 0])
+    assert mean["value"] == pytest.approx(found["value"])
+    assert mean["high"] - mean["low"] == pytest.approx(2 * 1.96 * float(x.std()) / 20)
 
 
 @pytest.mark.parametrize(("ones", "of"), [(0, 30), (30, 30), (1, 50), (423, 624)])
 def test_the_interval_of_a_share_is_wilsons_and_stays_a_share(ones, of):
-    share, low, high = around_mean(torch.arange(of) < ones)
+    share, low, high = around_mean(torch.arange(of) < ones).values()
     theirs = scipy.stats.binomtest(ones, of).proportion_ci(method="wilson")
     assert share == pytest.approx(ones / of)
     assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=2e-5)  # 1.96 for 1.95996
@@ -88,10 +88,10 @@ def test_few_halves_make_a_wider_interval():
         drawn.append(float(a.double().mean()))
         return {"mean": drawn[-1]}
 
-    found, _, high = around(mean, (x,), 4)
+    found = around(mean, (x,), 4)["mean"]
     spread = float(np.std(drawn[1:], ddof=1))
     assert len(drawn) == 5
-    assert high["mean"] - found["mean"] == pytest.approx(scipy.stats.t.ppf(0.975, 3) * spread)
+    assert found["high"] - found["value"] == pytest.approx(scipy.stats.t.ppf(0.975, 3) * spread)
 
 
 def test_half_samples_cover_what_they_should():
@@ -99,15 +99,14 @@ def test_half_samples_cover_what_they_should():
     hits = 0
     for seed in range(200):
         a, b = normal(80, 1, seed=2 * seed), 0.5 + normal(60, 1, seed=2 * seed + 1)
-        _, low, high = around(lambda a, b: {"d": float(b.mean() - a.mean())}, (a, b), 100)
-        hits += low["d"] < 0.5 < high["d"]
+        found = around(lambda a, b: {"d": float(b.mean() - a.mean())}, (a, b), 100)["d"]
+        hits += found["low"] < 0.5 < found["high"]
     assert 0.9 < hits / 200 < 0.99
 
 
 def test_no_interval_where_none_is_asked_for_or_possible():
     for x, repeats in ((normal(50, 1), 0), (normal(50, 1), 1), (normal(7, 1), 16)):
-        found, low, high = around(lambda a: {"mean": float(a.mean())}, (x,), repeats)
-        assert (list(found), low, high) == (["mean"], {}, {})
+        assert around(lambda a: {"mean": float(a.mean())}, (x,), repeats) == {"mean": {"value": float(x.mean())}}
 
 
 # ---- the judging network -----------------------------------------------------------------------------------------------

@@ -59,26 +59,24 @@ def rows(s: Subject) -> list[Row]:
         return {"score": classifier_score(logits), **class_balance(logits.argmax(1), shares)}
 
     logits = {which: judge.classify(getattr(s, which)) for which in ("fake", "gauss", "real")}
-    found, low, high = around(statistic, (logits["fake"],), s.repeats)
+    found = around(statistic, (logits["fake"],), s.repeats)
     trivial, best = statistic(logits["gauss"]), statistic(logits["real"])
     ours = judge.name != "digits" or shows_digits(s.data)  # whether its classes are those of the images
     tail: dict[str, Any] = {"images": s.n, "sampler": s.sampler, "features": judge.about}
     out = [
-        {"measure": f"{m}-{judge.name}-{short(s.n)}", "value": found[m], "low": low.get(m), "high": high.get(m),
-         "better": BETTER[m], "baseline": trivial[m], "which": s.which, "reference": best[m], "is": "held-out images",
-         **tail}
+        {"measure": f"{m}-{judge.name}-{short(s.n)}", **found[m], "better": BETTER[m], "baseline": trivial[m],
+         "which": s.which, "reference": best[m], "is": "held-out images", **tail}
         for m in found if ours or m == "score"
     ]  # fmt: skip
     condition = s.model.condition
     if ours and condition is not None and condition.classes and condition.size == k == s.data.num_classes:
         asked = torch.arange(s.n) % k
         shown = judge.classify(s.model.sample(s.n, label=asked, seed=s.seed + 1).cpu()).argmax(1)
-        right, lowest, highest = around_mean((shown == asked).double())
+        right = around_mean((shown == asked).double())
         real_labels = s.held.labels[s.held.spread(s.n)] if s.held.labels is not None else asked
         best_right = float((logits["real"].argmax(1) == real_labels).double().mean())
         out.append({
-            "measure": f"as-asked-{judge.name}-{short(s.n)}", "value": right, "low": lowest,
-            "high": highest, "better": "higher", "baseline": 1 / k, "which": "chance",
-            "reference": best_right, "is": "held-out images", **tail,
+            "measure": f"as-asked-{judge.name}-{short(s.n)}", **right, "better": "higher", "baseline": 1 / k,
+            "which": "chance", "reference": best_right, "is": "held-out images", **tail,
         })  # fmt: skip
     return out

@@ -75,10 +75,10 @@ def matching(s: Subject) -> list[Row]:
     def statistic(a: Tensor, b: Tensor) -> dict[str, float]:
         return {"d": frechet_distance(a, b)}
 
-    found, low, high = around(statistic, (real, s.model.draw_codes(n, s.seed)), s.repeats)
+    found = around(statistic, (real, s.model.draw_codes(n, s.seed)), s.repeats)
     return [{
-        "measure": f"codes-frechet-{short(n)}", "value": found["d"], "low": low.get("d"), "high": high.get("d"),
-        "better": "lower", "baseline": statistic(real, trivial)["d"], "which": "independent Gaussians",
+        "measure": f"codes-frechet-{short(n)}", **found["d"], "better": "lower",
+        "baseline": statistic(real, trivial)["d"], "which": "independent Gaussians",
         "reference": statistic(real, again)["d"], "is": "training images", "images": n, "sampler": s.sampler,
     }]  # fmt: skip
 
@@ -93,12 +93,12 @@ def information(s: Subject) -> list[Row]:
     if not hasattr(base, "log_prob"):
         return []
     noise = torch.randn(base.mean.shape, generator=torch.Generator().manual_seed(s.seed)).to(base.mean.device)
-    value, low, high = around_mean(mutual_information(base, noise).cpu())
+    found = around_mean(mutual_information(base, noise).cpu())
     n = len(batch)
     return [
         {"measure": "active-units", "value": active_units(base.mean.cpu()), "better": "higher", "images": n,
          "reference": base.mean.shape[1], "is": "size of the code"},
-        {"measure": f"mutual-information-{short(n)}", "value": value, "low": low, "high": high, "better": "higher",
+        {"measure": f"mutual-information-{short(n)}", **found, "better": "higher",
          "reference": math.log(n), "is": "its bound, log N", "images": n},
     ]  # fmt: skip
 
@@ -117,11 +117,9 @@ def probes(s: Subject) -> list[Row]:
     out = []
     for name, probe in (("1-nn", one_nn), ("linear-probe", linear_probe)):
         right = [(probe(a, train.label, b) == held.label).double() for a, b in (codes, linear)]
-        value, low, high = around_mean(right[0])
         out.append({
-            "measure": f"{name}-{short(len(train.label))}", "value": value, "low": low, "high": high,
-            "better": "higher", "baseline": float(right[1].mean()), "which": f"PCA-{len(pca.variances)}",
-            "images": len(held.label),
+            "measure": f"{name}-{short(len(train.label))}", **around_mean(right[0]), "better": "higher",
+            "baseline": float(right[1].mean()), "which": f"PCA-{len(pca.variances)}", "images": len(held.label),
         })  # fmt: skip
     return out
 

@@ -17,14 +17,19 @@ NORMAL = 1.96  # half the width of a 95 % interval in standard deviations
 SEED = 0x1EAF
 
 
+def interval(value: float, width: float) -> dict[str, float]:
+    """A number and the ends of its interval, half of which is `width`."""
+    return {"value": value, "low": value - width, "high": value + width}
+
+
 def around(
     statistic: Callable[..., dict[str, float]], sets: Sequence[Tensor], repeats: int
-) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
-    """The numbers of `statistic(*sets)` and the lower and upper ends of their 95 % intervals, each set halved by itself.
+) -> dict[str, dict[str, float]]:
+    """`value`, and `low` and `high` of the 95 % interval, of each number of `statistic(*sets)`, each set halved by itself.
     No ends with fewer than two repeats, or where a set has fewer than 8 rows."""
     found = statistic(*sets)
     if repeats < 2 or min(map(len, sets)) < 8:
-        return found, {}, {}
+        return {k: {"value": v} for k, v in found.items()}
     generator = torch.Generator().manual_seed(SEED)
     drawn = [
         statistic(*(s[torch.randperm(len(s), generator=generator)[: len(s) // 2]] for s in sets))
@@ -32,7 +37,7 @@ def around(
     ]
     wide = student(repeats)
     spread = {k: wide * float(torch.tensor([d[k] for d in drawn], dtype=torch.float64).std()) for k in found}
-    return found, {k: v - spread[k] for k, v in found.items()}, {k: v + spread[k] for k, v in found.items()}
+    return {k: interval(v, spread[k]) for k, v in found.items()}
 
 
 def student(n: int) -> float:
@@ -42,16 +47,16 @@ def student(n: int) -> float:
     return float(t.ppf(0.975, n - 1))
 
 
-def around_mean(values: Tensor) -> tuple[float, float | None, float | None]:
-    """The mean of values (N,) and the ends of its 95 % interval, from their standard deviation, or, where each is 0 or 1, by
-    the score test (Wilson 1927, J. American Statistical Association 22), which stays in [0, 1]; none for one value."""
+def around_mean(values: Tensor) -> dict[str, float]:
+    """The mean `value` of values (N,), and `low` and `high` of its 95 % interval, from their standard deviation, or, where each
+    is 0 or 1, by the score test (Wilson 1927, J. American Statistical Association 22), which stays in [0, 1]; no ends for one
+    value."""
     mean, n = float(values.double().mean()), len(values)
     if n < 2:
-        return mean, None, None
+        return {"value": mean}
     if bool(((values == 0) | (values == 1)).all()):
         more = NORMAL**2 / n
         centre = (mean + more / 2) / (1 + more)
         width = (more * (mean * (1 - mean) + more / 4)) ** 0.5 / (1 + more)
-        return mean, max(0.0, centre - width), min(1.0, centre + width)
-    width = NORMAL * float(values.double().std()) / n**0.5
-    return mean, mean - width, mean + width
+        return {"value": mean, "low": max(0.0, centre - width), "high": min(1.0, centre + width)}
+    return interval(mean, NORMAL * float(values.double().std()) / n**0.5)

@@ -65,7 +65,7 @@ def rows(s: Subject) -> list[Row]:
     batch = s.held[s.held.spread(min(IMAGES, s.n))]
     x = prepare(batch.image, how, s.seed)
     nats = importance_nll(s.model, Batch(x, batch.label, batch.index), seed=s.seed)
-    value, low, high = around_mean(nats)
+    found = around_mean(nats)
     trivial: Row = {}
     if bernoulli:
         mean = prepare(s.train, "threshold", s.seed).mean(0) if how == "threshold" else s.train.mean(0)
@@ -75,12 +75,10 @@ def rows(s: Subject) -> list[Row]:
             trivial |= {"reference": float(bernoulli_floor(x).mean()), "is": "floor of this loss"}
     n = len(x)
     name = f"{how}-{CODES}-{short(n)}"
-    out = [{"measure": f"nll-{name}", "value": value, "low": low, "high": high, "better": "lower", **trivial,
-            "images": n}]  # fmt: skip
+    out = [{"measure": f"nll-{name}", **found, "better": "lower", **trivial, "images": n}]
     if how != "grey":  # bits of what has finitely many values
         scale, shift = 1 / (x[0].numel() * math.log(2)), 8.0 if how == "dequantised" else 0.0
-        bits = {k: scale * v + shift for k, v in {"value": value, "low": low, "high": high, **trivial}.items()
-                if isinstance(v, float)}  # fmt: skip
+        bits = {k: scale * v + shift for k, v in (found | trivial).items() if isinstance(v, float)}
         names = {k: v for k, v in trivial.items() if isinstance(v, str)}
         out.append({"measure": f"bits-per-dim-{name}", "better": "lower", **bits, **names, "images": n})
     return out

@@ -36,9 +36,9 @@ def rows(s: Subject) -> list[Row]:
     n = min(QUERIES, s.n)
     chosen = torch.linspace(0, s.n - 1, n).long()
     fake, gauss, real = (nearest_distance(images[chosen], s.data.train) for images in (s.fake, s.gauss, s.real))
-    found, low, high = around(lambda a, b: {"r": memorisation_ratio(a, b)}, (fake, real), s.repeats)
+    found = around(lambda a, b: {"r": memorisation_ratio(a, b)}, (fake, real), s.repeats)
     return [{
-        "measure": f"memorisation-{short(n)}", "value": found["r"], "low": low.get("r"), "high": high.get("r"),
-        "better": "", "baseline": memorisation_ratio(gauss, real), "which": s.which, "reference": 1.0,
-        "is": "held-out images", "images": n, "sampler": s.sampler,
+        "measure": f"memorisation-{short(n)}", **found["r"], "better": "",
+        "baseline": memorisation_ratio(gauss, real), "which": s.which, "reference": 1.0, "is": "held-out images",
+        "images": n, "sampler": s.sampler,
     }]  # fmt: skip

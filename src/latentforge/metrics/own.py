@@ -16,12 +16,10 @@ NEIGHBOURS = 10_000  # labelled images that the baseline of an error looks at
 
 
 def rows(s: Subject) -> list[Row]:
-    out = []
-    for name, values in measures(s.model, s.held, s.seed).items():
-        value, low, high = around_mean(values)
-        ends = {"low": low, "high": high, "better": better(name)}
-        out.append({"measure": name, "value": value, **ends, **baseline(name, s), "images": len(values)})
-    return out
+    return [
+        {"measure": name, **around_mean(values), "better": better(name), **baseline(name, s), "images": len(values)}
+        for name, values in measures(s.model, s.held, s.seed).items()
+    ]
 
 
 def better(name: str) -> str:

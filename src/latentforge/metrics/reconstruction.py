@@ -53,9 +53,8 @@ def rows(s: Subject) -> list[Row]:
     for name, measure in (("psnr", psnr), ("ssim", ssim)):
         if name == "ssim" and min(s.data.image_shape[1:]) < WINDOW:
             continue
-        value, low, high = around_mean(measure(again, s.real))
         out.append({
-            "measure": f"{name}-{short(len(again))}", "value": value, "low": low, "high": high, "better": "higher",
+            "measure": f"{name}-{short(len(again))}", **around_mean(measure(again, s.real)), "better": "higher",
             "baseline": float(measure(linear, s.real).mean()), "which": f"PCA-{len(pca.variances)}",
             "reference": float(measure(mean, s.real).mean()), "is": "mean image", "images": len(again),
         })  # fmt: skip

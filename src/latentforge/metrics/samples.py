@@ -29,12 +29,12 @@ def rows(s: Subject) -> list[Row]:
     for e in s.extractors:
         real, fake, gauss, again = (s.of(which, e) for which in ("real", "fake", "gauss", "again"))
         for statistic in (distances, neighbourhoods):
-            found, low, high = around(statistic, (real, fake), s.repeats)
+            found = around(statistic, (real, fake), s.repeats)
             trivial, floor = statistic(real, gauss), statistic(real, again)
             out += [
-                {"measure": f"{m}-{e.name}-{short(s.n)}", "value": found[m], "low": low.get(m), "high": high.get(m),
-                 "better": BETTER[m], "baseline": trivial[m], "which": s.which, "reference": floor[m],
-                 "is": "training images", "images": s.n, "sampler": s.sampler, "features": e.about,
+                {"measure": f"{m}-{e.name}-{short(s.n)}", **found[m], "better": BETTER[m], "baseline": trivial[m],
+                 "which": s.which, "reference": floor[m], "is": "training images", "images": s.n,
+                 "sampler": s.sampler, "features": e.about,
                  **({"note": f"{s.n} images are few: {m} is biased upwards"} if s.n < FEW and m == "frechet" else {})}
                 for m in found
             ]  # fmt: skip

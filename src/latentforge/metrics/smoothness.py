@@ -35,9 +35,8 @@ def rows(s: Subject) -> list[Row]:
     images = model.decode(codes.flatten(0, 1), told).cpu().unflatten(0, (n, STEPS + 1))
     fade = torch.stack([torch.lerp(images[:, 0], images[:, -1], w) for w in share.tolist()], 1)
     e = s.extractors[0]
-    value, low, high = around_mean(unevenness(along(e, images)))
     return [{
-        "measure": f"unevenness-{e.name}-{short(n)}", "value": value, "low": low, "high": high, "better": "lower",
+        "measure": f"unevenness-{e.name}-{short(n)}", **around_mean(unevenness(along(e, images))), "better": "lower",
         "baseline": float(unevenness(along(e, fade)).mean()), "which": "cross-fade", "reference": 1.0,
         "is": "even steps", "images": n, "sampler": s.sampler, "features": e.about,
     }]  # fmt: skip

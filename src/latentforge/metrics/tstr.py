@@ -34,9 +34,8 @@ def rows(s: Subject) -> list[Row]:
     train = some(s.data.train.labelled(), n)
     sets["reference"] = Images(train.image, train.label)
     found = {name: accuracy(images, k, real.image, real.label, s.seed) for name, images in sets.items()}
-    value, low, high = around_mean(found["value"])
     return [{
-        "measure": f"tstr-{short(n)}", "value": value, "low": low, "high": high, "better": "higher",
+        "measure": f"tstr-{short(n)}", **around_mean(found["value"]), "better": "higher",
         "baseline": float(found["baseline"].mean()), "which": s.which, "reference": float(found["reference"].mean()),
         "is": "training images", "images": len(real.label), "sampler": s.sampler,
     }]  # fmt: skip
