@@ -20,7 +20,8 @@ from latentforge.cli import main
 from latentforge.data import Dataset, Images
 from latentforge.data.hide import hide_labels
 from latentforge.data.synthetic import blobs
-from latentforge.tasks.audit import Mixed, audit, balanced, mean_and_interval, verdict
+from latentforge.metrics.intervals import mean_and_interval
+from latentforge.tasks.audit import Mixed, audit, balanced, verdict
 from latentforge.tasks.augment import LabelledSampler, asked_labels, folder_names, read_manifest, shares_of
 
 TRAIN = ["--examples", "64", "--batch-size", "16", "--latent-dim", "3", "--quiet"]

@@ -33,7 +33,7 @@ from latentforge.data.dataset import Dataset
 from latentforge.distributed import rank
 from latentforge.errors import InputError, suggest
 from latentforge.files import atomic, cache
-from latentforge.metrics.network import FEATURES, SMALLEST, FeatureNet, train_classifier, train_contrastive
+from latentforge.metrics.network import FEATURES, SMALLEST, FeatureNet, correct, train_classifier, train_contrastive
 from latentforge.metrics.pca import PCA
 
 FIT = 20_000  # training images a PCA is fitted on
@@ -185,9 +185,7 @@ def load(path: Path, image_shape: tuple[int, int, int], outputs: int) -> tuple[F
 
 def error(net: FeatureNet, images: Images) -> str:
     """The share of images that a classifier gets wrong."""
-    assert images.labels is not None
-    told = torch.cat([net.over(b.image, head=True).argmax(1) for b in images.batches()])
-    return str(float((told != images.labels.to(told.device)).double().mean()))
+    return str(float((1 - correct(net, images.to("cpu"))).mean()))
 
 
 def halves(net: FeatureNet) -> dict[str, Tensor]:

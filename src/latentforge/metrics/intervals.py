@@ -60,3 +60,20 @@ def around_mean(values: Tensor) -> dict[str, float]:
         width = (more * (mean * (1 - mean) + more / 4)) ** 0.5 / (1 + more)
         return {"value": mean, "low": max(0.0, centre - width), "high": min(1.0, centre + width)}
     return interval(mean, NORMAL * float(values.double().std()) / n**0.5)
+
+
+def mean_and_interval(values: Tensor) -> tuple[float, float, float]:
+    """Mean and 95 % interval of values (R, N) of R repeats on the same N images, both taken for samples: the variance of
+    the mean is that over repeats plus that over images, Student's t with R - 1 degrees of freedom for its width (normal
+    for one repeat, whose interval is over images alone)."""
+    n = values.shape[1]
+    variance = float(values.mean(0).var()) / n if n > 1 else 0.0
+    return over_repeats(float(values.mean()), variance, values.mean(1))
+
+
+def over_repeats(mean: float, variance: float, means: Tensor) -> tuple[float, float, float]:
+    """A mean with its interval, from its variance over images and the means (R,) of the repeats."""
+    r = len(means)
+    variance += float(means.var()) / r if r > 1 else 0.0
+    width = (student(r) if r > 1 else NORMAL) * variance**0.5
+    return mean, mean - width, mean + width

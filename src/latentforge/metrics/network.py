@@ -63,6 +63,12 @@ class FeatureNet(nn.Module):
         return torch.cat(each(parts, lambda _, x: self(x) if head else self.features(x)))
 
 
+def correct(net: FeatureNet, images: Images) -> Tensor:
+    """(N,) float64, 1 where the likeliest class of a classifier is that of the image."""
+    parts = images.batches(at_once(images.shape, 2000))
+    return torch.cat([net.over(b.image, head=True).argmax(1) == b.label for b in parts]).double()
+
+
 def block(c: int, out: int, kernel: int, stride: int) -> list[nn.Module]:
     return [nn.Conv2d(c, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
 

@@ -3,21 +3,13 @@ Higher is better. Beside it the same classifier trained on samples of a Gaussian
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from latentforge.data.batch import Images
 from latentforge.metrics.features import within
 from latentforge.metrics.intervals import around_mean
-from latentforge.metrics.network import train_classifier
+from latentforge.metrics.network import correct, train_classifier
 from latentforge.metrics.subject import SAMPLES, Row, Subject, gaussian_images, short, some
 
 EPOCHS = 8  # of the samples
-
-
-def accuracy(train: Images, classes: int, real: Tensor, label: Tensor, seed: int) -> Tensor:
-    """(N,) 1 where a classifier trained on `train` is right about real images."""
-    net = train_classifier(train, classes, EPOCHS * len(train), seed)
-    return (net.over(real, head=True).argmax(1) == label).double()
 
 
 def rows(s: Subject) -> list[Row]:
@@ -27,15 +19,17 @@ def rows(s: Subject) -> list[Row]:
     most = within(SAMPLES, s.data.image_shape)  # of every kind, so that all classifiers have seen as many
     n = min(most, len(s.data.train.labelled()))
     real = some(s.held.labelled(), most)
-    assert real.label is not None
+    held = Images(real.image, real.label)
     asked = s.model.draw_labels(n, seed=s.seed)
     sets = {"value": Images(s.model.sample(n, label=asked, seed=s.seed).cpu(), asked)}
     sets["baseline"] = Images(*gaussian_images(s.data, n, s.seed))
     train = some(s.data.train.labelled(), n)
     sets["reference"] = Images(train.image, train.label)
-    found = {name: accuracy(images, k, real.image, real.label, s.seed) for name, images in sets.items()}
+    found = {
+        name: correct(train_classifier(images, k, EPOCHS * len(images), s.seed), held) for name, images in sets.items()
+    }
     return [{
         "measure": f"tstr-{short(n)}", **around_mean(found["value"]), "better": "higher",
         "baseline": float(found["baseline"].mean()), "which": s.which, "reference": float(found["reference"].mean()),
-        "is": "training images", "images": len(real.label), "sampler": s.sampler,
+        "is": "training images", "images": len(held), "sampler": s.sampler,
     }]  # fmt: skip

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from latentforge.clock import mix
-from latentforge.data.batch import Batch, Images, at_once
+from latentforge.data.batch import Batch, Images
 from latentforge.data.dataset import open_data
 from latentforge.errors import InputError
 from latentforge.game import Game
-from latentforge.metrics.intervals import NORMAL, student
-from latentforge.metrics.network import SMALLEST, FeatureNet, jitter, train_classifier
+from latentforge.metrics.intervals import mean_and_interval, over_repeats
+from latentforge.metrics.network import SMALLEST, correct, jitter, train_classifier
 from latentforge.tasks.augment import LabelledSampler, drawn_labels, left_out, need_classes_of
 from latentforge.tasks.encode import need_shape
 
@@ -67,7 +67,7 @@ def audit(
     those that are to be even."""
     data = open_data(data)
     need_shape(model, data.image_shape, data.source)
-    held = data.split(split).labelled()
+    held = data.split(split).labelled().to("cpu")
     if data.num_classes < 2 or held.labels is None:
         raise InputError(f"{data.source} has no classes for a classifier to learn; the audit needs two or more.")
     if min(data.image_shape[1:]) < SMALLEST:
@@ -87,17 +87,16 @@ def audit(
         sets = {REAL: Mixed(real, length=n), "synthetic": Mixed(fake, length=n), BOTH: Mixed(real, fake, length=2 * n)}
         for end, change in (("", same), (JITTERED, jitter)):
             for name, images in sets.items():
-                right = correct(images, data.num_classes, held, examples, s, change)
-                found.setdefault(name + end, []).append(right)
-    truth = held.labels.cpu()
-    counts = truth.unique(return_counts=True)[1]
+                net = train_classifier(images, data.num_classes, examples, s & 0x7FFFFFFF, change=change)
+                found.setdefault(name + end, []).append(correct(net, held))
+    counts = held.labels.unique(return_counts=True)[1]
     about = {
         "real": len(real), "synthetic": m, "repeats": repeats, "images": len(held), "classes": len(counts),
         "fewest": int(counts.min()), "unlabelled": len(data.train) - len(known),
         "left out": [] if even else left_out(sampler, data),
     }  # fmt: skip
     kinds: dict[str, Callable[[Tensor], tuple[float, float, float]]]
-    kinds = {"": mean_and_interval, "balanced ": partial(balanced, labels=truth)}
+    kinds = {"": mean_and_interval, "balanced ": partial(balanced, labels=held.labels)}
     rows = []
     for name, values in found.items():
         base = found[REAL + (JITTERED if name.endswith(JITTERED) else "")]
@@ -116,39 +115,14 @@ def same(x: Tensor) -> Tensor:
     return x
 
 
-def correct(
-    train: Images, classes: int, held: Images, examples: int, seed: int, change: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """(N,) float64, 1 where a classifier trained on `train` is right about a held-out image."""
-    net: FeatureNet = train_classifier(train, classes, examples, seed & 0x7FFFFFFF, change=change)
-    parts = [(net.over(b.image.cpu(), head=True).argmax(1), b.label) for b in held.batches(at_once(held.shape, 1000))]
-    return torch.cat([(k == y.cpu()).double() for k, y in parts if y is not None])
-
-
-def mean_and_interval(values: Tensor) -> tuple[float, float, float]:
-    """Mean and 95 % interval of values (R, N) of R repeats on the same N images, both taken for samples: the variance of
-    the mean is that over repeats plus that over images, Student's t with R - 1 degrees of freedom for its width (normal
-    for one repeat, whose interval is over images alone)."""
-    n = values.shape[1]
-    variance = float(values.mean(0).var()) / n if n > 1 else 0.0
-    return around(float(values.mean()), variance, values.mean(1))
-
-
 def balanced(values: Tensor, labels: Tensor) -> tuple[float, float, float]:
-    """The same for the mean over classes of each class's mean, with labels (N,) of the images. The variance over images is
-    that within classes, with 1 added to a class's sum of squares: a few images that agree leave the next one open."""
+    """As `mean_and_interval`, for the mean over classes of each class's mean, with labels (N,) of the images. The variance
+    over images is that within classes, with 1 added to a class's sum of squares: a few images that agree leave the next one
+    open."""
     of_class = [values[:, labels == k] for k in labels.unique()]
     means = torch.stack([v.mean(1) for v in of_class]).mean(0)  # (R,)
     within = [float((v.mean(0) - v.mean()).square().sum() + 1) / v.shape[1] ** 2 for v in of_class]
-    return around(float(means.mean()), sum(within) / len(within) ** 2, means)
-
-
-def around(mean: float, variance: float, means: Tensor) -> tuple[float, float, float]:
-    """A mean with its interval, from its variance over images and the means (R,) of the repeats."""
-    r = len(means)
-    variance += float(means.var()) / r if r > 1 else 0.0
-    width = (student(r) if r > 1 else NORMAL) * variance**0.5
-    return mean, mean - width, mean + width
+    return over_repeats(float(means.mean()), sum(within) / len(within) ** 2, means)
 
 
 def verdict(rows: list[dict[str, Any]]) -> list[str]:

@@ -7,7 +7,6 @@ there before more slowly than the new layer.
 from __future__ import annotations
 
 import copy
-import statistics
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from latentforge.data.dataset import Dataset
 from latentforge.data.hide import hide_labels
 from latentforge.errors import InputError
 from latentforge.game import Game, evaluating
-from latentforge.metrics.intervals import student
+from latentforge.metrics.intervals import mean_and_interval
 from latentforge.nets.condition import last_linear
 from latentforge.tasks.encode import images_of, need_shape
 
@@ -169,7 +168,6 @@ def gain(
     gained = [b - a for a, b in zip(errors["pretrained"], errors["random"], strict=True)]
     row: dict[str, Any] = {"labels": labels, "draws": draws, "part": pick_part(model, options.get("part", "auto"))}
     for name, values in (*errors.items(), ("gain", gained)):
-        width = student(draws) * statistics.stdev(values) / draws**0.5
-        mean = statistics.mean(values)
-        row |= {name: mean, f"{name}_low": mean - width, f"{name}_high": mean + width}
+        mean, low, high = mean_and_interval(torch.tensor(values, dtype=torch.float64)[:, None])
+        row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
     return row | {"errors": errors}
