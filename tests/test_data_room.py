@@ -22,7 +22,6 @@ from datasets import refused
 from latentforge.cli.inputs import part_of
 from latentforge.data import Dataset, Images, open_data, parquet, room
 from latentforge.data.batch import free_on
-from latentforge.tasks.scores import some
 
 GREYS = 251  # row i is all of the grey i mod 251
 
@@ -82,7 +81,8 @@ def test_what_is_chosen_of_many_images_lies_on_disk_too(tmp_path, monkeypatch):
     data = Dataset("x", "x", images, images, images)
 
     def found() -> list[Images]:
-        return [images.select(torch.arange(1199, -1, -2)), images.labelled(), some(images, 700), part_of(data, "all")]
+        few, spread = torch.arange(1199, -1, -2), images.spread(700)
+        return [images.select(few), images.labelled(), images.select(spread), part_of(data, "all")]
 
     wanted, files, mapped = found(), [], room.mapped
     monkeypatch.setattr(room, "available_memory", lambda: 0)

@@ -27,7 +27,7 @@ from latentforge.stopping import StopSignal
 from latentforge.tasks import anomaly
 from latentforge.tasks.detect import Detector, heat_sheet
 from latentforge.tasks.planes import Planes, from_plane
-from latentforge.tasks.scores import AUTO, SCORES, features_of, some
+from latentforge.tasks.scores import AUTO, SCORES, features_of
 
 TINY = {"net": "mlp", "hidden": (24,)}
 
@@ -368,7 +368,7 @@ def test_the_threshold_of_many_images_is_found_on_some_of_them(monkeypatch):
     images, _ = blobs(120, (1, 12, 12))
     monkeypatch.setattr(anomaly, "JUDGED", 40)
     detector = quick(contamination=0.1).fit(images)
-    looked_at = some(Images(torch.from_numpy(images)), 40).pixels.numpy()
+    looked_at = images[Images(torch.from_numpy(images)).spread(40).numpy()]
     assert len(looked_at) == 40
     assert (detector.predict(looked_at) == -1).sum() == 4
     assert 0 < (detector.predict(images) == -1).mean() < 0.25

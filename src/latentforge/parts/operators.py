@@ -31,22 +31,20 @@ class Clipped(Operator):
         return corrupt(x, "gaussian", self.amount, t)
 
 
-def gaussian_kernel(sigma: float) -> Tensor:
-    """(2 r + 1,) weights of a Gaussian of `sigma` pixels, cut off at r = 4 sigma."""
-    r = math.ceil(4 * sigma)
-    k = torch.exp(-0.5 * (torch.arange(-r, r + 1, dtype=torch.float64) / sigma).square())
-    return k / k.sum()
+def blurred(x: Tensor, sigma: float, reach: int) -> Tensor:
+    """Images (N, C, H, W) through a Gaussian of `sigma` pixels, cut off beyond `reach`; the edge's pixels go on beyond it."""
+    k = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma).square())
+    k, c = (k / k.sum()).to(x), x.shape[1]
+    for shape, pad in (((1, 1, -1, 1), (0, 0, reach, reach)), ((1, 1, 1, -1), (reach, reach, 0, 0))):
+        x = F.conv2d(F.pad(x, pad, mode="replicate"), k.view(shape).repeat(c, 1, 1, 1), groups=c)
+    return x
 
 
 class Blur(Operator):
     kind, about, default = "blur", "a Gaussian kernel of this many pixels, then noise (.01 unless given)", 0.01
 
     def apply(self, x: Tensor) -> Tensor:
-        k = gaussian_kernel(self.amount).to(x)
-        c, r = x.shape[1], len(k) // 2
-        for shape, pad in (((1, 1, -1, 1), (0, 0, r, r)), ((1, 1, 1, -1), (r, r, 0, 0))):
-            x = F.conv2d(F.pad(x, pad, mode="replicate"), k.view(shape).repeat(c, 1, 1, 1), groups=c)
-        return x
+        return blurred(x, self.amount, math.ceil(4 * self.amount))
 
 
 class Downsample(Operator):

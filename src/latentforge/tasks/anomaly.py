@@ -15,7 +15,6 @@ from latentforge.data.batch import hold_out
 from latentforge.game import Game
 from latentforge.tasks.detect import Detector, check_share
 from latentforge.tasks.estimator import ImageEstimator
-from latentforge.tasks.scores import some
 
 JUDGED = 10_000  # images of X that the threshold is found on, which gives a share of 5 % to about .2 %
 
@@ -68,9 +67,8 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
         else:
             self.model_ = self._given()
         self.detector_ = Detector(self.model_, train, held, self.scores, self._seed)
-        self.offset_ = float(
-            np.percentile(-self.detector_.score(some(images, JUDGED)).numpy(), 100 * self.contamination)
-        )
+        judged = images.select(images.spread(JUDGED))
+        self.offset_ = float(np.percentile(-self.detector_.score(judged).numpy(), 100 * self.contamination))
         return self
 
     @property

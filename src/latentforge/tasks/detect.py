@@ -21,7 +21,7 @@ from latentforge.data.modes import is_points
 from latentforge.errors import InputError, suggest
 from latentforge.game import Game, evaluating
 from latentforge.tasks.encode import Pictures, images_of, need_shape
-from latentforge.tasks.scores import AUTO, SCORES, Score, some
+from latentforge.tasks.scores import AUTO, SCORES, Score
 
 QUANTILE = 0.95
 REFERENCE = 20_000  # normal images looked at
@@ -68,8 +68,8 @@ class Detector:
             raise InputError(f"{len(normal)} normal images are too few to know what is normal; give at least 3.")
         if held is None and len(normal) >= 4:
             normal, held = hold_out(normal, 0)
-        seen = some(normal, REFERENCE)
-        held = seen if held is None or len(held) < 2 else some(held, REFERENCE)
+        seen = normal.select(normal.spread(REFERENCE))
+        held = seen if held is None or len(held) < 2 else held.select(held.spread(REFERENCE))
         with evaluating(model):
             self.fitted: dict[str, Score] = {name: SCORES[name](model, seen, seed) for name in self.names}
         raw = self.raw(held)

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentforge.clock import mix
@@ -23,6 +22,7 @@ from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.nets.condition import last_linear
 from latentforge.parts.likelihood import importance_bound
+from latentforge.parts.operators import blurred
 from latentforge.samplers.gmm import GaussianMixture
 from latentforge.tasks.planes import NUMBERS, Planes
 
@@ -54,11 +54,6 @@ def no_encoder(model: Game) -> str:
         return "has no encoder"
     told = model.condition is not None and not model.condition.drop
     return "cannot encode an image of which it is told nothing" if told else ""
-
-
-def some(images: Images, n: int) -> Images:
-    """At most n of the images, spread over them, without labels."""
-    return Images(images.select(images.spread(n)).pixels, None, images.device)
 
 
 def seen_by(look: Callable[[Tensor], Tensor], model: Game, normal: Images) -> Tensor:
@@ -109,8 +104,8 @@ class LocalPlane(Score):
 
     def __init__(self, model: Game, normal: Images, seed: int):
         super().__init__(model, normal, seed)
-        size = seen_by(self.look, model, some(normal, 1)).shape[1]
-        self.planes = Planes(seen_by(self.look, model, some(normal, max(2, NUMBERS // size))))
+        size = seen_by(self.look, model, normal.select(normal.spread(1))).shape[1]
+        self.planes = Planes(seen_by(self.look, model, normal.select(normal.spread(max(2, NUMBERS // size)))))
 
     def look(self, x: Tensor) -> Tensor:
         raise TypeError("must define look()")
@@ -120,6 +115,9 @@ class LocalPlane(Score):
 
 
 class SmoothPixels(LocalPlane):
+    """Planes between images that differ by a shift hold for larger shifts where images are smooth (Simard, LeCun & Denker,
+    "Efficient pattern recognition using a new transformation distance", NIPS 1992, section 2.3)."""
+
     what = "distance from the plane of the nearest normal images, a little blurred; needs nothing of the model"
 
     @staticmethod
@@ -127,25 +125,8 @@ class SmoothPixels(LocalPlane):
         return ""
 
     def look(self, x: Tensor) -> Tensor:
-        return blur(x, SMOOTH * min(x.shape[2:]))
-
-
-def blur(x: Tensor, sigma: float) -> Tensor:
-    """Images (B, C, H, W) through a Gaussian of `sigma` pixels, the edge's pixels going on beyond it. Planes between images
-    that differ by a shift hold for larger shifts where images are smooth (Simard, LeCun & Denker, "Efficient pattern
-    recognition using a new transformation distance", NIPS 1992, section 2.3)."""
-    for side in (2, 3):
-        reach = min(round(3 * sigma), x.shape[side] - 1)
-        if reach:
-            at = torch.arange(-reach, reach + 1, device=x.device)
-            kernel = torch.exp(-0.5 * (at / sigma).square())
-            shape = [1, 1, 1, 1]
-            shape[side] = len(at)
-            padding = (0, 0, reach, reach) if side == 2 else (reach, reach, 0, 0)
-            channels = x.shape[1]
-            weight = (kernel / kernel.sum()).view(shape).expand(channels, -1, -1, -1)
-            x = F.conv2d(F.pad(x, padding, mode="replicate"), weight, groups=channels)
-    return x
+        sigma = SMOOTH * min(x.shape[2:])
+        return blurred(x, sigma, round(3 * sigma))
 
 
 class Codes(LocalPlane):
