@@ -312,13 +312,17 @@ def test_neighbours_verb(shop, tmp_path, capsys):
     )
 
 
-def test_points_are_edited_as_numbers(tmp_path, capsys):
+def test_points_are_edited_and_rebuilt_as_numbers(tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", "vae", "--data", "ring", "--net", "mlp", "--hidden", "8", *TRAIN, "--out", str(run)]) == 0
     done(capsys, "edit", run, "--attribute", 0, "-n", 2, "--strengths", "1", "--out", tmp_path / "p.npz")
     with np.load(tmp_path / "p.npz") as file:
         assert file["edited"].shape == (2, 1, 1, 1, 2)
         assert file["edited"].dtype == np.float32
+    done(capsys, "reconstruct", run, "-n", 2, "--out", tmp_path / "r.npz")
+    with np.load(tmp_path / "r.npz") as file:
+        assert file["images"].shape == file["reconstructions"].shape == (2, 1, 1, 2)
+        assert file["images"].dtype == file["reconstructions"].dtype == np.float32
     assert main(["edit", str(run), "--attribute", "0"]) == 2
     assert ".npz" in capsys.readouterr().err
 

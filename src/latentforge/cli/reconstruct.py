@@ -22,7 +22,7 @@ def command(run: Path, number: int, out: Path | None, **source: Any) -> None:
 
     import latentforge as lf
     from latentforge.data.modes import is_points
-    from latentforge.report.grid import save, to_uint8
+    from latentforge.report.grid import save, to_numbers
     from latentforge.report.points import draw_pairs
     from latentforge.tasks.encode import need_encoder
     from latentforge.tasks.output import check_place, write_arrays, write_images, writing
@@ -33,21 +33,20 @@ def command(run: Path, number: int, out: Path | None, **source: Any) -> None:
     need_encoder(model)
     images = open_images(run, model, **source)
     chosen = images[images.spread(number)]
-    originals, rebuilt = chosen.image, model.reconstruct(chosen.image, model.labels_of(chosen))
-    mse = (rebuilt.cpu() - originals.cpu()).square().mean().item()
-    if is_points(model.image_shape):
+    originals, rebuilt = chosen.image, model.reconstruct(chosen.image, model.labels_of(chosen)).cpu()
+    mse = (rebuilt - originals).square().mean().item()
+    points = is_points(model.image_shape)
+    if points:
         check_place(out, ".png", ".npz")
-        if out.suffix.lower() == ".png":
-            with writing(out):
-                out.parent.mkdir(parents=True, exist_ok=True)
-                save(draw_pairs(originals, rebuilt.cpu(), None), out)
-            text = f"{out}: {len(originals)} points and their reconstructions"
-        else:
-            text = write_arrays(out, images=originals.numpy(), reconstructions=rebuilt.cpu().numpy())
-    elif out.suffix.lower() == ".npz":
-        text = write_arrays(out, images=to_uint8(originals), reconstructions=to_uint8(rebuilt))
+    if out.suffix.lower() == ".npz":
+        text = write_arrays(out, images=to_numbers(originals), reconstructions=to_numbers(rebuilt))
+    elif points:
+        with writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            save(draw_pairs(originals, rebuilt, None), out)
+        text = f"{out}: {len(originals)} points and their reconstructions"
     elif out.suffix.lower() == ".png":
-        text = write_images(torch.stack([originals, rebuilt.cpu()], 1).flatten(0, 1), out, columns=8)
+        text = write_images(torch.stack([originals, rebuilt], 1).flatten(0, 1), out, columns=8)
     else:
         text = write_images(rebuilt, out)
     print(f"{text}; mean squared error {mse:.5f}")

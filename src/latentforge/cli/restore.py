@@ -92,10 +92,10 @@ def command(
     size = (restored.shape[2], restored.shape[3])
     before = op.naive(spoilt, size).clamp(0, 1)
     if out.suffix.lower() == ".npz":
-        from latentforge.report.grid import to_uint8
+        from latentforge.report.grid import to_numbers
 
-        extra = {} if original is None else {"originals": to_uint8(original)}
-        text = write_arrays(out, images=to_uint8(restored), spoilt=to_uint8(before), **extra)
+        extra = {} if original is None else {"originals": to_numbers(original)}
+        text = write_arrays(out, images=to_numbers(restored), spoilt=to_numbers(before), **extra)
     elif out.suffix.lower() == ".png":
         row = [before, restored] + ([original] if original is not None else [])
         shown = torch.stack([r[:64] for r in row], 1).flatten(0, 1)

@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from latentforge.data.decode import KINDS
+from latentforge.data.modes import is_points
 from latentforge.errors import InputError
 from latentforge.files import atomic
-
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
@@ -21,11 +21,18 @@ def to_uint8(images: Tensor) -> np.ndarray:
     return images.detach().float().clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
+def to_numbers(images: Tensor) -> np.ndarray:
+    """(..., C, H, W) in [0, 1] -> (..., H, W, C) uint8, or float32 where images are points."""
+    flat = images.flatten(0, -4)
+    values = flat.permute(0, 2, 3, 1).cpu().numpy() if is_points(tuple(images.shape[-3:])) else to_uint8(flat)
+    return values.reshape(*images.shape[:-3], *values.shape[1:])
+
+
 def picture(array: np.ndarray) -> Image.Image:
     """(H, W, C) uint8 -> a PIL image."""
-    if array.shape[2] not in MODES:
+    if array.shape[2] not in KINDS:
         raise InputError(f"an image of {array.shape[2]} channels cannot be drawn; save the samples as .npz.")
-    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array, MODES[array.shape[2]])
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array, KINDS[array.shape[2]])
 
 
 def grid(images: Tensor, columns: int | None = None, least: int = 0, most: int | None = None) -> Image.Image:

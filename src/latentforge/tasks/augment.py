@@ -23,7 +23,7 @@ from latentforge.errors import InputError
 from latentforge.files import atomic, place, write_text
 from latentforge.game import Game, generator_of
 from latentforge.nets.condition import Label, number_of
-from latentforge.report.grid import picture, to_uint8
+from latentforge.report.grid import picture, to_numbers
 from latentforge.saving import plain
 from latentforge.tasks.encode import need_shape
 from latentforge.tasks.output import check_place, write_arrays, writing
@@ -82,9 +82,7 @@ class LabelledSampler:
     def drawn(self, labels: Tensor, seed: int) -> Iterator[np.ndarray]:
         """The same in parts of at most `CHUNK`, as (N, H, W, C): uint8, or float32 where images are points."""
         for i, part in enumerate(labels.split(CHUNK)):
-            images = self(part, mix(seed, i))
-            points = is_points(self.model.image_shape)
-            yield images.permute(0, 2, 3, 1).numpy() if points else to_uint8(images)
+            yield to_numbers(self(part, mix(seed, i)))
 
 
 def need_classes_of(data: Dataset, model: Game, k: int) -> None:

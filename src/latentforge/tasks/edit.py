@@ -16,11 +16,10 @@ from torch import Tensor
 
 from latentforge.data.batch import Images
 from latentforge.data.dataset import Dataset
-from latentforge.data.modes import is_points
 from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.nets.condition import number_of
-from latentforge.report.grid import to_uint8
+from latentforge.report.grid import to_numbers
 from latentforge.tasks.encode import Pictures, embed, images_of
 from latentforge.tasks.output import write_arrays, write_images
 
@@ -114,14 +113,7 @@ def write_edits(out: Path, originals: Tensor | None, edited: Tensor, **arrays: A
     further arrays. Returns what was written, in words."""
     if out.suffix.lower() == ".npz":
         pixels = {"edited": edited} if originals is None else {"originals": originals, "edited": edited}
-        return write_arrays(out, **{k: numbers(v) for k, v in pixels.items()}, **arrays)
+        return write_arrays(out, **{k: to_numbers(v) for k, v in pixels.items()}, **arrays)
     if out.suffix.lower() == ".png" and originals is not None and edited.dim() == 5:
         edited = torch.cat([originals[:, None], edited], 1)
     return write_images(edited.flatten(0, -4), out, columns=edited.shape[-4])
-
-
-def numbers(images: Tensor) -> Any:
-    """(..., C, H, W) in [0, 1] -> (..., H, W, C) uint8, or float32 where images are points."""
-    flat = images.flatten(0, -4)
-    values = flat.permute(0, 2, 3, 1).numpy() if is_points(tuple(images.shape[-3:])) else to_uint8(flat)
-    return values.reshape(*images.shape[:-3], *values.shape[1:])

@@ -16,7 +16,7 @@ from latentforge.data.batch import Images
 from latentforge.data.modes import is_points
 from latentforge.errors import InputError
 from latentforge.files import atomic, contents
-from latentforge.report.grid import grid, picture, save, to_uint8
+from latentforge.report.grid import grid, picture, save, to_numbers, to_uint8
 from latentforge.report.points import draw_samples
 
 
@@ -40,16 +40,16 @@ def write_images(
     the files that the images came from where `names` has these. Points (N, 2, 1, 1) are a scatter plot or float32. Returns
     what was written, in words."""
     check_place(out, ".png", ".npz", "")
-    extra = {} if labels is None else {"labels": labels.cpu().numpy()}
+    if out.suffix.lower() == ".npz":
+        extra = {} if labels is None else {"labels": labels.cpu().numpy()}
+        return write_arrays(out, images=to_numbers(images), **extra)
     if is_points(tuple(images.shape[1:])):
-        return write_points(images, out, extra)
+        return write_points(images, out)
     with writing(out):
         if out.suffix.lower() == ".png":
             out.parent.mkdir(parents=True, exist_ok=True)
             save(grid(images, columns), out)
             return f"{out}: a grid of {len(images)} images"
-        if out.suffix.lower() == ".npz":
-            return write_arrays(out, images=to_uint8(images), **extra)
         files = [f"{i:06d}.png" for i in range(len(images))] if names is None else file_names(names)
         return write_folder(zip(files, images, strict=True), out)
 
@@ -84,10 +84,8 @@ def file_names(names: list[str]) -> list[str]:
     return out
 
 
-def write_points(points: Tensor, out: Path, extra: dict[str, Any]) -> str:
-    """Points (N, 2, 1, 1) in [0, 1] as a scatter plot or as `images` float32 (N, 1, 1, 2)."""
-    if out.suffix.lower() == ".npz":
-        return write_arrays(out, images=points.cpu().numpy().transpose(0, 2, 3, 1), **extra)
+def write_points(points: Tensor, out: Path) -> str:
+    """Points (N, 2, 1, 1) in [0, 1] as a scatter plot."""
     check_place(out, ".png", ".npz")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
