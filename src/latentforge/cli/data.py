@@ -49,7 +49,6 @@ def command(source: str | None, data_dir: str | None, image_size: str | None, ch
         from latentforge.tasks.output import writing
 
         with writing(preview, "--preview"):
-            preview.parent.mkdir(parents=True, exist_ok=True)
             if points:
                 save(draw_labelled(found.train, found.modes), preview)
             else:

@@ -42,7 +42,6 @@ def command(run: Path, number: int, out: Path | None, **source: Any) -> None:
         text = write_arrays(out, images=to_numbers(originals), reconstructions=to_numbers(rebuilt))
     elif points:
         with writing(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
             save(draw_pairs(originals, rebuilt, None), out)
         text = f"{out}: {len(originals)} points and their reconstructions"
     elif out.suffix.lower() == ".png":

@@ -177,7 +177,6 @@ def augment(
         "images": n, "shape": list(model.image_shape), "classes": names, "counts": dict(zip(names, count, strict=True)),
     }  # fmt: skip
     with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
         write = {".npz": write_npz, ".parquet": write_parquet, "": write_folders}[out.suffix.lower()]
         write(out, sampler.drawn(labels, seed), labels, names, manifest)
     return manifest

@@ -85,10 +85,8 @@ def compress(
     else:
         pixels = len(split) * math.prod(model.image_shape[1:])
         step, data = smallest_step(packed, int(bits_per_pixel * pixels / 8))
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(file) as part:
-            part.write_bytes(data)
+    with writing(file), atomic(file) as part:
+        part.write_bytes(data)
     size = file.stat().st_size
     return Compressed(str(file), len(split), size, 8 * size / (len(split) * math.prod(model.image_shape[1:])), step)
 

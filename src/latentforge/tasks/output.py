@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,6 @@ def write_images(
         return write_points(images, out)
     with writing(out):
         if out.suffix.lower() == ".png":
-            out.parent.mkdir(parents=True, exist_ok=True)
             save(grid(images, columns), out)
             return f"{out}: a grid of {len(images)} images"
         files = [f"{i:06d}.png" for i in range(len(images))] if names is None else file_names(names)
@@ -58,13 +58,11 @@ def write_folder(pictures: Iterable[tuple[str, Tensor]], out: Path) -> str:
     """Write images (C, H, W) in [0, 1], of any sizes, as files of the names beside them. Returns what was written, in
     words."""
     count = 0
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(out) as part:
-            part.mkdir()
-            for file, image in pictures:
-                picture(to_uint8(image[None])[0]).save(part / file)
-                count += 1
+    with writing(out), atomic(out) as part:
+        part.mkdir()
+        for file, image in pictures:
+            picture(to_uint8(image[None])[0]).save(part / file)
+            count += 1
     return f"{out}: {count} images"
 
 
@@ -88,7 +86,6 @@ def write_points(points: Tensor, out: Path) -> str:
     """Points (N, 2, 1, 1) in [0, 1] as a scatter plot."""
     check_place(out, ".png", ".npz")
     with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
         save(draw_samples(points, Images(points[:0]), None), out)
     return f"{out}: {len(points)} points"
 
@@ -96,10 +93,8 @@ def write_points(points: Tensor, out: Path) -> str:
 def write_arrays(out: Path, **arrays: Any) -> str:
     """Write arrays to NAME.npz."""
     check_place(out, ".npz")
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(out) as part, open(part, "wb") as f:
-            np.savez_compressed(f, **arrays)
+    with writing(out), atomic(out) as part, open(part, "wb") as f:
+        np.savez_compressed(f, **arrays)
     return f"{out}: " + ", ".join(f"{k} {np.shape(v)}" for k, v in arrays.items())
 
 
@@ -109,24 +104,18 @@ def write_columns(out: Path, columns: dict[str, Any], **single: Any) -> str:
     check_place(out, ".csv", ".npz")
     if out.suffix.lower() == ".npz":
         return write_arrays(out, **{k: np.asarray(v) for k, v in columns.items()}, **single)
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(out) as part, open(part, "w", encoding="utf-8", newline="") as f:
-            writer = csv.writer(f)
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
+    with writing(out), atomic(out) as part, open(part, "w", encoding="utf-8", newline="") as f:
+        writer = csv.writer(f)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
     return f"{out}: {', '.join(columns)} of {len(next(iter(columns.values())))} images"
 
 
-class writing:
-    """Turns an OSError inside the block into one line about `out`."""
-
-    def __init__(self, out: Path, flag: str = "--out"):
-        self.out, self.flag = out, flag
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind, error, trace) -> None:
-        if isinstance(error, OSError):
-            raise InputError(f"{self.out} cannot be written ({error.strerror}); choose another {self.flag}.") from None
+@contextmanager
+def writing(out: Path, flag: str = "--out") -> Iterator[None]:
+    """Makes the folder that `out` goes into, and turns an OSError, there or inside the block, into one line about `out`."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}); choose another {flag}.") from None
