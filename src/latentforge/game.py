@@ -411,12 +411,15 @@ class Game(nn.Module):
             return torch.cat([self.to_unit(self.generate(c.to(self.device), k)) for c, k in pairs]).clamp_(0, 1)
 
     @torch.no_grad()
+    def mean_codes(self, image: Tensor, y: Tensor | None = None) -> Tensor:
+        """(B, Z) posterior means of images (B, C, H, W) in [0, 1], in eval mode and bounded memory."""
+        with evaluating(self):
+            pairs = in_parts(image, None if y is None else y.to(self.device), at_once(self.image_shape, 256))
+            return torch.cat([self.encode(x.to(self.device), k).mean for x, k in pairs])
+
     def reconstruct(self, image: Tensor, y: Tensor | None = None) -> Tensor:
         """Decode the posterior mean: images (B, C, H, W) in [0, 1] to the same."""
-        size = at_once(self.image_shape, 256)
-        with evaluating(self):
-            pairs = in_parts(image, None if y is None else y.to(self.device), size)
-            return self.decode(torch.cat([self.encode(x.to(self.device), k).mean for x, k in pairs]), y)
+        return self.decode(self.mean_codes(image, y), y)
 
     def draw_labels(self, n: int, label: Any = None, seed: int | None = None) -> Tensor | None:
         """What n samples are to show: (n,) classes or (n, D) descriptors. `label`: one for all, or n of them; -1 or

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from latentforge.clock import seeded
-from latentforge.data.batch import at_once, in_parts
+from latentforge.data.batch import at_once
 from latentforge.game import evaluating, generator_of
 from latentforge.metrics.distance import frechet_distance
 from latentforge.metrics.intervals import around, around_mean
@@ -111,7 +111,7 @@ def probes(s: Subject) -> list[Row]:
     train, held = some(s.data.train.labelled(), PROBE), s.held[s.held.spread(s.n)]
     if train.label is None or held.label is None or len(train.label.unique()) < 2:
         return []
-    codes = [means(s.model, b.image) for b in (train, held)]
+    codes = [s.model.mean_codes(b.image).cpu().double() for b in (train, held)]
     pca = PCA(train.image, s.model.latent_dim)
     linear = [pca(b.image) for b in (train, held)]
     out = []
@@ -122,11 +122,3 @@ def probes(s: Subject) -> list[Row]:
             "baseline": float(right[1].mean()), "which": f"PCA-{len(pca.variances)}", "images": len(held.label),
         })  # fmt: skip
     return out
-
-
-@torch.no_grad()
-def means(model, image: Tensor, y: Tensor | None = None) -> Tensor:
-    """(N, Z) float64 posterior means on the CPU, in eval mode; `y` is what a conditional model is told."""
-    pairs = in_parts(image, y, at_once(model.image_shape, 500))
-    with evaluating(model):
-        return torch.cat([model.encode(x.to(model.device), k).mean.cpu().double() for x, k in pairs])

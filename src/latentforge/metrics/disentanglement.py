@@ -12,7 +12,6 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from latentforge.metrics.codes import means
 from latentforge.metrics.subject import Row, Subject, short
 
 BINS = 20
@@ -89,7 +88,7 @@ def rows(s: Subject) -> list[Row]:
     factors = batch.label[:, batch.label.std(0) > 0]  # one that never changes cannot be told
     if not factors.shape[1]:
         return []
-    found = scores(means(s.model, batch.image), factors)
+    found = scores(s.model.mean_codes(batch.image).cpu().double(), factors)
     pca = s.pca(s.model.latent_dim)
     trivial = scores(pca(batch.image), factors)
     n = len(batch)

@@ -13,7 +13,6 @@ from torch import Tensor
 from latentforge.clock import seeded
 from latentforge.data.batch import Images
 from latentforge.game import Game
-from latentforge.metrics.codes import means
 from latentforge.metrics.pca import PCA
 from latentforge.metrics.subject import Subject
 from latentforge.report.grid import grid
@@ -35,7 +34,7 @@ def maps(model: Game, s: Subject) -> dict[str, Any]:
         return {"why": "too few images"}
     batch = s.held[s.held.spread(min(POINTS, s.n))]
     y = model.told_with(batch)
-    codes = means(model, batch.image, y)
+    codes = model.mean_codes(batch.image, y).cpu().double()
     if float((codes - codes[0]).abs().max()) <= 1e-12 * float(codes.abs().max()):  # t-SNE would crash
         return {"why": "all images have the same code"}
     label = batch.label if s.data.num_classes > 1 else None
