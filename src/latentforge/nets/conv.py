@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latentforge.nets.convolution import Conv2d, ConvTranspose2d
-from latentforge.nets.mlp import dense
+from latentforge.nets.mlp import Critic, dense
 
 
 def halvings(height: int, width: int, kernel: int) -> list[tuple[int, int]]:
@@ -138,12 +138,11 @@ class ConvDecoder(nn.Module):
         return self.body(x.to(memory_format=layout(x.device)))
 
 
-class ConvCritic(nn.Module):
+class ConvCritic(Critic):
     """(B, C, H, W) -> logits (B,). The features are the raw output of the last strided convolution, before its norm
     and activation (as in Larsen et al. 2016)."""
 
     def __init__(self, image_shape, width: int, kernel: int = 4, norm: bool = False):
-        super().__init__()
         c, h, w = image_shape
         sizes = halvings(h, w, kernel)
         outs = channels(width, len(sizes) - 1)
@@ -154,14 +153,9 @@ class ConvCritic(nn.Module):
                 # the first layer has no batch norm (Radford et al. 2016, section 3)
                 layers += [nn.BatchNorm2d(out)] * (norm and i > 0) + [nn.LeakyReLU(0.2)]
             c = out
-        self.body = nn.Sequential(*layers)
         tail: list[nn.Module] = [nn.BatchNorm2d(c)] * (norm and len(outs) > 1) + [nn.LeakyReLU(0.2)]
-        self.head = nn.Sequential(*tail, Flat(), nn.Linear(c * math.prod(sizes[-1]), 1))
+        head = nn.Sequential(*tail, Flat(), nn.Linear(c * math.prod(sizes[-1]), 1))
+        super().__init__(nn.Sequential(*layers), head)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(logits (B,), features (B, F, h, w))."""
-        f = self.body(strided_last(x))
-        return self.head(f)[:, 0], f
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.features(x)[0]
+        return super().features(strided_last(x))

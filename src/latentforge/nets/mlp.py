@@ -39,21 +39,30 @@ class MLPDecoder(nn.Module):
         return self.layers(z).unflatten(1, self.image_shape)
 
 
-class MLPCritic(nn.Module):
-    """(B, C, H, W) -> logits (B,); `features` also returns the last hidden layer before its activation."""
+class Critic(nn.Module):
+    """(B, C, H, W) -> logits (B,): a body and a head; the features are what the body gives."""
 
-    def __init__(self, image_shape, hidden: tuple[int, ...]):
+    def __init__(self, body: nn.Module, head: nn.Module):
         super().__init__()
-        self.body = nn.Sequential(nn.Flatten(), *dense((math.prod(image_shape), *hidden), nn.LeakyReLU(0.2)))
-        self.head = nn.Sequential(nn.LeakyReLU(0.2), nn.Linear(hidden[-1], 1))
+        self.body, self.head = body, head
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(logits (B,), features (B, F))."""
+        """(logits (B,), features (B, F) or (B, F, h, w))."""
         f = self.body(x)
         return self.head(f)[:, 0], f
 
     def forward(self, x: Tensor) -> Tensor:
         return self.features(x)[0]
+
+
+class MLPCritic(Critic):
+    """(B, C, H, W) -> logits (B,); the features are the last hidden layer before its activation."""
+
+    def __init__(self, image_shape, hidden: tuple[int, ...]):
+        super().__init__(
+            nn.Sequential(nn.Flatten(), *dense((math.prod(image_shape), *hidden), nn.LeakyReLU(0.2))),
+            nn.Sequential(nn.LeakyReLU(0.2), nn.Linear(hidden[-1], 1)),
+        )
 
 
 def glorot_(module: nn.Module) -> nn.Module:

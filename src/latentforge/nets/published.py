@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from latentforge.nets.conv import down, halvings, up
 from latentforge.nets.convolution import Conv2d, ConvTranspose2d
 from latentforge.nets.dropout import Dropout
-from latentforge.nets.mlp import MLPEncoder, glorot_
+from latentforge.nets.mlp import Critic, MLPEncoder, glorot_
 
 
 class TanhEncoder(nn.Module):
@@ -80,22 +80,6 @@ def article_003_generator(latent_dim: int, image_shape) -> nn.Module:
     )  # fmt: skip
 
 
-class HeadedCritic(nn.Module):
-    """A body and a head; the features are what the body gives."""
-
-    def __init__(self, body: nn.Module, head: nn.Module):
-        super().__init__()
-        self.body, self.head = body, head
-
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(logits (B,), features (B, F, h, w))."""
-        f = self.body(x)
-        return self.head(f)[:, 0], f
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.features(x)[0]
-
-
 def article_003_critic(image_shape) -> nn.Module:
     """Article 003: unpadded 5x5 convolutions 32 and 64, each with 2x2 max pooling, dense 1024."""
     c, h, w = image_shape
@@ -104,7 +88,7 @@ def article_003_critic(image_shape) -> nn.Module:
     h, w = [((s - 4) // 2 - 4) // 2 for s in (h, w)]
     act = nn.LeakyReLU(0.2)
     return glorot_(
-        HeadedCritic(
+        Critic(
             nn.Sequential(Conv2d(c, 32, 5), act, nn.MaxPool2d(2), Conv2d(32, 64, 5)),
             nn.Sequential(act, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64 * h * w, 1024), act, nn.Linear(1024, 1)),
         )
@@ -132,7 +116,7 @@ def article_004_critic(image_shape) -> nn.Module:
     c = image_shape[0]
     act = nn.LeakyReLU(0.2)
     return glorot_(
-        HeadedCritic(
+        Critic(
             nn.Sequential(down(c, 64, 5), act, Dropout(0.3), down(64, 128, 5)),
             nn.Sequential(act, Dropout(0.3), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(128, 1)),
         )
@@ -190,7 +174,7 @@ def larsen_critic(image_shape) -> nn.Module:
     body: list[nn.Module] = [Conv2d(c, 32, 5, padding=2), nn.ReLU()]
     for a, b in zip([32, *outs], outs, strict=False):
         body += _bn_conv(a, b)
-    return HeadedCritic(
+    return Critic(
         nn.Sequential(*body[:-2]),
         nn.Sequential(
             *body[-2:], nn.Flatten(), nn.Linear(outs[-1] * math.prod(sizes[-1]), 512), nn.BatchNorm1d(512), nn.ReLU(),
