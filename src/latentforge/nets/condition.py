@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -239,3 +240,11 @@ class ConditionalCritic(nn.Module):
 def last_linear(module: nn.Module) -> tuple[str, nn.Linear]:
     """The last linear layer of a network, with its name."""
     return [(k, m) for k, m in module.named_modules() if isinstance(m, nn.Linear)][-1]
+
+
+def before_last(network: nn.Module, run: Callable[[], Any]) -> Tensor:
+    """What the last linear layer of a network is given while `run` runs it."""
+    kept: list[Tensor] = []
+    with last_linear(network)[1].register_forward_pre_hook(lambda _, given: kept.append(given[0])):
+        run()
+    return kept[-1]

@@ -22,7 +22,7 @@ from latentforge.data.hide import hide_labels
 from latentforge.errors import InputError
 from latentforge.game import Game, evaluating
 from latentforge.metrics.intervals import mean_and_interval
-from latentforge.nets.condition import last_linear
+from latentforge.nets.condition import before_last, last_linear
 from latentforge.tasks.encode import images_of, need_shape
 
 BATCH = 100
@@ -40,19 +40,11 @@ class FineTuned(nn.Module):
             raise InputError(f"the {part} of {model.name} does not see images alone.")
         self.part, (self.low, self.high) = part, pixels
         self.network: Any = copy.deepcopy(getattr(model, part)).requires_grad_(True)
-        self.name, last = last_linear(self.network)
-        self.new = nn.Linear(last.in_features, classes).to(model.device)
+        self.new = nn.Linear(last_linear(self.network)[1].in_features, classes).to(model.device)
 
     def features(self, image: Tensor) -> Tensor:
         """(B, F): what the network's own last dense layer is given."""
-        found: list[Tensor] = []
-        layer = self.network.get_submodule(self.name)
-        hook = layer.register_forward_pre_hook(lambda _, given: found.append(given[0]))
-        try:
-            self.network(image * (self.high - self.low) + self.low)
-        finally:
-            hook.remove()
-        return found[0].float()
+        return before_last(self.network, lambda: self.network(image * (self.high - self.low) + self.low)).float()
 
     def forward(self, image: Tensor) -> Tensor:
         if not image.is_floating_point():
@@ -86,14 +78,11 @@ def range_of(model: Game, part: str) -> tuple[float, float] | None:
     seen: list[tuple] = []
     grey = torch.full((2, *model.image_shape), 0.25, device=model.device)
     network = getattr(model, part)
-    hook = network.register_forward_pre_hook(lambda _, given: seen.append(given))
     try:
-        with evaluating(model):
+        with network.register_forward_pre_hook(lambda _, given: seen.append(given)), evaluating(model):
             model.encode(grey) if part == "encoder" else network(model.to_network(grey))
     except (InputError, RuntimeError, TypeError, IndexError):
         return None
-    finally:
-        hook.remove()
     if len(seen) != 1 or len(seen[0]) != 1 or seen[0][0].shape != grey.shape:
         return None
     return (0.0, 1.0) if torch.equal(seen[0][0], grey) else model.pixel_range

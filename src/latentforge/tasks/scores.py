@@ -20,7 +20,7 @@ from latentforge.data import Images
 from latentforge.data.batch import at_once
 from latentforge.errors import InputError
 from latentforge.game import Game
-from latentforge.nets.condition import last_linear
+from latentforge.nets.condition import before_last
 from latentforge.parts.likelihood import importance_bound
 from latentforge.parts.operators import blurred
 from latentforge.samplers.gmm import GaussianMixture
@@ -176,10 +176,7 @@ def critic_features(model: Any, x: Tensor) -> Tensor:
 
 def encoder_features(model: Any, x: Tensor) -> Tensor:
     """What the encoder's last linear layer is given, when x is encoded."""
-    kept: list[Tensor] = []
-    with last_linear(model.encoder)[1].register_forward_pre_hook(lambda _, given: kept.append(given[0])):
-        model.encode(x)
-    return kept[-1]
+    return before_last(model.encoder, lambda: model.encode(x))
 
 
 SCORES: dict[str, type[Score]] = {
