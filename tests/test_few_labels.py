@@ -139,7 +139,7 @@ def test_weight_norm_is_that_of_torch():
 
 def test_features_are_matched_in_the_mean():
     a = torch.tensor([[1.0, 0.0], [3.0, 2.0]])
-    assert float(matched(a, torch.tensor([0.0, 1.0]))) == pytest.approx((2**2 + 0**2) / 2)
+    assert float(matched(lambda v: v, torch.tensor([[0.0, 1.0]]), a)) == pytest.approx((2**2 + 0**2) / 2)
 
 
 def test_the_adversarial_direction_is_the_worst_one():

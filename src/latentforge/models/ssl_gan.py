@@ -83,10 +83,7 @@ class SSLGAN(SemiSupervised):
         cost = self.labelled_cost(labelled, y, t) + self.unlabelled_cost(x, real, t)
         yield {"critic": cost + self.matching * unsupervised_cost(real, made, t)}
         fake = self.generate(draw_noise(self.noise, t, half, self.latent_dim))
-        look = frozen(self.critic.body)
-        with torch.no_grad():
-            target = look(x).float().mean(0)
-        gap = matched(look(fake), target)
+        gap = matched(frozen(self.critic.body), x, fake)
         t.log("generator", gap)
         yield {"generator": gap}
 

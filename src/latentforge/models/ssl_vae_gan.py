@@ -84,10 +84,7 @@ class SSLVAEGAN(SemiSupervised):
         z = torch.cat([q.sample(t.randn(len(x), self.latent_dim)), t.randn(half, self.latent_dim)])
         again, fresh = self.decoder(z).split([len(x), half])
         nll, kl = bernoulli_nll(again, x).mean(), q.kl().mean()
-        look = frozen(self.critic.body)
-        with torch.no_grad():
-            target = look(x).float().mean(0)
-        gap = matched(look(torch.sigmoid(fresh.float())), target)
+        gap = matched(frozen(self.critic.body), x, torch.sigmoid(fresh.float()))
         loss = gap + self.elbo * (nll + kl) / math.prod(self.image_shape)
         for name, value in (("reconstruction_nats", nll), ("kl_nats", kl), ("generator", gap)):
             t.log(name, value)

@@ -3,6 +3,9 @@ arXiv:1606.03498, sections 5 and 3.1."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,9 +21,11 @@ def unsupervised_cost(real: Tensor, made: Tensor, t) -> Tensor:
     return 0.5 * (real_cost.mean() + fake_cost.mean())
 
 
-def matched(features: Tensor, target: Tensor) -> Tensor:
-    """Feature matching: ||E h(G) - E h(x)||^2 of features (B, F), averaged over F; target (F,) is E h(x)."""
-    return (features.float().mean(0) - target).square().mean()
+def matched(look: Callable[[Tensor], Tensor], real: Tensor, made: Tensor) -> Tensor:
+    """Feature matching: ||E h(G) - E h(x)||^2, averaged over the features h (B, F) that `look` gives; no gradient of x."""
+    with torch.no_grad():
+        target = look(real).float().mean(0)
+    return (look(made).float().mean(0) - target).square().mean()
 
 
 def unsupervised_terms(player: str, made: str, matching: float) -> list[Term]:
