@@ -18,7 +18,8 @@ from datasets import FULL, needs_full, refused
 from latentforge.data import Batch, Dataset, Images, open_data
 from latentforge.data import arrays as module
 from latentforge.data.arrays import images_from_array, labels_from_array, read_numpy
-from latentforge.data.dataset import open_whole, split
+from latentforge.data.dataset import _three, open_whole
+from latentforge.data.decode import Found, Part
 from latentforge.data.parquet import read_parquet
 from latentforge.data.synthetic import blobs
 
@@ -232,16 +233,16 @@ def test_bad_tuples_and_seed():
 
 @pytest.mark.parametrize(("n", "sizes"), [(8, (6, 1, 1)), (14, (12, 1, 1)), (16, (12, 2, 2)), (1000, (800, 100, 100))])
 def test_split_sizes(n, sizes):
-    images = torch.arange(n).view(n, 1, 1, 1)
-    parts = split(images, None, 0)
-    assert tuple(len(p) for p in parts) == sizes
-    assert sorted(torch.cat([p.pixels for p in parts]).flatten().tolist()) == list(range(n))
+    parts = _three(Found("x", Part(np.arange(n).reshape(n, 1, 1, 1), None)), "x", 0, None)
+    assert tuple(len(parts[k]) for k in ("train", "validation", "test")) == sizes
+    assert sorted(torch.cat([p.pixels for p in parts.values()]).flatten().tolist()) == list(range(n))
 
 
 def test_split_by_strata():
     labels = np.repeat(np.arange(4), [100, 50, 200, 10])
-    parts = split(np.zeros((360, 1, 8, 8), np.uint8), labels, 5, labels)
-    assert [np.bincount(p.labels).tolist() for p in parts] == [[80, 40, 160, 8], [10, 5, 20, 1], [10, 5, 20, 1]]
+    parts = _three(Found("x", Part(np.zeros((360, 1, 8, 8), np.uint8), labels)), "x", 5, labels)
+    counts = {name: np.bincount(p.labels).tolist() for name, p in parts.items()}
+    assert counts == {"train": [80, 40, 160, 8], "validation": [10, 5, 20, 1], "test": [10, 5, 20, 1]}
 
 
 def test_a_class_that_a_part_lacks_is_named():

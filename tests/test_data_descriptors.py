@@ -14,7 +14,8 @@ from datasets import refused
 from latentforge.cli import main
 from latentforge.data import Dataset, Images, open_data
 from latentforge.data.arrays import labels_from_array
-from latentforge.data.dataset import split
+from latentforge.data.dataset import _three
+from latentforge.data.decode import Found, Part
 from latentforge.report.labelled import caption, labelled_grid
 
 RNG = np.random.default_rng(0)
@@ -77,13 +78,14 @@ def test_descriptors_stay_with_their_images():
     images = np.arange(200, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
     told = np.stack([np.arange(200) / 200, np.arange(200) / -100], 1)
     cut = open_data((images, told), seed=3)
-    by_hand = split(torch.from_numpy(images)[:, None], torch.from_numpy(told).float(), seed=3)
-    for part, same in zip((cut.train, cut.validation, cut.test), by_hand, strict=True):
+    own = Found("x", Part(images[:, None], told.astype(np.float32)))
+    for name, same in _three(own, "x", 3, None).items():
+        part = cut.split(name)
         np.testing.assert_allclose(part.pixels[:, 0, 0, 0] / 200, part.labels[:, 0])
         assert torch.equal(part.labels, same.labels)
-    strata = split(images[:, None], told.astype(np.float32), 0, strata=np.arange(200) // 100)
-    assert [len(s) for s in strata] == [160, 20, 20]
-    assert strata[0].labels.shape == (160, 2)
+    strata = _three(own, "x", 0, np.arange(200) // 100)
+    assert [len(strata[k]) for k in ("train", "validation", "test")] == [160, 20, 20]
+    assert strata["train"].labels.shape == (160, 2)
 
 
 def test_npz(tmp_path):

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from latentforge.clock import mix, seeded
 from latentforge.data.dataset import Dataset
+from latentforge.data.modes import is_points
 from latentforge.diagnose.signs import signs
 from latentforge.game import Game
 from latentforge.measures import mean_measures
 from latentforge.parts.operators import spoil
 from latentforge.report.grid import grid, save
-from latentforge.report.points import PAIRS, SHOWN, draw_pairs, draw_samples, is_points
+from latentforge.report.points import PAIRS, SHOWN, draw_pairs, draw_samples
 
 LIMIT = 1000  # validation images measured per preview
 SHEET = 2**23  # pixels of a sheet, about

@@ -53,9 +53,7 @@ def images_from_array(array: Any, where: str) -> tuple[np.ndarray, list[str]]:
     `array` is (N, H, W), (N, H, W, C) or (N, C, H, W) with C in 1..4, the last axis being tried first; bool, an
     integer type with values in 0..255, uint16, or floating point in [0, 1]. Raises InputError for anything else.
     """
-    array = as_numpy(array, where)
-    values, notes = _values(_axes(array, where), where)
-    return values, notes
+    return _values(_axes(as_numpy(array, where), where), where)
 
 
 def as_numpy(array: Any, where: str) -> np.ndarray:

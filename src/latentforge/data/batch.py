@@ -143,10 +143,10 @@ class Images:
             yield self[index]
 
 
-def hold_out(images: Images, seed: int, share: float = 0.1) -> tuple[Images, Images]:
-    """A random `share` of the images, at least one of them, apart from the rest: (rest, held)."""
+def hold_out(images: Images, seed: int) -> tuple[Images, Images]:
+    """A random tenth of the images, at least one of them, apart from the rest: (rest, held)."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    cut = max(1, round(share * len(images)))
+    cut = max(1, round(0.1 * len(images)))
     return images.select(order[cut:].sort().values), images.select(order[:cut].sort().values)
 
 

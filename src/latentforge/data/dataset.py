@@ -104,23 +104,6 @@ def need_pixels(part: Images, where: str) -> None:
         raise InputError(f"{where}: {len(labels)} labels for {len(pixels)} images; give one for each")
 
 
-def split(
-    images: Tensor | np.ndarray,
-    labels: Tensor | np.ndarray | None,
-    seed: int,
-    strata: Tensor | np.ndarray | None = None,
-) -> tuple[Images, Images, Images]:
-    """Cut 80/10/10 by `seed`: train, validation, test, each in the original order.
-
-    images (N, C, H, W); labels (N,) int64, (N, D) float32 or None; strata (N,): each of its values is cut 80/10/10 by itself.
-    Raises InputError for fewer than 8 images.
-    """
-    pixels = np.asarray(images)
-    found = Found("images", Part(pixels, None if labels is None else np.asarray(labels)))
-    parts = _three(found, "images", seed, None if strata is None else np.asarray(strata))
-    return parts["train"], parts["validation"], parts["test"]
-
-
 def open_data(
     source: str | Path | np.ndarray | Tensor | tuple | Dataset,
     *,
@@ -297,7 +280,8 @@ def _read_file(path: Path, size: Size | None, channels: int | None, skip_bad: bo
 
 
 def _three(found: Found, where: str, seed: int, strata: np.ndarray | None) -> dict[str, Images]:
-    """The three splits as tensors, those that are missing cut from train, a tenth each."""
+    """The three splits as tensors, each in the original order; those that are missing are cut from train by `seed`, a tenth
+    each, with `strata` (N,) a tenth of each of its values. InputError for fewer than 8 images."""
     have = {"train": found.train, "validation": found.validation, "test": found.test}
     missing = [name for name in ("test", "validation") if have[name] is None]
     if missing:

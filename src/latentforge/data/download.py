@@ -37,23 +37,18 @@ def download(
     urls: Sequence[str],
     target: Path,
     *,
-    sha256: str | None = None,
-    md5: str | None = None,
+    md5: str,
     size: int | None = None,
     progress: Progress | None = None,
     timeout: float = 20,
 ) -> Path:
-    """Fetch `target` from the first of `urls` that delivers a file with the right checksum (one of sha256, md5).
+    """Fetch `target` from the first of `urls` that delivers a file with the right checksum.
 
     What arrives is kept in `target` + ".part" and continued with HTTP Range, by the next call too. A file with a wrong
     checksum is removed and the next mirror asked. `size` in bytes, where known, rejects a wrong file early. `timeout`
     seconds without a byte ends an attempt. Raises InputError when no mirror delivers, and when the disk is full or not
     writable.
     """
-    if (sha256 is None) == (md5 is None):
-        raise ValueError("give exactly one of sha256 and md5")
-    wanted = (sha256 or md5 or "").lower()
-    kind = "sha256" if sha256 else "md5"
     target = Path(target)
     part = target.with_name(target.name + ".part")
     failures = []
@@ -61,13 +56,13 @@ def download(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(part) as file:
-            if target.exists() and digest(target, kind) == wanted:  # another process was faster
+            if target.exists() and digest(target) == md5:  # another process was faster
                 _let_go(file)
                 part.unlink(missing_ok=True)
                 return target
             for url in urls:
                 try:
-                    _fetch(url, file, kind, wanted, size, progress, timeout)
+                    _fetch(url, file, md5, size, progress, timeout)
                 except _Failed as failure:
                     failures.append(f"{urlsplit(url).hostname}: {failure}")
                     continue
@@ -120,9 +115,7 @@ def _let_go(file: BinaryIO) -> None:
         file.close()
 
 
-def _fetch(
-    url: str, file: BinaryIO, kind: str, wanted: str, size: int | None, progress: Progress | None, timeout: float
-) -> None:
+def _fetch(url: str, file: BinaryIO, md5: str, size: int | None, progress: Progress | None, timeout: float) -> None:
     """Complete `file` from `url` and verify it. _Failed where that is not possible; a wrong file is emptied."""
     for attempt in range(1, TRIES + 1):
         start = _length(file)
@@ -134,14 +127,14 @@ def _fetch(
                     continue
                 raise
         file.flush()
-        found = digest(Path(file.name), kind)
-        if found == wanted:
+        found = digest(Path(file.name))
+        if found == md5:
             return
         file.truncate(0)
         if start == 0:
-            raise _Failed(f"wrong checksum ({kind} {found}, expected {wanted})")
+            raise _Failed(f"wrong checksum (md5 {found}, expected {md5})")
         # The part from an earlier attempt may have been the bad half: once more, from the start.
-    raise _Failed(f"wrong checksum ({kind}, expected {wanted})")
+    raise _Failed(f"wrong checksum (md5, expected {md5})")
 
 
 def _transfer(url: str, file: BinaryIO, size: int | None, progress: Progress | None, timeout: float) -> None:
@@ -213,10 +206,10 @@ def _continues(content_range: str | None, start: int) -> bool:
     return bool(match) and int(match.group(1)) == start  # type: ignore[union-attr]
 
 
-def digest(path: Path, kind: str) -> str:
-    """Checksum of a file; `kind` is sha256 or md5."""
+def digest(path: Path) -> str:
+    """MD5 of a file."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _why(error: BaseException) -> str:

@@ -287,7 +287,7 @@ def _cifar10(folder: Path) -> Found:
     else:
         remote = known.remote[0]
         path = folder / remote.name
-        found = digest(path, "md5")
+        found = digest(path)
         if found != remote.md5:
             raise InputError(
                 f"{shown(path)}: wrong content (md5 {found}, expected {remote.md5}); "

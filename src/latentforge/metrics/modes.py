@@ -12,20 +12,20 @@ from latentforge.data.modes import Modes
 from latentforge.metrics.subject import Row, Subject
 
 
-def mode_coverage(points: Tensor, modes: Modes, radius: float = 3.0) -> dict[str, float]:
+def mode_coverage(points: Tensor, modes: Modes) -> dict[str, float]:
     """`modes`, `high_quality` and `reverse_kl` of points (N, 2) in the units of `modes`.
 
-    A point belongs to its nearest centre and is of high quality where it is less than `radius` standard deviations from
+    A point belongs to its nearest centre and is of high quality where it is less than 3 standard deviations from
     it. With n_k high-quality points at centre k and n = sum n_k:
 
     modes: the number of k with n_k > 0. It grows with N, so compare equal N only.
-    high_quality: n / N; a perfect sampler gets 1 - exp(-radius^2 / 2) = .9889.
+    high_quality: n / N; a perfect sampler gets 1 - exp(-3^2 / 2) = .9889.
     reverse_kl: sum_k q_k log(K q_k) with q_k = n_k / n, the divergence in nats of the samples' distribution q over
     components from the uniform one; points that are not of high quality are left out, as in the authors' code. A
     perfect sampler gets about (K - 1) / 2n, one that knows a single component log K; nan where n = 0.
     """
     distance, nearest = torch.cdist(points.double().cpu(), torch.from_numpy(modes.centres)).min(1)
-    good = nearest[distance < radius * modes.std]
+    good = nearest[distance < 3 * modes.std]
     counts = torch.bincount(good, minlength=len(modes)).double()
     q = counts[counts > 0] / max(1, len(good))
     return {

@@ -143,12 +143,12 @@ def nt_xent(views: Tensor, temperature: float) -> Tensor:
 
 
 # -- what is done to images --------------------------------------------------------------------------------------------
-def jitter(x: Tensor, share: float = 0.1) -> Tensor:
+def jitter(x: Tensor) -> Tensor:
     """Each image (B, C, H, W) turned by up to 10 degrees, scaled by up to 10 % and shifted by up to a tenth of its sides,
     with its edge continued."""
     n = len(x)
-    turn, scale = (torch.rand(n) * 2 - 1) * math.radians(10), 1 + (torch.rand(n) * 2 - 1) * share
-    shift = (torch.rand(n, 2) * 2 - 1) * 2 * share
+    turn, scale = (torch.rand(n) * 2 - 1) * math.radians(10), 1 + (torch.rand(n) * 2 - 1) * 0.1
+    shift = (torch.rand(n, 2) * 2 - 1) * 0.2  # of sides that are 2 long
     cos, sin = turn.cos() * scale, turn.sin() * scale
     grid = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
     places = F.affine_grid(grid, list(x.shape), align_corners=False)

@@ -19,9 +19,9 @@ def dense(sizes: tuple[int, ...], activation: nn.Module) -> nn.Sequential:
 class MLPEncoder(nn.Module):
     """(B, C, H, W) -> (B, out_dim) through `hidden`."""
 
-    def __init__(self, image_shape, out_dim: int, hidden: tuple[int, ...], activation: nn.Module | None = None):
+    def __init__(self, image_shape, out_dim: int, hidden: tuple[int, ...]):
         super().__init__()
-        self.layers = dense((math.prod(image_shape), *hidden, out_dim), activation or nn.ReLU())
+        self.layers = dense((math.prod(image_shape), *hidden, out_dim), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x.flatten(1))
@@ -75,21 +75,22 @@ def glorot_(module: nn.Module) -> nn.Module:
     return module
 
 
-def normal_(module: nn.Module, stddev: float = 0.02) -> nn.Module:
-    """N(0, stddev^2) weights, N(1, stddev^2) batch-norm gains, zero biases (Radford et al. 2016, section 4)."""
+def normal_(module: nn.Module) -> nn.Module:
+    """N(0, .02^2) weights, N(1, .02^2) batch-norm gains, zero biases (Radford et al. 2016, section 4)."""
     for m in module.modules():
         if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(m.weight, 0.0, stddev)
+            nn.init.normal_(m.weight, 0.0, 0.02)
         elif isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d):
-            nn.init.normal_(m.weight, 1.0, stddev)
+            nn.init.normal_(m.weight, 1.0, 0.02)
         if getattr(m, "bias", None) is not None and isinstance(m.bias, torch.Tensor):
             nn.init.zeros_(m.bias)
     return module
 
 
-def he_(module: nn.Module, slope: float = 0.2) -> nn.Module:
-    """Normal weights that keep the scale of what passes a (leaky) ReLU (He et al. 2015, arXiv:1502.01852), zero biases;
-    for networks without normalisation."""
+def he_(module: nn.Module) -> nn.Module:
+    """Normal weights that keep the scale of what passes a leaky ReLU of slope .2 (He et al. 2015, arXiv:1502.01852), zero
+    biases; for networks without normalisation."""
+    slope = 0.2
     for m in module.modules():
         if isinstance(m, nn.ConvTranspose2d):  # each output sees 1 / stride^2 of the kernel
             fan = m.in_channels * math.prod(m.kernel_size) / math.prod(m.stride)

@@ -47,10 +47,10 @@ def translation(x: Tensor, t: Clock, share: float = 0.125) -> Tensor:
     return x.movedim(1, 3)[index, rows[:, :, None], columns[:, None]].movedim(3, 1)
 
 
-def cutout(x: Tensor, t: Clock, share: float = 0.5) -> Tensor:
+def cutout(x: Tensor, t: Clock) -> Tensor:
     """A rectangle of half each side, anywhere, set to mid-grey (0 of the networks' range)."""
     n, _, h, w = x.shape
     centre = t.rand(n, 2) * torch.tensor([h, w], device=x.device)
-    row = (torch.arange(h, device=x.device) + 0.5 - centre[:, :1]).abs() < h * share / 2
-    column = (torch.arange(w, device=x.device) + 0.5 - centre[:, 1:]).abs() < w * share / 2
+    row = (torch.arange(h, device=x.device) + 0.5 - centre[:, :1]).abs() < h / 4
+    column = (torch.arange(w, device=x.device) + 0.5 - centre[:, 1:]).abs() < w / 4
     return x * ~(row[:, None, :, None] & column[:, None, None])

@@ -19,7 +19,7 @@ def squared_gradient(critic: Critic, *inputs: Tensor) -> Tensor:
     points = [x.detach().float().requires_grad_() for x in inputs]
     with torch.autocast(points[0].device.type, enabled=False):  # half precision loses small gradients
         grads = torch.autograd.grad(critic(*points).sum(), points, create_graph=True)
-    return torch.stack([g.float().square().flatten(1).sum(1) for g in grads]).sum(0)
+    return torch.stack([g.square().flatten(1).sum(1) for g in grads]).sum(0)
 
 
 def unit_gradient(critic: Critic, real: tuple[Tensor, ...], fake: tuple[Tensor, ...], share: Tensor) -> Tensor:

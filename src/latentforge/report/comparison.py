@@ -11,6 +11,7 @@ from typing import Any
 from latentforge import registry
 from latentforge._version import __version__
 from latentforge.data.dataset import Dataset
+from latentforge.data.modes import is_points
 from latentforge.display import clock
 from latentforge.files import write_text
 from latentforge.game import Game
@@ -21,7 +22,6 @@ from latentforge.report.page import curves as own_curves
 from latentforge.report.pictures import latent_space, samples, sheet
 from latentforge.report.plots import Look, inline, legend, plain_axes, plot
 from latentforge.report.points import SHOWN as SHOWN_POINTS
-from latentforge.report.points import is_points
 from latentforge.report.settings import commands, machine
 from latentforge.report.verdict import verdict
 from latentforge.report.words import origin, show, words

@@ -8,12 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from latentforge.data.dataset import Dataset
+from latentforge.data.modes import is_points
 from latentforge.game import Game
 from latentforge.metrics.subject import Subject
 from latentforge.report import latent, likeness
 from latentforge.report.grid import grid
 from latentforge.report.plots import inline
-from latentforge.report.points import SHOWN, draw_samples, is_points
+from latentforge.report.points import SHOWN, draw_samples
 from latentforge.tasks.interpolate import interpolate
 
 WALKS, STEPS = 4, 9

@@ -9,9 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentforge.data.batch import Images
-from latentforge.data.modes import Modes, is_points
-
-__all__ = ["PAIRS", "SHOWN", "draw_labelled", "draw_pairs", "draw_samples", "is_points"]
+from latentforge.data.modes import Modes
 
 SHOWN = 2000  # points in a picture
 PAIRS = 300  # reconstructions in a picture

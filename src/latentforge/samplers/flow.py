@@ -18,6 +18,9 @@ from latentforge.samplers.autoregressive import Layer
 from latentforge.samplers.common import check_labels, location_and_scale, one_thread
 from latentforge.samplers.gmm import estimate
 
+RATE = 1e-2  # of AdamW, falling to 0
+BATCH = 512  # codes in a step
+
 
 class Flow(nn.Module):
     """A flow over codes of size Z: whitened by `mean` (Z,) and `scale` (Z, Z), a root of their covariance, then `layers`
@@ -76,7 +79,7 @@ class Flow(nn.Module):
                 out.maximise(out.whiten(codes), out.one_hot(labels))
         return out
 
-    def maximise(self, x: Tensor, y: Tensor, rate: float = 1e-2, batch: int = 512) -> None:
+    def maximise(self, x: Tensor, y: Tensor) -> None:
         """AdamW with a cosine rate on nine tenths of the whitened codes; keeps the weights best on the last tenth.
         Fewer codes get fewer steps and, as under a prior on the weights, more decay: 3000 were overfitted without."""
         steps, decay = max(200, min(1000, len(x) // 10)), min(10.0, 6000 / len(x))
@@ -98,9 +101,9 @@ class Flow(nn.Module):
                     score = float(self.density(held, held_y).mean())
                 if score > best:
                     best, kept = score, copy.deepcopy(self.layers.state_dict())
-            adam.param_groups[0]["lr"] = 0.5 * rate * (1 + math.cos(math.pi * step / steps))
-            rows = rest[torch.randint(len(rest), (batch,), generator=generator)]
-            blurred = x[rows] + blur * torch.randn(batch, x.shape[1], generator=generator)
+            adam.param_groups[0]["lr"] = 0.5 * RATE * (1 + math.cos(math.pi * step / steps))
+            rows = rest[torch.randint(len(rest), (BATCH,), generator=generator)]
+            blurred = x[rows] + blur * torch.randn(BATCH, x.shape[1], generator=generator)
             adam.zero_grad()
             (-self.density(blurred, y[rows]).mean()).backward()
             nn.utils.clip_grad_norm_(weights, 1.0)
