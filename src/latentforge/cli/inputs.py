@@ -6,14 +6,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from latentforge.errors import InputError
+
+if TYPE_CHECKING:
+    from latentforge.data.dataset import Whole
 
 
 def image_files(about: str) -> Callable:
@@ -40,19 +42,11 @@ def image_source(function: Callable) -> Callable:
     return image_files("other images: named set, folder or file  [the run's own data]")(split(function))
 
 
-@dataclass
-class Given:
-    """`images` (latentforge.data.Images), their names, and the names of their classes where they have any."""
-
-    images: Any
-    names: list[str]
-    classes: list[str] | None
-
-
-def open_given(run: Path, model: Any, data: str | None, split: str, *, told: bool = True, **how: Any) -> Given:
+def open_given(run: Path, model: Any, data: str | None, split: str, *, told: bool = True, **how: Any) -> Whole:
     """What a verb is to work on: a split of the run's own data, or of the set named with --data. A folder or file given with
     --data is taken whole unless a --split of it is asked for. Where the model is `told` their classes, classes are those
     of the model that have the same name."""
+    from latentforge.data.dataset import Whole
     from latentforge.data.named import SETS
 
     asked = click.get_current_context().get_parameter_source("split") is not ParameterSource.DEFAULT
@@ -61,9 +55,9 @@ def open_given(run: Path, model: Any, data: str | None, split: str, *, told: boo
     else:
         dataset = open_dataset(run, model, data, **how)
         images = part_of(dataset, split)
-        given = Given(images, [str(i) for i in range(len(images))], dataset.classes)
+        given = Whole(images, [str(i) for i in range(len(images))], dataset.classes, [])
     if told and data is not None:
-        given.images = as_told(model, given.images, given.classes, data)
+        given = given._replace(images=as_told(model, given.images, given.classes, data))
     return given
 
 
@@ -113,7 +107,7 @@ def is_own(run: Path, data: str | None) -> bool:
     return Run.open(run).config["data"]["source"] == os.path.realpath(os.path.expanduser(data))
 
 
-def open_all(model: Any, data: str, **how: Any) -> Given:
+def open_all(model: Any, data: str, **how: Any) -> Whole:
     """All images of a folder or file in its order, checked against the model."""
     from latentforge.tasks.encode import need_shape
 
@@ -147,13 +141,13 @@ def open_fitting(model: Any, data: Path, skip_bad: bool) -> Any:
     return as_told(model, given.images, given.classes, str(data))
 
 
-def read_all(data: str, **how: Any) -> Given:
+def read_all(data: str, **how: Any) -> Whole:
     """All images of a file or folder, as they are."""
     from latentforge.data.dataset import open_whole
 
     found = open_whole(data, **how)
     say(found.notes)
-    return Given(found.images, found.names, found.classes)
+    return found
 
 
 def say(notes: list[str]) -> None:
