@@ -40,18 +40,16 @@ def take_up(trainer: Trainer, tensors: dict[str, Tensor], state: dict[str, Any])
         if part:
             module.load_state_dict(part)
     unpack(trainer.optimizers, tensors, state["optimizers"])
-    if state.get("sampler"):  # older checkpoints have neither sampler nor stage
+    if state["sampler"]:
         sampler: Any = build(state["sampler"]).to(trainer.device)
         sampler.load_state_dict({k.removeprefix("sampler/"): v for k, v in tensors.items() if k.startswith("sampler/")})
         trainer.model.sampler = trainer.average.sampler = sampler
         trainer.model.sampler_scores = trainer.average.sampler_scores = dict(sampler.scores)
-    trainer.model.sampler_chosen = trainer.average.sampler_chosen = state.get(
-        "sampler_chosen", bool(state.get("sampler"))
-    )
+    trainer.model.sampler_chosen = trainer.average.sampler_chosen = state["sampler_chosen"]
     trainer.seconds, trainer.bad_steps = state["seconds"], state["bad_steps"]
     trainer.bad_in_a_row = state["bad_in_a_row"]
     for c, s in zip(trainer.clocks, trainer.streams, strict=True):
-        c.round, c.examples, c.stage = state["round"], state["examples"], state.get("stage", 0)
+        c.round, c.examples, c.stage = state["round"], state["examples"], state["stage"]
         s.drawn = state["examples"]
         share = c.examples / trainer.examples if trainer.examples else state["seconds"] / (60 * (trainer.minutes or 1))
         c.progress = min(1.0, share)
