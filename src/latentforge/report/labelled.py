@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-
 import torch
 from PIL import Image
 from torch import Tensor
 
 from latentforge.data.batch import Images
 from latentforge.report.grid import picture, to_uint8
+from latentforge.report.points import figure_picture
 
 
 def labelled_grid(
@@ -30,9 +29,7 @@ def labelled_grid(
             text = caption(batch.label[i], classes, descriptors)
             axes.set_title(text, fontsize=7 if "\n" in text else 9, parse_math=False)
     figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return Image.open(buffer)
+    return figure_picture(figure)
 
 
 def caption(label: Tensor, classes: list[str] | None, descriptors: list[str] | None) -> str:

@@ -21,7 +21,7 @@ def draw_samples(samples: Tensor, train: Images, modes: Modes | None) -> Image.I
     figure, axes = _square(modes)
     axes.plot(*_xy(train[train.spread(len(samples))].image, modes), "o", ms=2.5, mew=0, color=GREY)
     axes.plot(*_xy(samples, modes), "o", ms=2, mew=0, color=BLUE, alpha=0.7)
-    return _picture(figure)
+    return figure_picture(figure)
 
 
 def draw_pairs(originals: Tensor, rebuilt: Tensor, modes: Modes | None) -> Image.Image:
@@ -31,7 +31,7 @@ def draw_pairs(originals: Tensor, rebuilt: Tensor, modes: Modes | None) -> Image
     axes.plot([x, u], [y, v], lw=0.4, color=BLUE, alpha=0.6)
     axes.plot(x, y, "o", ms=3, mew=0, color=GREY)
     axes.plot(u, v, "o", ms=2.5, mew=0, color=ORANGE)
-    return _picture(figure)
+    return figure_picture(figure)
 
 
 def draw_labelled(images: Images, modes: Modes | None, n: int = SHOWN) -> Image.Image:
@@ -41,7 +41,7 @@ def draw_labelled(images: Images, modes: Modes | None, n: int = SHOWN) -> Image.
     classes = batch.label is not None and batch.label.ndim == 1
     colours: dict[str, Any] = {"c": batch.label, "cmap": "turbo"} if classes else {"c": BLUE}
     axes.scatter(*_xy(batch.image, modes), s=5, lw=0, **colours)
-    return _picture(figure)
+    return figure_picture(figure)
 
 
 def _xy(images: Tensor, modes: Modes | None) -> Any:
@@ -61,7 +61,8 @@ def _square(modes: Modes | None) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _picture(figure: Any) -> Image.Image:
+def figure_picture(figure: Any) -> Image.Image:
+    """A figure of matplotlib as an image in RGB."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return Image.open(buffer).convert("RGB")
