@@ -13,10 +13,10 @@ from torch import Tensor
 from latentforge.clock import seeded
 from latentforge.data.batch import Images
 from latentforge.game import Game
-from latentforge.metrics.pca import PCA
 from latentforge.metrics.subject import Subject
 from latentforge.report.grid import grid
 from latentforge.report.plots import Look, inline, plain_axes, plot
+from latentforge.tasks.directions import principal_directions
 
 POINTS = 600
 ITERATIONS = 500  # of t-SNE
@@ -58,14 +58,9 @@ def maps(model: Game, s: Subject) -> dict[str, Any]:
 
 
 def principal_axes(codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (Z,), the two leading directions (2 or 1, Z) and their standard deviations; the largest entry of a direction is
-    positive."""
-    pca = PCA(codes[:, None, None, :], 2).pca
-    return (
-        torch.from_numpy(pca.mean_),
-        torch.from_numpy(pca.components_),
-        torch.from_numpy(pca.explained_variance_).sqrt(),
-    )
+    """Mean (Z,), the two leading directions (2 or 1, Z) and their standard deviations."""
+    found = principal_directions(codes, min(2, len(codes) - 1, codes.shape[1]))
+    return found.mean, found.axes, found.stddev
 
 
 def neighbour_maps(codes: Tensor) -> list[tuple[str, Tensor]]:
