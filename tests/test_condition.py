@@ -17,7 +17,7 @@ from datasets import refused
 from latentforge.api import create_for, told_by
 from latentforge.cli import main
 from latentforge.data import Dataset, Images
-from latentforge.nets.condition import Condition, Descriptor, Label, Plane, condition_for
+from latentforge.nets.condition import Descriptor, Label, Plane, condition_for
 from latentforge.report.grid import to_uint8
 from playing import assert_same, build, clock, d, feed, gradients, images, step, taken
 from test_contract import VARIANTS
@@ -640,11 +640,3 @@ def test_sample_command_refuses(runs, capsys, run, label, part):
     assert part in error
     assert error.count("\n") == 1
     assert not out.exists()
-
-
-def test_base_class_says_what_a_condition_must_define():
-    base = Condition()
-    for call in (lambda: base(None, 1), lambda: base.learn(None), lambda: base.draw(1, generator()),
-                 lambda: base.asked(1, 1)):  # fmt: skip
-        with pytest.raises(TypeError, match="Condition must define"):
-            call()

@@ -15,8 +15,8 @@ from latentforge.errors import InputError, shown
 REMEMBERED = 1000  # training descriptors kept to draw from
 
 
-class Condition(nn.Module):
-    """Base: `forward` gives (B, size) numbers, zeros where nothing is told."""
+class Told(nn.Module):
+    """Base of `Condition`: `forward` gives (B, size) numbers, zeros where nothing is told."""
 
     size: int
     classes: bool = False  # True where it is one of K classes
@@ -29,25 +29,6 @@ class Condition(nn.Module):
         gone = t.rand(len(y)) < self.drop
         return torch.where(gone, -1, y) if self.classes else torch.where(gone[:, None], torch.nan, y)
 
-    def forward(self, y: Tensor | None, n: int) -> Tensor:
-        raise TypeError(f"{type(self).__name__} must define forward()")
-
-    def learn(self, labels: Tensor) -> None:
-        """Remember how the training images' labels are distributed."""
-        raise TypeError(f"{type(self).__name__} must define learn()")
-
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """n of them, distributed as in training, on the CPU."""
-        raise TypeError(f"{type(self).__name__} must define draw()")
-
-    def asked(self, label: Any, n: int) -> Tensor:
-        """n of them from what a user asked for: one for all, or n."""
-        raise TypeError(f"{type(self).__name__} must define asked()")
-
-    def check(self, y: Tensor) -> None:
-        """InputError where labels of images are not what the model is told."""
-        raise TypeError(f"{type(self).__name__} must define check()")
-
     def check_drop(self, dropped: bool) -> None:
         """InputError where nothing is to be told to a model that always was told something."""
         if dropped and not self.drop:
@@ -56,7 +37,7 @@ class Condition(nn.Module):
             )
 
 
-class Label(Condition):
+class Label(Told):
     """One of K classes, one-hot; -1 is nothing told. y: (B,) int64."""
 
     classes = True
@@ -76,6 +57,7 @@ class Label(Condition):
         return (y[:, None] == torch.arange(self.size, device=y.device)).to(self.share)
 
     def check(self, y: Tensor) -> None:
+        """InputError where labels of images are not what the model is told."""
         if y.is_floating_point() or y.dim() != 1:
             raise InputError("this model is told classes, and these images have descriptors; give images with classes.")
         strange = y[(y < -1) | (y >= self.size)]
@@ -84,15 +66,18 @@ class Label(Condition):
         self.check_drop(bool((y < 0).any()))
 
     def learn(self, labels: Tensor) -> None:
+        """Remember how the training images' labels are distributed."""
         known = labels.cpu()[labels.cpu() >= 0]
         self.check_drop(len(known) < len(labels))
         count = torch.bincount(known, minlength=self.size).to(self.share)
         self.share.copy_(count / count.sum())
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """n of them, distributed as in training, on the CPU."""
         return torch.multinomial(self.share.cpu(), n, replacement=True, generator=generator)
 
     def asked(self, label: Any, n: int) -> Tensor:
+        """n of them from what a user asked for: one for all, or n."""
         y = as_numbers(-1 if isinstance(label, str) and label == "none" else label)
         if y is None or y.is_floating_point() or y.shape not in ((), (n,)):
             raise InputError(f"label: give one whole number, or {n} of them.")
@@ -104,7 +89,7 @@ class Label(Condition):
         return y.contiguous()
 
 
-class Descriptor(Condition):
+class Descriptor(Told):
     """D numbers (article 001, 3.1): standardised, a linear layer, then a trainable radial-basis-function layer,
     phi_j(h) = exp(-||h - c_j||^2 / (2 w_j^2)). y: (B, D) float32 in the data's units; a row of NaN is nothing told."""
 
@@ -169,6 +154,9 @@ class Descriptor(Condition):
         return y.expand(n, d).contiguous()
 
 
+Condition = Label | Descriptor
+
+
 def as_numbers(label: Any) -> Tensor | None:
     """A tensor of what a user gave; None where it is nothing of numbers."""
     try:
@@ -208,7 +196,7 @@ def condition_for(
     features: int = 64,
 ) -> Condition:
     """The condition a family's arguments describe: descriptors where their mean is given, else classes."""
-    out = Descriptor(mean, stddev, features) if mean else Label(num_classes)
+    out: Condition = Descriptor(mean, stddev, features) if mean else Label(num_classes)
     out.drop = drop
     return out
 
