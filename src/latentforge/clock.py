@@ -65,6 +65,13 @@ class Clock:
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device)
 
+    @classmethod
+    def fresh(cls, device: torch.device | str) -> Clock:
+        """One for a single evaluation: its seed is drawn from torch's generator, its round has begun."""
+        t = cls(int(torch.randint(2**31, ())), device)
+        t.start_round()
+        return t
+
     def start_round(self) -> None:
         """Reseed from (seed, round): the same for every part, which then slices its share of each draw. A generator on the
         processor looks at 32 bits of its seed, so that rounds are counted on instead of mixed in: no two are alike."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,13 +111,10 @@ class CriticFeatures(nn.Module):
             x = self.plane(x, self.condition(y, len(x)))
         seen: list[Tensor] = []
         every = [m for m in self.body.modules() if isinstance(m, LAYERS)]
-        hooks = [every[k].register_forward_hook(lambda module, given, out: seen.append(out)) for k in self.layers]
-        try:
-            with torch.autocast(x.device.type, enabled=False):
-                self.body(x)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with ExitStack() as hooks, torch.autocast(x.device.type, enabled=False):
+            for k in self.layers:
+                hooks.enter_context(every[k].register_forward_hook(lambda module, given, out: seen.append(out)))
+            self.body(x)
         if not self.style:
             return seen
         if any(f.dim() != 4 for f in seen):

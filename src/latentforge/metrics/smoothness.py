@@ -10,6 +10,7 @@ from torch import Tensor
 from latentforge.metrics.features import Extractor, within
 from latentforge.metrics.intervals import around_mean
 from latentforge.metrics.subject import Row, Subject, short
+from latentforge.tasks.interpolate import interpolate
 
 PATHS, STEPS = 200, 16
 
@@ -29,11 +30,9 @@ def rows(s: Subject) -> list[Row]:
     n = min(s.n, within(whole, s.data.image_shape) // (STEPS + 1))
     y = model.draw_labels(n, seed=s.seed)
     ends = [model.draw_codes(n, s.seed + i, y).to(model.device) for i in (0, 1)]
-    share = torch.linspace(0, 1, STEPS + 1)
-    codes = torch.stack([torch.lerp(ends[0], ends[1], w) for w in share.tolist()], 1)  # (P, S + 1, Z)
-    told = None if y is None else y.repeat_interleave(STEPS + 1, 0)
-    images = model.decode(codes.flatten(0, 1), told).cpu().unflatten(0, (n, STEPS + 1))
-    fade = torch.stack([torch.lerp(images[:, 0], images[:, -1], w) for w in share.tolist()], 1)
+    images = interpolate(model, ends[0], ends[1], STEPS + 1, y=y).cpu()  # (P, S + 1, C, H, W)
+    shares = torch.linspace(0, 1, STEPS + 1).tolist()
+    fade = torch.stack([torch.lerp(images[:, 0], images[:, -1], w) for w in shares], 1)
     e = s.extractors[0]
     return [{
         "measure": f"unevenness-{e.name}-{short(n)}", **around_mean(unevenness(along(e, images))), "better": "lower",

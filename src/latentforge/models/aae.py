@@ -22,6 +22,7 @@ from latentforge.duel import GENERATOR, Duel
 from latentforge.game import Game, Seat, Term
 from latentforge.parts.gaussian import Point
 from latentforge.parts.likelihood import ERROR, reconstruction_error
+from latentforge.parts.likeness import mean_squared
 from latentforge.parts.noise import Noise
 from latentforge.registry import register
 
@@ -106,9 +107,8 @@ class AAE(Duel):
         x = batch.image
         codes = self.encoder(x)
         z = self.draw_prior(len(x), torch.default_generator).to(x)
-        error = (self.generate(codes) - x).square().flatten(1).mean(1)
         return {
-            "reconstruction_mse": error,
+            "reconstruction_mse": mean_squared(self.generate(codes), x),
             "critic_real_logit": self.judged(z),
             "critic_fake_logit": self.judged(codes),
         }

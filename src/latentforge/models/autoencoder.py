@@ -20,6 +20,7 @@ from latentforge import nets
 from latentforge.game import Game, Term
 from latentforge.parts.gaussian import Point
 from latentforge.parts.likelihood import ERROR, reconstruction_error
+from latentforge.parts.likeness import mean_squared
 from latentforge.registry import register
 
 
@@ -76,7 +77,7 @@ class Autoencoder(Game):
 
     def evaluate(self, batch):
         logits = self.decoder(self.encoder(batch.image))
-        out = {"reconstruction_mse": (torch.sigmoid(logits) - batch.image).square().flatten(1).mean(1)}
+        out = {"reconstruction_mse": mean_squared(torch.sigmoid(logits), batch.image)}
         if self.reconstruction == "bernoulli":
             out["loss_nats"] = reconstruction_error(logits, batch.image, self.reconstruction)
         return out

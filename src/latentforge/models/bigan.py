@@ -23,6 +23,7 @@ from latentforge.game import Seat, Term
 from latentforge.nets.joint import JointCritic
 from latentforge.parts.adversarial import encoder_loss, generator_loss
 from latentforge.parts.gaussian import Diagonal, Point
+from latentforge.parts.likeness import mean_squared
 from latentforge.parts.noise import Noise
 from latentforge.registry import register
 
@@ -104,7 +105,7 @@ class BiGAN(Duel):
         x = self.to_network(batch.image)
         codes = self.posterior_of(x).mean
         z = self.draw_prior(len(x), torch.default_generator).to(x)
-        error = (self.to_unit(self.generate(codes)) - batch.image).square().flatten(1).mean(1)
+        error = mean_squared(self.to_unit(self.generate(codes)), batch.image)
         verdicts = {"critic_real_logit": self.judged(x, codes), "critic_fake_logit": self.judged(self.generate(z), z)}
         return {"reconstruction_mse": error, **verdicts}
 

@@ -12,6 +12,8 @@ and the enhancing encoder and decoder of article 001, 3.2. Codes and images come
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from latentforge.clock import Clock
 from latentforge.game import Game
 from latentforge.models.autoencoder import Autoencoder
 from latentforge.parts.corrupt import NOISES, Corruption, corrupt
+from latentforge.parts.likeness import mean_squared
 from latentforge.parts.operators import parse
 from latentforge.registry import register
 
@@ -55,20 +58,17 @@ class Denoising(Game):
 
     def evaluate(self, batch):
         """The family's measures of clean images, and the error of images rebuilt from spoilt ones."""
-        t = Clock(int(torch.randint(2**31, ())), batch.image.device)
-        t.start_round()
-        spoilt = self.seen(batch.image, t)
+        spoilt = self.seen(batch.image, Clock.fresh(batch.image.device))
         y = self.labels_of(batch)
         rebuilt = self.to_unit(self.generate(self.encode(spoilt, y).mean, y))
-        error = (rebuilt - batch.image).square().flatten(1).mean(1)
         return super().evaluate(batch) | {
-            "spoilt_mse": (spoilt - batch.image).square().flatten(1).mean(1), "denoised_mse": error,
+            "spoilt_mse": mean_squared(spoilt, batch.image), "denoised_mse": mean_squared(rebuilt, batch.image),
         }  # fmt: skip
 
     def objective(self):
         about = f"  encoder sees x under {self.spoiling or f'{self.corruption} noise of {self.amount:g}'}"
         (first, *rest), *moves = super().objective()
-        return [[type(first)(first.player, first.formula + about, first.weight), *rest], *moves]
+        return [[replace(first, formula=first.formula + about), *rest], *moves]
 
 
 @register("denoising-autoencoder")

@@ -30,7 +30,7 @@ from latentforge.errors import InputError
 from latentforge.game import Seat, Term, evaluating
 from latentforge.nets.linear_filter import LinearFilter
 from latentforge.nets.unet import UNet, widths_of
-from latentforge.parts.likeness import gram, squared_error
+from latentforge.parts.likeness import gram, mean_squared, squared_error
 from latentforge.parts.operators import operator_of, spoil
 from latentforge.registry import arguments, register
 
@@ -197,13 +197,11 @@ class Restorer(Duel):
 
     def evaluate(self, batch):
         x = batch.image
-        t = Clock(int(torch.randint(2**31, ())), x.device)
-        t.start_round()
-        seen = self.operator(x, t)
+        seen = self.operator(x, Clock.fresh(x.device))
         naive = self.operator.naive(seen, tuple(x.shape[2:])).clamp(0, 1)
         return {
-            "spoilt_mse": (naive - x).square().flatten(1).mean(1),
-            "restored_mse": (self.restore(seen, tuple(x.shape[2:])) - x).square().flatten(1).mean(1),
+            "spoilt_mse": mean_squared(naive, x),
+            "restored_mse": mean_squared(self.restore(seen, tuple(x.shape[2:])), x),
         }
 
     def objective(self):

@@ -30,6 +30,7 @@ from latentforge.nets.classifier import ClassedEncoder, Classifier
 from latentforge.nets.condition import Label
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, gaussian_nll
+from latentforge.parts.likeness import mean_squared
 from latentforge.registry import register
 from latentforge.semi import SemiSupervised
 
@@ -194,7 +195,7 @@ class SSLVAE(SemiSupervised):
 
     def evaluate(self, batch):
         x = batch.image
-        mse = (self.generate(self.encode(x).mean, self.class_of(x, None)) - x).square().flatten(1).mean(1)
+        mse = mean_squared(self.generate(self.encode(x).mean, self.class_of(x, None)), x)
         return self.class_measures(batch) | {"reconstruction_mse": mse}
 
     def objective(self):

@@ -11,11 +11,13 @@ the images the critic has just stepped on; samples come from a moving average of
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from latentforge.game import Term, uncompiled
+from latentforge.game import uncompiled
 from latentforge.models.gan import GAN
 from latentforge.parts.adversarial import critic_loss, generator_loss
 from latentforge.registry import register
@@ -56,6 +58,6 @@ class UnrolledGAN(GAN):
     def objective(self):
         ahead = f"  under the critic {self.unroll} steps ahead" if self.unroll else ""
         return [
-            [Term(m.player, m.formula + ahead * (m.player == "generator"), m.weight) for m in move]
+            [replace(m, formula=m.formula + ahead * (m.player == "generator")) for m in move]
             for move in super().objective()
         ]

@@ -27,6 +27,7 @@ from latentforge.game import Game, Term
 from latentforge.nets.condition import Condition
 from latentforge.parts.gaussian import Diagonal, Full, Squashed, cholesky_factor, fill, kl_between
 from latentforge.parts.likelihood import bernoulli_nll, gaussian_nll
+from latentforge.parts.likeness import mean_squared
 from latentforge.parts.noise import uniform_log_density
 from latentforge.registry import register
 from latentforge.schedules import ramp
@@ -194,7 +195,7 @@ class VAE(Game):
         noise = torch.randn(len(x), self.latent_dim).to(x.device)
         nll, kl = self.reconstruction_nll(self.code(q, noise), x, y), self.kl(q)
         shown = batch.image  # grey, as any other model rebuilds it
-        mse = (self.generate(self.encode(shown, y).mean, y) - shown).square().flatten(1).mean(1)
+        mse = mean_squared(self.generate(self.encode(shown, y).mean, y), shown)
         return {"loss_nats": nll + kl, "reconstruction_nats": nll, "kl_nats": kl, "reconstruction_mse": mse}
 
     def objective(self):

@@ -14,9 +14,10 @@ theirs of 5e-5, falling to 0, and small dense networks, clipped at .005, for the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
-from latentforge.game import Seat, Term
+from latentforge.game import Seat
 from latentforge.models._either import EitherDuel
 from latentforge.parts.adversarial import Loss
 from latentforge.registry import register
@@ -62,9 +63,7 @@ class WGAN(EitherDuel):
         if not self.boosted_rounds:
             return moves
         often = f",  in rounds 1 to {self.boosted_rounds} and in every 500th {self.boosted_steps} times in turn"
-        return [
-            [Term(m.player, m.formula + often, m.weight) if m.player == "critic" else m for m in move] for move in moves
-        ]
+        return [[replace(m, formula=m.formula + often) if m.player == "critic" else m for m in move] for move in moves]
 
     def seats(self):
         rates = {"critic": 3e-4, "generator": 1e-3}

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentforge.parts.gaussian import LOG_2PI, Squashed
+from latentforge.parts.likeness import mean_squared
 
 ERROR = {"squared": "||x - x'||^2", "bernoulli": "cross-entropy of x under x' (nats)"}  # as `explain` writes them
 
@@ -63,5 +64,5 @@ def elbo_measures(game: Any, x: Tensor, y: Tensor | None = None) -> dict[str, Te
     q = game.encode(x, y)
     code = q.sample(torch.randn(len(x), game.latent_dim).to(x.device))
     nll, kl = game.reconstruction_nll(code, x, y), q.kl()
-    mse = (game.generate(q.mean, y) - x).square().flatten(1).mean(1)
+    mse = mean_squared(game.generate(q.mean, y), x)
     return {"loss_nats": nll + kl, "reconstruction_nats": nll, "kl_nats": kl, "reconstruction_mse": mse}

@@ -1,4 +1,4 @@
-"""How unlike two images are in the features of a network, per example (B,)."""
+"""How unlike two images are, or their features in a network, per example (B,)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from torch import Tensor
 def squared_error(a: Tensor, b: Tensor) -> Tensor:
     """||a - b||^2, summed over all axes but the batch: features (B, ...) in, (B,) out (Larsen et al. 2016, equation 6)."""
     return (a - b).float().square().flatten(1).sum(1)
+
+
+def mean_squared(a: Tensor, b: Tensor) -> Tensor:
+    """(B,) mean of (a - b)^2 over all axes but the batch."""
+    return (a - b).square().flatten(1).mean(1)
 
 
 def gram(features: Tensor) -> Tensor:

@@ -119,6 +119,10 @@ class Flow(nn.Module):
         gap = codes.double() - self.mean.double()
         return torch.linalg.solve(self.scale.double(), gap.T).T.to(self.mean)
 
+    def lost(self, y: Tensor) -> Tensor:
+        """(N,) which rows are of a class without a share, where there are classes with one."""
+        return self.share.any() & (y.sum(1) == 0)
+
     def density(self, x: Tensor, y: Tensor) -> Tensor:
         """log p (N,) of whitened codes given one-hot classes: the base's, plus each layer's log determinant."""
         log_det = x.new_zeros(len(x))
@@ -133,7 +137,7 @@ class Flow(nn.Module):
         with one_thread():
             y, x = flow.one_hot(check_labels(labels, len(codes), self.classes)), flow.whiten(codes.cpu())
             log_p = flow.density(x, y)
-            lost = flow.share.any() & (y.sum(1) == 0)
+            lost = flow.lost(y)
             if lost.any():
                 ones = [(k, flow.one_hot(k[None]).expand(int(lost.sum()), -1)) for k in flow.share.nonzero()[:, 0]]
                 log_p[lost] = torch.stack([flow.share[k].log() + flow.density(x[lost], e) for k, e in ones]).logsumexp(
@@ -149,7 +153,7 @@ class Flow(nn.Module):
         flow = on_cpu(self)
         with one_thread():
             labels = check_labels(labels, n, self.classes)
-            lost = flow.share.any() & (flow.one_hot(labels).sum(1) == 0)
+            lost = flow.lost(flow.one_hot(labels))
             if lost.any():
                 labels = labels.clone()
                 labels[lost] = torch.multinomial(flow.share, int(lost.sum()), replacement=True, generator=generator)

@@ -22,6 +22,7 @@ from latentforge.errors import InputError
 from latentforge.game import Game
 from latentforge.nets.condition import before_last
 from latentforge.parts.likelihood import importance_bound
+from latentforge.parts.likeness import mean_squared
 from latentforge.parts.operators import blurred
 from latentforge.samplers.gmm import GaussianMixture
 from latentforge.tasks.planes import NUMBERS, Planes
@@ -68,7 +69,7 @@ class Reconstruction(Score):
     lacks = staticmethod(no_encoder)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return (self.model.reconstruct(x) - x).square().flatten(1).mean(1).clamp(min=LEAST).log()
+        return mean_squared(self.model.reconstruct(x), x).clamp(min=LEAST).log()
 
 
 class Likelihood(Score):
