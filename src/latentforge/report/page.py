@@ -240,14 +240,13 @@ def even_game(model: dict[str, Any]) -> dict[str, float]:
     return {"ln 2, critic at chance": math.log(2)}
 
 
-def curves(rows: list[dict[str, Any]], even: dict[str, float] | None = None) -> list[dict[str, Any]]:
-    """Panels of curves over images seen, in four groups; each drawn for light and for dark pages. `even` is `even_game` of
-    the model."""
+def grouped(rows: list[dict[str, Any]], costs: str) -> dict[str, dict[str, list[str]]]:
+    """Which curves share a panel, and which panels a group: group -> title -> names. What the sides of a game pay is titled
+    `costs`."""
     names = list(dict.fromkeys(k.removeprefix(VALIDATION) for r in rows for k in r if k not in POSITION))
     trained = {k for r in rows for k in r}
     names.sort(key=lambda name: name not in trained)
-    costs, shares = "cost of each side" + (", nats" if even else ""), "share of rounds sat out"
-    logits = "the critic's logits (validation)"
+    shares, logits = "share of rounds sat out", "the critic's logits (validation)"
     norms = "norm of each player's gradient"
     groups: dict[str, dict[str, list[str]]] = {
         "Losses": {}, "Critic against generator": {costs: [], shares: [], logits: []},
@@ -269,12 +268,19 @@ def curves(rows: list[dict[str, Any]], even: dict[str, float] | None = None) -> 
         else:
             title = ", ".join(filter(None, words(name))) + ("" if name in trained else " (validation)")
             groups["Losses" if name == "loss" or name.endswith("_nats") else "Other"][title] = [name]
+    return groups
+
+
+def curves(rows: list[dict[str, Any]], even: dict[str, float] | None = None) -> list[dict[str, Any]]:
+    """Panels of curves over images seen, in four groups; each drawn for light and for dark pages. `even` is `even_game` of
+    the model."""
+    costs = "cost of each side" + (", nats" if even else "")
     out = []
-    for title, panels in groups.items():
+    for title, panels in grouped(rows, costs).items():
         drawn = [
-            {"title": t, **plot(partial(panel, t, p, rows, even or {} if t == costs else {}))}
-            for t, p in panels.items()
-            if p
+            {"title": t, **plot(partial(panel, t, names, rows, even or {} if t == costs else {}))}
+            for t, names in panels.items()
+            if names
         ]
         if drawn:
             out.append({"title": title, "panels": drawn})
