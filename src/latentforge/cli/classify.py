@@ -30,15 +30,7 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
     log p(x), which is low for images of no class. A model that learned from few labels gives p(y | x) itself. A folder or
     file given with --data is judged whole, in its order; where it has classes, they are compared."""
     import latentforge as lf
-    from latentforge.tasks.classify import (
-        Verdict,
-        fit_temperature,
-        least_evidence,
-        log_verdicts,
-        measures,
-        need_classes,
-        tells_classes,
-    )
+    from latentforge.tasks.classify import Verdict, log_verdicts, need_classes, tells_classes
     from latentforge.tasks.output import check_place, write_columns
 
     out = out or run / "labels.csv"
@@ -52,15 +44,11 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
         data = data_of(run)
     except InputError as error:  # what it was trained on is needed for calibration and rejection alone
         data, why = None, str(error).partition(";")[0]
-    images, temperature, least, classes = given.images, 1.0, None, None
+    images, temperature, classes = given.images, 1.0, None
+    least: float | None = None
     if data is not None:
-        classes, held = data.classes, log_verdicts(model, data.validation, codes, seed)
-        told = data.validation.labels >= 0  # -1: without a label
-        temperature = fit_temperature(held[told], data.validation.labels[told]) if told.any() else 1.0
-        least = least_evidence(held.logsumexp(1), reject) if density else None
-        if density and 0 < reject < 1 / (len(held) + 1):
-            few = f"{len(held)} held-out images are too few for --reject {reject:g}"
-            say([f"{few}: about 1 in {len(held) + 1} images of the classes is refused"])
+        classes = data.classes
+        temperature, least = calibrated(model, data, codes, seed, reject if density else None)
     else:
         print(f"{why}: its probabilities are not calibrated, and nothing is rejected", file=sys.stderr)
     found = Verdict(log_verdicts(model, images, codes, seed), temperature)
@@ -77,22 +65,48 @@ def command(run: Path, codes: int, reject: float, seed: int, out: Path | None, a
     summary: dict[str, Any] = {"images": len(images), "temperature": temperature}
     if density:
         summary |= {"rejected": int(rejected.sum()), "least_log_px": least}
-    labels = None if images.labels is None or images.labels.is_floating_point() else images.labels.cpu()
-    if labels is not None:
-        summary["without_label"] = int((labels < 0).sum())
-    if labels is not None and (known := labels >= 0).any():
-        truth, joint = by_name(labels[known], given.classes, classes), found.log_joint[known]
-        of_class = truth >= 0
-        summary["of_no_class"] = int((~of_class).sum())
-        if of_class.any():
-            summary |= measures(Verdict(joint[of_class], temperature), truth[of_class])
-        if not of_class.all() and least is not None:
-            summary["rejected_of_no_class"] = int(rejected[known][~of_class].sum())
+    summary |= judged(found, images.labels, given.classes, classes, None if least is None else rejected)
     if as_json:
         print(json.dumps(summary, indent=2))
         return
     print_table([{"measure": k, "value": v} for k, v in summary.items()], False)
     print(text)
+
+
+def calibrated(model: Any, data: Any, codes: int, seed: int, reject: float | None) -> tuple[float, float | None]:
+    """By the validation images: the temperature, and the log p(x) that the share `reject` of them does not reach; None where
+    there is no density."""
+    from latentforge.tasks.classify import fit_temperature, least_evidence, log_verdicts
+
+    held = log_verdicts(model, data.validation, codes, seed)
+    told = data.validation.labels >= 0  # -1: without a label
+    temperature = fit_temperature(held[told], data.validation.labels[told]) if told.any() else 1.0
+    if reject is None:
+        return temperature, None
+    if 0 < reject < 1 / (len(held) + 1):
+        few = f"{len(held)} held-out images are too few for --reject {reject:g}"
+        say([f"{few}: about 1 in {len(held) + 1} images of the classes is refused"])
+    return temperature, least_evidence(held.logsumexp(1), reject)
+
+
+def judged(found: Any, labels: Any, theirs: list[str] | None, ours: list[str], rejected: Any) -> dict[str, Any]:
+    """How right verdicts are about images that have labels (N,); images without one, and of no class of the model's, are
+    counted apart, and those of no class that are `rejected` (N,), where anything is."""
+    from latentforge.tasks.classify import Verdict, measures
+
+    if labels is None or labels.is_floating_point():
+        return {}
+    known = (labels := labels.cpu()) >= 0
+    out: dict[str, Any] = {"without_label": int((~known).sum())}
+    if known.any():
+        truth, joint = by_name(labels[known], theirs, ours), found.log_joint[known]
+        of_class = truth >= 0
+        out["of_no_class"] = int((~of_class).sum())
+        if of_class.any():
+            out |= measures(Verdict(joint[of_class], found.temperature), truth[of_class])
+        if not of_class.all() and rejected is not None:
+            out["rejected_of_no_class"] = int(rejected[known][~of_class].sum())
+    return out
 
 
 def by_name(labels: Any, theirs: list[str] | None, ours: list[str]) -> Any:

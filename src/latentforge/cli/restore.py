@@ -43,13 +43,11 @@ def command(
     that explains them. With --spoil, clean images are degraded first, and PSNR and SSIM are printed."""
     import sys
 
-    import torch
-
     import latentforge as lf
     from latentforge.cli.tables import print_table
     from latentforge.data.decode import ManySizes
     from latentforge.parts.operators import spoil as spoil_images
-    from latentforge.tasks.output import check_place, write_arrays, write_images
+    from latentforge.tasks.output import check_place
     from latentforge.tasks.restore import operator_for
 
     if spoil == (source is not None):
@@ -61,29 +59,20 @@ def command(
     model = lf.load(run)
     op = operator_for(model, task, operator)
     known = None if mask is None else (read(str(mask), 1, clean)[0] > 0.5).float()[:1]
+    words = sys.stderr if as_json else sys.stdout  # what is no JSON
+    original: Any = None
+    names: list[str] | None = None
     if spoil:
         images = open_images(run, model, told=False, **clean)
-        original, names = images[images.spread(number or 256)].image.cpu(), None
+        original = images[images.spread(number or 256)].image.cpu()
         spoilt = spoil_images(original, op, seed) if known is None else op.observe(original, known)
     else:
-        original = None
         try:
             read_in, names = read(str(source), clean["channels"], clean)
         except ManySizes as error:
             folder = Path(str(source)).expanduser()
-            if not model.has_restorer:
-                h, w = (-(-side // op.factor) for side in model.image_shape[1:])
-                raise InputError(
-                    f"{error.what}; a search through codes restores images of one size, add --image-size {h}x{w}."
-                ) from None
-            if out.suffix or not folder.is_dir():
-                raise InputError(
-                    f"{error.what}; name a directory with --out, which gets each image of a folder in its own size, or "
-                    "crop and resize them all with --image-size."
-                ) from None
-            print(
-                restore_each(model, op, folder, known, number, clean, out), file=sys.stderr if as_json else sys.stdout
-            )
+            need_own_sizes(model, op, folder, out, error.what)
+            print(restore_each(model, op, folder, known, number, clean, out), file=words)
             return
         need_channels(model, read_in, str(source))
         spoilt, names = op.observe(read_in[:number], known), names[:number]
@@ -91,18 +80,7 @@ def command(
     restored = lf.restore(model, spoilt, op, size=whole, steps=steps, seed=seed)
     size = (restored.shape[2], restored.shape[3])
     before = op.naive(spoilt, size).clamp(0, 1)
-    if out.suffix.lower() == ".npz":
-        from latentforge.report.grid import to_numbers
-
-        extra = {} if original is None else {"originals": to_numbers(original)}
-        text = write_arrays(out, images=to_numbers(restored), spoilt=to_numbers(before), **extra)
-    elif out.suffix.lower() == ".png":
-        row = [before, restored] + ([original] if original is not None else [])
-        shown = torch.stack([r[:64] for r in row], 1).flatten(0, 1)
-        text = write_images(shown, out, columns=len(row) * (4 if len(restored) > 4 else 1))
-    else:
-        text = write_images(restored, out, names=names)
-    print(text, file=sys.stderr if as_json else sys.stdout)
+    print(write(out, before, restored, original, names), file=words)
     if original is not None:
         print_table(rows(before, restored, original), as_json)
 
@@ -124,6 +102,39 @@ def need_channels(model: Any, images: Any, source: str) -> None:
         raise InputError(
             f"{source}: images of {seen} channel(s) do not fit the model's {channels}; add --channels {channels}."
         )
+
+
+def need_own_sizes(model: Any, op: Any, folder: Path, out: Path, what: str) -> None:
+    """InputError, which begins with `what`, unless images of several sizes can be restored one by one: by a restorer, those of
+    a folder, into a directory."""
+    if not model.has_restorer:
+        h, w = (-(-side // op.factor) for side in model.image_shape[1:])
+        raise InputError(
+            f"{what}; a search through codes restores images of one size, add --image-size {h}x{w}."
+        ) from None
+    if out.suffix or not folder.is_dir():
+        raise InputError(
+            f"{what}; name a directory with --out, which gets each image of a folder in its own size, or crop and resize them "
+            "all with --image-size."
+        ) from None
+
+
+def write(out: Path, before: Any, restored: Any, original: Any, names: list[str] | None) -> str:
+    """Degraded and restored images, and the original ones where there are those, as arrays or a sheet; as a directory the
+    restored ones. Returns what was written, in words."""
+    import torch
+
+    from latentforge.report.grid import to_numbers
+    from latentforge.tasks.output import write_arrays, write_images
+
+    if out.suffix.lower() == ".npz":
+        extra = {} if original is None else {"originals": to_numbers(original)}
+        return write_arrays(out, images=to_numbers(restored), spoilt=to_numbers(before), **extra)
+    if out.suffix.lower() == ".png":
+        row = [before, restored] + ([original] if original is not None else [])
+        shown = torch.stack([r[:64] for r in row], 1).flatten(0, 1)
+        return write_images(shown, out, columns=len(row) * (4 if len(restored) > 4 else 1))
+    return write_images(restored, out, names=names)
 
 
 def restore_each(
