@@ -300,13 +300,13 @@ def test_the_balance_follows_its_formula_within_its_bounds():
     t, k = clock(), 0.0
     visited = set()
     for real, fake in [(1.0, 0.2), (2.0, 0.1), (3.0, 0.1), (0.5, 0.9), (0.1, 2.0), (0.1, 2.0), (1.0, 0.5)]:
-        t.seen = {"error_real": torch.tensor(real), "error_fake": torch.tensor(fake)}
+        t.means = {"error_real": torch.tensor(real), "error_fake": torch.tensor(fake)}
         model.settle(t)
         k = min(max(k + 0.4 * (0.6 * real - fake), 0.0), 1.0)
         visited.add(k)
         assert model.k.item() == pytest.approx(k, abs=1e-6)
     assert {0.0, 1.0} < visited
-    t.seen = {"error_real": torch.tensor(float("nan")), "error_fake": torch.tensor(1.0)}
+    t.means = {"error_real": torch.tensor(float("nan")), "error_fake": torch.tensor(1.0)}
     model.settle(t)
     assert model.k.item() == pytest.approx(k, abs=1e-6)
 
@@ -317,7 +317,7 @@ def test_the_balance_in_training():
     trainer, k, moved = Trainer(model, tiny_data((1, 6, 6)), examples=400, batch_size=8, quiet=True), 0.0, False
     for _ in range(12):
         trainer.round()
-        seen = trainer.clocks[0].seen
+        seen = trainer.clocks[0].means
         assert seen["k"].item() == pytest.approx(k, abs=1e-6)
         k = min(max(k + 0.2 * (0.9 * seen["error_real"].item() - seen["error_fake"].item()), 0.0), 1.0)
         assert model.k.item() == pytest.approx(k, abs=1e-6)

@@ -306,7 +306,7 @@ def test_before_anything_is_known_the_generator_plays():
 
 def settle(model, **seen: float) -> None:
     t = clock()
-    t.seen = {k: torch.tensor(v) for k, v in seen.items()}
+    t.means = {k: torch.tensor(v) for k, v in seen.items()}
     model.settle(t)
 
 

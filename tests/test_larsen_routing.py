@@ -264,7 +264,7 @@ def test_settle_keeps_a_running_average(objective):
     model.gate.running.copy_(torch.tensor([0.5, 1.0]))
     expected = [0.5, 1.0]
     for real, fake in ((0.1, 2.0), (0.3, 0.0), (1.5, 0.7)):
-        t.seen = {"critic_real": torch.tensor(real), "critic_fake": torch.tensor(fake)}
+        t.means = {"critic_real": torch.tensor(real), "critic_fake": torch.tensor(fake)}
         model.settle(t)
         expected = [0.9 * expected[0] + 0.1 * real, 0.9 * expected[1] + 0.1 * fake]
     torch.testing.assert_close(model.gate.running, torch.tensor(expected))

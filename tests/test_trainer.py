@@ -295,7 +295,7 @@ class Noisy(Tiny):
         yield {"encoder": loss, "decoder": loss}
 
     def settle(self, t):
-        self.seen = dict(t.seen)
+        self.seen = dict(t.means)
 
 
 def test_parts_see_the_noise_and_the_images_of_the_whole():

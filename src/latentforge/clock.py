@@ -60,7 +60,7 @@ class Clock:
         self.examples = 0  # images drawn, all parts and processes
         self.progress = 0.0  # share of the budget, in [0, 1]
         self.stage = 0  # of a model that trains in stages
-        self.seen: dict[str, Tensor] = {}  # in `settle`: what was logged this round, averaged over parts
+        self.means: dict[str, Tensor] = {}  # in `settle`: what was logged this round, averaged over parts
         self.logged: dict[str, Tensor] = {}  # this part's share of it
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device)
@@ -91,7 +91,7 @@ class Clock:
         return self._share(torch.rand, n, *shape)
 
     def log(self, name: str, value: Tensor | float) -> None:
-        """Record a number of this round (its mean where `value` has several); it reaches `seen` and the log.
+        """Record a number of this round (its mean where `value` has several); it reaches `means` and the log.
         Logged twice in a round, the last one counts."""
         value = value.detach().float().mean() if isinstance(value, Tensor) else torch.tensor(float(value))
         self.logged[name] = value

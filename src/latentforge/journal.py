@@ -64,9 +64,9 @@ class Journal:
         if self.board is not None:
             self.guard("TensorBoard", self.board.close)
 
-    def note(self, seen: dict[str, Tensor]) -> None:
+    def note(self, means: dict[str, Tensor]) -> None:
         """What a round logged."""
-        for name, value in seen.items():
+        for name, value in means.items():
             self.values.setdefault(name, []).append(value)
 
     def log(self, where: dict[str, Any], examples: int | None, minutes: float | None) -> None:

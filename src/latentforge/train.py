@@ -170,16 +170,16 @@ class Trainer:
             for name, grads in gradients.items():
                 self.step(name, grads)
         t = self.clocks[0]
-        seen = {k: torch.stack([c.logged[k].to(self.device) for c in self.clocks]).mean() for k in t.logged}
-        seen = distributed.mean(seen, self.world)
+        means = {k: torch.stack([c.logged[k].to(self.device) for c in self.clocks]).mean() for k in t.logged}
+        means = distributed.mean(means, self.world)
         with torch.no_grad():
             for c in self.clocks:
-                c.seen = seen
+                c.means = means
             self.model.settle(t)
         self.fresh = self.streams[0].drawn - t.examples  # a round may draw several batches
         if self.averages:
             self.averages.update(self.fresh, self.streams[0].drawn)
-        self.journal.note(seen)
+        self.journal.note(means)
         for c, s in zip(self.clocks, self.streams, strict=True):
             c.round, c.examples = c.round + 1, s.drawn
             if self.examples:

@@ -89,7 +89,7 @@ class BEGAN(Game):
         return self.critic.get_submodule("0"), None
 
     def settle(self, t):
-        move = self.proportional_gain * (self.gamma * t.seen["error_real"] - t.seen["error_fake"])
+        move = self.proportional_gain * (self.gamma * t.means["error_real"] - t.means["error_fake"])
         if move.isfinite():
             self.k.add_(move).clamp_(0, 1)
 

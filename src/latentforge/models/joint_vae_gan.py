@@ -159,9 +159,9 @@ class JointVAEGAN(Duel):
         return draw_noise(self.noise, t, n, self.noise_dim)
 
     def settle(self, t):
-        if "gap" in t.seen and t.seen["gap"].isfinite():
-            self.gap.copy_(torch.where(self.gap == UNKNOWN, t.seen["gap"], self.gap.lerp(t.seen["gap"], 1 - MEMORY)))
-        self.phases.note(t.seen.get("loss"))
+        if "gap" in t.means and t.means["gap"].isfinite():
+            self.gap.copy_(torch.where(self.gap == UNKNOWN, t.means["gap"], self.gap.lerp(t.means["gap"], 1 - MEMORY)))
+        self.phases.note(t.means.get("loss"))
 
     @property
     def converged(self) -> bool:  # type: ignore[override]

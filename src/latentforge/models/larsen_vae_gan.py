@@ -174,7 +174,7 @@ class LarsenVAEGAN(Duel):
         return q, self.decoder(self.tell(q.sample(t.randn(len(x), self.latent_dim)), y))
 
     def settle(self, t):
-        self.gate.note(t.seen["critic_real"], t.seen["critic_fake"])
+        self.gate.note(t.means["critic_real"], t.means["critic_fake"])
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal:
         return Diagonal(*self.encoder(self.show(image.to(self.device), y)).chunk(2, 1))
