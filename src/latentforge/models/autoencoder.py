@@ -61,12 +61,12 @@ class Autoencoder(Game):
 
     def play(self, data, t):
         x = next(data).image  # (B, C, H, W)
-        loss = reconstruction_error(self.decoder(self.encoder(self.seen(x, t))), x, self.reconstruction).mean()
+        loss = reconstruction_error(self.decoder(self.encoder(self.spoilt(x, t))), x, self.reconstruction).mean()
         t.log("loss", loss)
         yield {"autoencoder": loss}
 
-    def seen(self, x: Tensor, t) -> Tensor:
-        """What the encoder is shown of x while training."""
+    def spoilt(self, x: Tensor, t) -> Tensor:
+        """What the encoder is shown of x while training: x; the denoising families spoil it here."""
         return x
 
     def encode(self, image: Tensor, y: Tensor | None = None) -> Point:

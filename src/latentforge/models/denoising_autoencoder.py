@@ -50,7 +50,7 @@ class Denoising(Game):
         self.corruption, self.amount = corruption, amount
         self.spoiling = None if corruption in NOISES else parse(f"{corruption}:{amount}")
 
-    def seen(self, x: Tensor, t) -> Tensor:
+    def spoilt(self, x: Tensor, t) -> Tensor:
         if self.spoiling is None:
             return corrupt(x, self.corruption, self.amount, t)
         with torch.autocast(x.device.type, enabled=False):
@@ -58,7 +58,7 @@ class Denoising(Game):
 
     def evaluate(self, batch):
         """The family's measures of clean images, and the error of images rebuilt from spoilt ones."""
-        spoilt = self.seen(batch.image, Clock.fresh(batch.image.device))
+        spoilt = self.spoilt(batch.image, Clock.fresh(batch.image.device))
         y = self.labels_of(batch)
         rebuilt = self.to_unit(self.generate(self.encode(spoilt, y).mean, y))
         return super().evaluate(batch) | {

@@ -111,7 +111,7 @@ class SSLVAE(SemiSupervised):
         known, y = self.draw_known(half, t)
         with torch.no_grad():
             both = torch.cat([known, x])
-            v = self.seen(both, t.randn(len(both), self.first_dim) if self.first else None)
+            v = self.modelled(both, t.randn(len(both), self.first_dim) if self.first else None)
         labelled, logits = self.classifier(v).split([half, len(x)])
         cost = self.labelled_cost(labelled, y, t) + self.unlabelled_cost(x, logits, t)
         if self.generative:  # on half of the images: it costs as many passes as there are classes
@@ -123,7 +123,7 @@ class SSLVAE(SemiSupervised):
             cost = cost + self.generative * (untold.mean() + self.known_share * told.mean())
         yield {"vae": cost}
 
-    def seen(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+    def modelled(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """What M2 models: the images, or M1's codes (B, Z1, 1, 1), means without noise."""
         if not self.first:
             return x
@@ -149,7 +149,7 @@ class SSLVAE(SemiSupervised):
         return gaussian_nll(mean, v, F.softplus(raw + 1) - 3)  # deviations above .05: codes vary by about 1
 
     def class_logits(self, x: Tensor) -> Tensor:
-        return self.classifier(self.seen(x))
+        return self.classifier(self.modelled(x))
 
     # -- the model's public face ---------------------------------------------------------------------------------------
     def class_of(self, image: Tensor, y: Tensor | None) -> Tensor:
@@ -160,7 +160,7 @@ class SSLVAE(SemiSupervised):
     def encode(self, image: Tensor, y: Tensor | None = None) -> Diagonal:
         image = image.to(self.device)
         y = self.class_of(image, None if y is None else y.to(self.device))
-        return Diagonal(*self.encoder(self.seen(image), y).chunk(2, -1))
+        return Diagonal(*self.encoder(self.modelled(image), y).chunk(2, -1))
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Without y, or where it is -1, the mean image over the classes as frequent as in training."""

@@ -116,7 +116,7 @@ class VAE(Game):
     def play(self, data, t):
         batch = next(data)
         x, y = self.drawn(batch.image, t), self.labels_of(batch, t)  # (B, C, H, W)
-        q = self.posterior_of(self.seen(x, t), y)
+        q = self.posterior_of(self.spoilt(x, t), y)
         z = self.code(q, t.randn(len(x), self.latent_dim))
         nll, kl = self.reconstruction_nll(z, x, y).mean(), self.kl(q)
         cost = kl.mean()
@@ -134,8 +134,8 @@ class VAE(Game):
             return x
         return ((torch.rand_like(x) if t is None else t.rand(*x.shape)) < x).to(x.dtype)
 
-    def seen(self, x: Tensor, t) -> Tensor:
-        """What the encoder is shown of x while training."""
+    def spoilt(self, x: Tensor, t) -> Tensor:
+        """What the encoder is shown of x while training: x; the denoising families spoil it here."""
         return x
 
     def posterior_of(self, x: Tensor, y: Tensor | None = None) -> Diagonal | Full:
