@@ -35,11 +35,11 @@ def write_previews(model: Game, data: Dataset, folder: Path, round_: int, seed: 
             save(sheet, folder / f"samples-{round_:08d}.png")
         if model.has_encoder:
             held = data.validation[data.validation.spread(PAIRS if points else 32)]
-            image, again = held.image.cpu(), model.reconstruct(held.image, model.labels_of(held)).cpu()
+            image, rebuilt = held.image.cpu(), model.reconstruct(held.image, model.labels_of(held)).cpu()
             sheet = (
-                draw_pairs(image, again, data.modes)
+                draw_pairs(image, rebuilt, data.modes)
                 if points
-                else grid(torch.stack([image, again], 1).flatten(0, 1), 8, most=SHEET)
+                else grid(torch.stack([image, rebuilt], 1).flatten(0, 1), 8, most=SHEET)
             )
             save(sheet, folder / f"reconstructions-{round_:08d}.png")
         if model.has_restorer:

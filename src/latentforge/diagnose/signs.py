@@ -87,13 +87,13 @@ def of_samples(fake: Tensor, real: Tensor, train: Images) -> dict[str, float]:
 def of_codes(model: Game, held: Batch, known: Batch) -> dict[str, float]:
     """Signs of the encoder and of what is rebuilt from it."""
     x, y = held.image.to(model.device), model.labels_of(held)
-    again = model.reconstruct(x, y)
-    error = (again - x).square().mean()
+    rebuilt = model.reconstruct(x, y)
+    error = (rebuilt - x).square().mean()
     seen = known.image.to(model.device)
     error_seen = (model.reconstruct(seen, model.labels_of(known)) - seen).square().mean()
     q = model.encode(x, y)
     out = {
-        "rebuilt": float(again.var(0).mean() / x.var(0).mean().clamp(min=1e-12)),
+        "rebuilt": float(rebuilt.var(0).mean() / x.var(0).mean().clamp(min=1e-12)),
         "gap": float(error / error_seen.clamp(min=1e-12)),
     }
     base = q.base if isinstance(q, Squashed) else q

@@ -18,11 +18,11 @@ from latentforge.metrics.subject import Row, Subject, short
 WINDOW = 11
 
 
-def psnr(again: Tensor, image: Tensor) -> Tensor:
+def psnr(rebuilt: Tensor, image: Tensor) -> Tensor:
     """(N,) decibels of images (N, C, H, W) in [0, 1]."""
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
-    values = peak_signal_noise_ratio(again, image, data_range=1.0, dim=(1, 2, 3), reduction="none")
+    values = peak_signal_noise_ratio(rebuilt, image, data_range=1.0, dim=(1, 2, 3), reduction="none")
     return values.clamp(max=100)  # an image rebuilt exactly has no finite one
 
 
@@ -31,13 +31,13 @@ def decibels(error: float) -> float:
     return -10 * math.log10(error) if error else math.inf
 
 
-def ssim(again: Tensor, image: Tensor) -> Tensor:
+def ssim(rebuilt: Tensor, image: Tensor) -> Tensor:
     """(N,) structural similarity of images (N, C, H, W) in [0, 1]."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     c, h, w = image.shape[1:]
     size = at_once((c, h, w), 500)
-    parts = zip(again.split(size), image.split(size), strict=True)
+    parts = zip(rebuilt.split(size), image.split(size), strict=True)
     values = [structural_similarity_index_measure(a, b, data_range=1.0, reduction="none") for a, b in parts]
     return torch.cat([torch.atleast_1d(v) for v in values])
 
@@ -46,7 +46,7 @@ def rows(s: Subject) -> list[Row]:
     if not s.model.has_encoder or min(s.data.image_shape[1:]) < 2:
         return []
     batch = s.held[s.held.spread(s.n)]
-    again = s.model.reconstruct(batch.image, s.model.labels_of(batch)).cpu()
+    rebuilt = s.model.reconstruct(batch.image, s.model.labels_of(batch)).cpu()
     pca = s.pca(s.model.latent_dim)
     linear, mean = pca.reconstruct(s.real), s.train.mean(0).expand_as(s.real)
     out = []
@@ -54,8 +54,8 @@ def rows(s: Subject) -> list[Row]:
         if name == "ssim" and min(s.data.image_shape[1:]) < WINDOW:
             continue
         out.append({
-            "measure": f"{name}-{short(len(again))}", **around_mean(measure(again, s.real)), "better": "higher",
+            "measure": f"{name}-{short(len(rebuilt))}", **around_mean(measure(rebuilt, s.real)), "better": "higher",
             "baseline": float(measure(linear, s.real).mean()), "which": f"PCA-{len(pca.variances)}",
-            "reference": float(measure(mean, s.real).mean()), "is": "mean image", "images": len(again),
+            "reference": float(measure(mean, s.real).mean()), "is": "mean image", "images": len(rebuilt),
         })  # fmt: skip
     return out

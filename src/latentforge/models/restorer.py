@@ -43,9 +43,9 @@ LOOSE = ("generator_steps", "generator_dropout", "dropout_in_samples")  # rules 
 LEAK = 0.01  # slope beyond black and white, without which there would be no way back
 
 
-def pixel_error(x: Tensor, again: Tensor, kind: Error) -> Tensor:
+def pixel_error(x: Tensor, restored: Tensor, kind: Error) -> Tensor:
     """(B,) error summed over pixels, or in decibels: minus the peak signal-to-noise ratio."""
-    d = (x - again).float().flatten(1)
+    d = (x - restored).float().flatten(1)
     if kind == "absolute":
         return d.abs().sum(1)
     square = d.square()
@@ -143,16 +143,16 @@ class Restorer(Duel):
         for _ in range(self.critic_steps - 1 if judged else 0):
             x = next(data).image
             with torch.no_grad():
-                again = self.rebuild(self.spoilt(x, t), x.shape[2:])
-            yield {"critic": self.critic_cost((x,), (again,), t)}
+                restored = self.rebuild(self.spoilt(x, t), x.shape[2:])
+            yield {"critic": self.critic_cost((x,), (restored,), t)}
         x = next(data).image  # (B, C, H, W)
-        again = self.rebuild(self.spoilt(x, t), x.shape[2:])
-        error = pixel_error(x, again, self.error).mean()
+        restored = self.rebuild(self.spoilt(x, t), x.shape[2:])
+        error = pixel_error(x, restored, self.error).mean()
         t.log("error", error)
         move = {"restorer": self.pixel * error}
         if judged:  # the critic's cost first: it may clamp the weights that the other one goes back through
-            move["critic"] = self.critic_cost((x,), (again.detach(),), t)
-            move["restorer"] = move["restorer"] + self.weight * self.unlikeness(x, again, t)
+            move["critic"] = self.critic_cost((x,), (restored.detach(),), t)
+            move["restorer"] = move["restorer"] + self.weight * self.unlikeness(x, restored, t)
         yield move
 
     def spoilt(self, x: Tensor, t) -> Tensor:
@@ -160,11 +160,11 @@ class Restorer(Duel):
         with torch.autocast(x.device.type, enabled=False):
             return self.operator(x, t)
 
-    def unlikeness(self, x: Tensor, again: Tensor, t) -> Tensor:
+    def unlikeness(self, x: Tensor, restored: Tensor, t) -> Tensor:
         """What the critic finds between images and restored ones, mean over the batch."""
         if self.similarity == "adversarial":
-            return self.generator_cost((x,), (again,), t)
-        a, b = self.look((x, again), None)[1]
+            return self.generator_cost((x,), (restored,), t)
+        a, b = self.look((x, restored), None)[1]
         if self.similarity == "critic":
             value = 0.5 * squared_error(a, b).mean()
         else:

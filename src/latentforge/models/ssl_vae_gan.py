@@ -82,8 +82,8 @@ class SSLVAEGAN(SemiSupervised):
         yield {"critic": cost + self.matching * unsupervised_cost(real, made, t)}
         q = self.encode(x)
         z = torch.cat([q.sample(t.randn(len(x), self.latent_dim)), t.randn(half, self.latent_dim)])
-        again, fresh = self.decoder(z).split([len(x), half])
-        nll, kl = bernoulli_nll(again, x).mean(), q.kl().mean()
+        rebuilt, fresh = self.decoder(z).split([len(x), half])
+        nll, kl = bernoulli_nll(rebuilt, x).mean(), q.kl().mean()
         gap = matched(frozen(self.critic.body), x, torch.sigmoid(fresh.float()))
         loss = gap + self.elbo * (nll + kl) / math.prod(self.image_shape)
         for name, value in (("reconstruction_nats", nll), ("kl_nats", kl), ("generator", gap)):

@@ -224,15 +224,15 @@ def reconstructions(name: str, model: Game, batch: Any) -> dict[str, Any]:
     out: dict[str, Any] = {"name": name, "searched": not model.has_encoder}
     began = time.perf_counter()
     if model.has_encoder:
-        again = model.reconstruct(batch.image, model.labels_of(batch)).cpu()
+        rebuilt = model.reconstruct(batch.image, model.labels_of(batch)).cpu()
     elif model.can_sample:
         y = model.told_with(batch)
-        again = model.decode(invert(model, batch.image, y, SEARCH), y).cpu()
+        rebuilt = model.decode(invert(model, batch.image, y, SEARCH), y).cpu()
     else:
         return out | {"why": "no encoder"}
     seconds = (time.perf_counter() - began) / len(batch.image)
-    error = float((again - batch.image).square().mean())
-    return out | inline(grid(again, SHOWN)) | {"seconds": seconds, "error": error, "cost": f"{seconds:.2g} s"}
+    error = float((rebuilt - batch.image).square().mean())
+    return out | inline(grid(rebuilt, SHOWN)) | {"seconds": seconds, "error": error, "cost": f"{seconds:.2g} s"}
 
 
 # -- curves ------------------------------------------------------------------------------------------------------------

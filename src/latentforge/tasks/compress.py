@@ -166,7 +166,7 @@ def smallest_step(packed: Callable[[float], bytes], most: int) -> tuple[float, b
     return coarse, data
 
 
-def squared_error(again: Tensor, images: Images) -> float:
+def squared_error(rebuilt: Tensor, images: Images) -> float:
     """Mean squared error of images (N, C, H, W) against the originals, over all pixels and channels."""
-    total = sum(float((again[b.index.cpu()] - b.image.cpu()).double().square().sum()) for b in images.batches())
-    return total / again.numel()
+    total = sum(float((rebuilt[b.index.cpu()] - b.image.cpu()).double().square().sum()) for b in images.batches())
+    return total / rebuilt.numel()
