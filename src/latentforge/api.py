@@ -217,11 +217,11 @@ def to_the_end(trainer: Trainer, options: dict[str, Any]) -> Game:
             left = trainer.examples - trainer.clocks[0].examples if trainer.examples else whole - trainer.seconds / 60
             if left < LEAST * whole:
                 raise RunError(f"{collapse}; too little of the budget is left to start again.") from None
-            trainer = again(trainer, options, left)
+            trainer = next_attempt(trainer, options, left)
             trainer.journal.display.note(f"{collapse.args[0].split(':')[0]}: starting again with seed {trainer.seed}")
 
 
-def again(old: Trainer, options: dict[str, Any], left: float) -> Trainer:
+def next_attempt(old: Trainer, options: dict[str, Any], left: float) -> Trainer:
     """A fresh trainer with the next seed and the budget that is left. What the run wrote moves to attempts/N."""
     budget: dict[str, Any] = dict.fromkeys(BUDGET)
     budget |= {"examples": int(left)} if old.examples else {"minutes": left}

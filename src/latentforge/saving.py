@@ -159,8 +159,8 @@ def save_result(run: Run, model: Game, numbers: dict[str, Any]) -> None:
         with atomic(run.path / "model") as part:
             save_model(model, part)
     except (OSError, InputError) as error:
-        again = f"make room and run '{run.goes_on_by()}'"
-        raise RunError(f"the model could not be written ({error}); {again}.") from None
+        remedy = f"make room and run '{run.goes_on_by()}'"
+        raise RunError(f"the model could not be written ({error}); {remedy}.") from None
 
 
 def peak_memory() -> int | None:

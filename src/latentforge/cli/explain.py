@@ -63,9 +63,9 @@ def explain(name: str, arguments: dict[str, Any], shape: tuple[int, int, int] = 
     for number, (move, times) in enumerate(((k, len([*g])) for k, g in itertools.groupby(model.objective())), 1):
         names = list(dict.fromkeys(term.player for term in move))
         together = f"{', '.join(names[:-1])} and {names[-1]} together" if len(names) > 1 else names[0]
-        again = f", {times} times in turn" if times > 1 else ""
+        often = f", {times} times in turn" if times > 1 else ""
         begin = min(seats[player].span[0] for player in names) if model.begins else 0.0
-        lines.append(f"  {number}. {together}{again}{f' (from {begin:.0%} of the budget)' if begin else ''}")
+        lines.append(f"  {number}. {together}{often}{f' (from {begin:.0%} of the budget)' if begin else ''}")
         for player in names:
             terms = [term for term in move if term.player == player]
             for i, term in enumerate(terms):

@@ -28,9 +28,9 @@ BLOCK = 1 << 18
 class _Failed(Exception):
     """This attempt brought no file; the text says why."""
 
-    def __init__(self, text: str, again: bool = False):
+    def __init__(self, text: str, retry: bool = False):
         super().__init__(text)
-        self.again = again  # the same mirror may do better
+        self.retry = retry  # the same mirror may do better
 
 
 def download(
@@ -123,7 +123,7 @@ def _fetch(url: str, file: BinaryIO, md5: str, size: int | None, progress: Progr
             try:
                 _transfer(url, file, size, progress, timeout)
             except _Failed as failure:
-                if failure.again and attempt < TRIES:
+                if failure.retry and attempt < TRIES:
                     continue
                 raise
         file.flush()
@@ -171,7 +171,7 @@ def _transfer(url: str, file: BinaryIO, size: int | None, progress: Progress | N
             try:
                 block = response.read(BLOCK)
             except (OSError, http.client.HTTPException) as error:
-                raise _Failed(f"cut off after {done:,} bytes ({_why(error)})", again=True) from None
+                raise _Failed(f"cut off after {done:,} bytes ({_why(error)})", retry=True) from None
             if not block:
                 break
             file.write(block)
@@ -182,7 +182,7 @@ def _transfer(url: str, file: BinaryIO, size: int | None, progress: Progress | N
             if progress:
                 progress(done, total or size)
     if done < (total or size or 0):
-        raise _Failed(f"cut off after {done:,} of {total or size:,} bytes", again=True)
+        raise _Failed(f"cut off after {done:,} of {total or size:,} bytes", retry=True)
 
 
 def _certificates(system: str = sys.platform) -> ssl.SSLContext | None:

@@ -68,7 +68,7 @@ def matching(s: Subject) -> list[Row]:
         return []
     n = min(s.n, SAMPLES)
     with seeded(s.seed, s.model.device):
-        real, again = (s.model.codes_of(part.select(part.spread(n)))[0] for part in (s.held, s.data.train))
+        real, floor = (s.model.codes_of(part.select(part.spread(n)))[0] for part in (s.held, s.data.train))
     generator = generator_of(s.seed, 0xC0DE)  # apart from the noise of the codes themselves
     trivial = real.mean(0) + real.std(0) * torch.randn(n, real.shape[1], generator=generator)
 
@@ -79,7 +79,7 @@ def matching(s: Subject) -> list[Row]:
     return [{
         "measure": f"codes-frechet-{short(n)}", **found["d"], "better": "lower",
         "baseline": statistic(real, trivial)["d"], "which": "independent Gaussians",
-        "reference": statistic(real, again)["d"], "is": "training images", "images": n, "sampler": s.sampler,
+        "reference": statistic(real, floor)["d"], "is": "training images", "images": n, "sampler": s.sampler,
     }]  # fmt: skip
 
 

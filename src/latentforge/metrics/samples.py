@@ -27,13 +27,13 @@ def rows(s: Subject) -> list[Row]:
         return []
     out = []
     for e in s.extractors:
-        real, fake, gauss, again = (s.of(which, e) for which in ("real", "fake", "gauss", "again"))
+        real, fake, gauss, floor = (s.of(which, e) for which in ("real", "fake", "gauss", "floor"))
         for statistic in (distances, neighbourhoods):
             found = around(statistic, (real, fake), s.repeats)
-            trivial, floor = statistic(real, gauss), statistic(real, again)
+            trivial, best = statistic(real, gauss), statistic(real, floor)
             out += [
                 {"measure": f"{m}-{e.name}-{short(s.n)}", **found[m], "better": BETTER[m], "baseline": trivial[m],
-                 "which": s.which, "reference": floor[m], "is": "training images", "images": s.n,
+                 "which": s.which, "reference": best[m], "is": "training images", "images": s.n,
                  "sampler": s.sampler, "features": e.about,
                  **({"note": f"{s.n} images are few: {m} is biased upwards"} if s.n < FEW and m == "frechet" else {})}
                 for m in found

@@ -53,8 +53,8 @@ class Subject:
         return some(self.held, self.n).image
 
     @property  # its features are kept, it would take as much memory as the others
-    def again(self) -> Tensor:
-        """As many training images: what they score is the floor."""
+    def floor(self) -> Tensor:
+        """As many training images: what they score no model can be expected to beat."""
         return some(self.data.train, self.n).image
 
     @cached_property
@@ -95,7 +95,7 @@ class Subject:
         return next((e for e in self.extractors if e.classify is not None), None)
 
     def of(self, images: str, extractor: Extractor) -> Tensor:
-        """Features of `real`, `again`, `fake` or `gauss`."""
+        """Features of `real`, `floor`, `fake` or `gauss`."""
         key = (images, extractor.name)
         if key not in self.known:
             self.known[key] = extractor(getattr(self, images))

@@ -87,10 +87,10 @@ def scatter(place: Tensor, label: Tensor | None, names: list[str], figure: Any, 
     else:
         shown = label.unique().tolist()
         for i, k in enumerate(shown):
-            mine, (again, colour) = (label == k).numpy(), divmod(i, len(look.series))
+            mine, (turn, colour) = (label == k).numpy(), divmod(i, len(look.series))
             axes.scatter(
-                x[mine], y[mine], s=5 if not again else 9, color=look.series[colour], linewidths=0, label=names[k],
-                marker=MARKS[again % len(MARKS)],
+                x[mine], y[mine], s=5 if not turn else 9, color=look.series[colour], linewidths=0, label=names[k],
+                marker=MARKS[turn % len(MARKS)],
             )  # fmt: skip
         if len(shown) <= MOST:
             figure.legend(loc="outside right upper", frameon=False, fontsize=8, markerscale=2.5, handletextpad=0.1)
