@@ -41,9 +41,9 @@ from latentforge.duel import GENERATOR, Duel
 from latentforge.game import Seat, Term
 from latentforge.parts.adversarial import Loss, generator_loss, reverse
 from latentforge.parts.augment import Augment
+from latentforge.parts.games import GAMES
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
-from latentforge.parts.rules import GAMES
 from latentforge.registry import register
 
 POOL = 50_000  # codes that the sampler draws once, for all of stage 1

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from latentforge.parts.adversarial import Loss
 
 
-class Rules(NamedTuple):
+class Defaults(NamedTuple):
     """The options of stage 1 of `vae-gan`, and the share of the budget that stage 0 has."""
 
     loss: Loss
@@ -25,18 +25,18 @@ class Rules(NamedTuple):
     mix: float
 
 
-def r3gan(size: float, side: int) -> Rules:
+def r3gan(size: float, side: int) -> Defaults:
     """For images of `size` times 784 numbers. Huang et al. 2024, arXiv:2501.05441."""
-    return Rules(
+    return Defaults(
         "relativistic", False, (0.0, 0.99), lr=4e-3 / size**0.5, penalty=0.003 * size**1.5 if size > 1 else 0.0,
         batch_size=64 if size < 2 else 32, width=32, wide=(512,), share=0.25, pixel=0.02, mix=1.0,
     )  # fmt: skip
 
 
-def dcgan(size: float, side: int) -> Rules:
+def dcgan(size: float, side: int) -> Defaults:
     """For images of `size` times 784 numbers, `side` pixels high or wide. Radford et al. 2016, arXiv:1511.06434."""
     width = max(16, 64 >> max(0, round(math.log2(side / 32))))  # halved where the side is doubled
-    return Rules(
+    return Defaults(
         "nonsaturating", True, (0.5, 0.999), lr=min(8e-4, max(2e-4, 3.13e-3 / size)), penalty=0.0,
         batch_size=64 if size < 8 else 32, width=width, wide=(), share=0.1, pixel=0.2 / size**0.5, mix=0.3,
     )  # fmt: skip
