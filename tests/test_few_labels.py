@@ -26,7 +26,7 @@ from latentforge.parts.matching import matched, unsupervised_cost
 from latentforge.parts.smooth import virtual_adversarial
 from latentforge.report.grid import picture, to_uint8
 from latentforge.tasks.edit import told
-from latentforge.tasks.scores import no_encoder
+from latentforge.tasks.scores import why_no_code
 from playing import clock, feed, images
 
 SMALL = {
@@ -450,7 +450,7 @@ def test_codes_of_ssl_vae_are_decoded_under_the_class_it_sees(form):
     error, mean = (found - x).square().mean(), (model.decode(model.encode(x).mean) - x).square().mean()
     assert error <= (model.reconstruct(x) - x).square().mean() + 1e-6  # the encoder's code is among the starts
     assert not torch.allclose(error, mean)
-    assert no_encoder(model) == ""  # images are encoded without being told
+    assert why_no_code(model) == ""  # images are encoded without being told
     y = torch.tensor([-1, 2, 0, -1, 1])
     z = torch.randn(5, 3)
     mixed = model.decode(z, y)

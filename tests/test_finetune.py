@@ -16,7 +16,7 @@ from latentforge.cli import main
 from latentforge.data import Dataset, Images
 from latentforge.data.hide import hide_labels
 from latentforge.errors import InputError
-from latentforge.tasks.finetune import FineTuned, error_of, finetune, gain, pick_part, range_of
+from latentforge.tasks.finetune import FineTuned, error_of, fed_range, finetune, gain, pick_part
 
 VAE = {"net": "conv", "width": 4, "latent_dim": 3}
 PARTS = [
@@ -55,7 +55,7 @@ def test_the_part_and_its_range(name, options, part, pixels):
     model = lf.create(name, image_shape=(1, 28, 28), **options)
     assert pick_part(model, "auto") == part
     if pixels is not None:
-        assert range_of(model, part) == pixels
+        assert fed_range(model, part) == pixels
     net = FineTuned(model, part, 3)
     assert net(torch.rand(2, 1, 28, 28)).shape == (2, 3)
 

@@ -45,7 +45,7 @@ class Display:
         left = 60 * minutes - row["seconds"] if minutes else ((examples or 0) - row["examples"]) / max(rate, 1e-9)
         losses = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k not in POSITION and "/" not in k)
         bad = f"  bad steps {row['bad_steps']}" if row["bad_steps"] else ""
-        text = f"epoch {row['epoch']:.1f}  {rate:,.0f} img/s  {clock(max(left, 0))} left  {losses}{bad}"
+        text = f"epoch {row['epoch']:.1f}  {rate:,.0f} img/s  {duration(max(left, 0))} left  {losses}{bad}"
         if self.live:
             self.live.update(self.task, completed=row["progress"], description=text)
         elif time.monotonic() - self.printed > 5 or row["progress"] >= 1:
@@ -67,7 +67,7 @@ class Display:
             print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
-def clock(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """85 -> '1:25'."""
     m, s = divmod(int(seconds), 60)
     return f"{m // 60}:{m % 60:02d}:{s:02d}" if m >= 60 else f"{m}:{s:02d}"

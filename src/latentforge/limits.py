@@ -36,7 +36,7 @@ def check(function: Any, values: dict[str, Any], where: str = "") -> None:
             continue
         wrong = fault(name if name in limited else "", known[name].annotation, value)
         if wrong:
-            raise InputError(f"{where}--{name.replace('_', '-')} {shown(value)}: {wrong}.")
+            raise InputError(f"{where}--{name.replace('_', '-')} {as_typed(value)}: {wrong}.")
 
 
 def limited_by_name(function: Any) -> Container[str]:
@@ -86,6 +86,6 @@ def one_fault(name: str, kind: Any, value: Any) -> str:
     return "" if value >= 0 else "give 0 or more"
 
 
-def shown(value: Any) -> str:
+def as_typed(value: Any) -> str:
     text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
     return " ".join(text.split())[:80]

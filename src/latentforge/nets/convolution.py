@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def plain(layer: nn.Module, x: Tensor) -> bool:
+def left_to_torch(layer: nn.Module, x: Tensor) -> bool:
     """Whether it is for torch to compute the layer on x; always inside `torch.func`."""
     simple = layer.groups == 1 and layer.dilation == (1, 1) and not isinstance(layer.padding, str)
     half = torch.is_autocast_enabled("cpu") or x.dtype != torch.float32
@@ -29,7 +29,7 @@ class Conv2d(nn.Conv2d):
     """torch's, with its arguments."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if plain(self, x):
+        if left_to_torch(self, x):
             return super().forward(x)
         return biased(F.conv2d(x, self.weight, None, self.stride, self.padding), self.bias)  # type: ignore[arg-type]
 
@@ -38,7 +38,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     """torch's, with its arguments."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if plain(self, x) or output_size is not None:
+        if left_to_torch(self, x) or output_size is not None:
             return super().forward(x, output_size)
         where = (self.stride, self.padding, self.output_padding)
         if self.out_channels == 1:  # with two or three the product was slower about as often as faster

@@ -12,7 +12,7 @@ from latentforge import registry
 from latentforge._version import __version__
 from latentforge.data.dataset import Dataset
 from latentforge.data.modes import is_points
-from latentforge.display import clock
+from latentforge.display import duration
 from latentforge.files import write_text
 from latentforge.game import Game
 from latentforge.metrics.subject import Subject, some
@@ -209,7 +209,7 @@ def cost_table(facts: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     }  # fmt: skip
     cells = {key: [f[key] for f in facts.values()] for key in labels}
     return [
-        {"name": labels[k], "cells": [clock(v) if k == "training_seconds" and v is not None else quantity(v) for v in c]}
+        {"name": labels[k], "cells": [duration(v) if k == "training_seconds" and v is not None else quantity(v) for v in c]}
         for k, c in cells.items() if any(v is not None for v in c)
     ]  # fmt: skip
 

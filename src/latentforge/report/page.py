@@ -18,12 +18,12 @@ from latentforge import registry
 from latentforge.data.modes import is_points
 from latentforge.diagnose.history import GRADIENT
 from latentforge.diagnose.rules import CROSS_ENTROPIES
-from latentforge.display import POSITION, clock
+from latentforge.display import POSITION, duration
 from latentforge.errors import InputError, RunError
 from latentforge.files import write_text
 from latentforge.report.plots import Look, inline, legend, plain_axes, plot
 from latentforge.report.settings import against_defaults, commands, data_facts, machine, model_settings, train_settings
-from latentforge.report.words import HEADINGS, origin, short, show, words
+from latentforge.report.words import HEADINGS, origin, rounded, show, words
 from latentforge.run import Run
 
 VALIDATION = "validation/"
@@ -146,7 +146,7 @@ def key_numbers(rows: list[dict[str, Any]]) -> list[list[dict[str, str]]]:
     seconds, examples = rows[-1]["seconds"], rows[-1]["examples"]
     rate = f"{examples / seconds:,.0f}" if seconds else "–"
     cost = [
-        {"value": clock(seconds), "unit": "h:min:s" if seconds >= 3600 else "min:s", "label": "training time"},
+        {"value": duration(seconds), "unit": "h:min:s" if seconds >= 3600 else "min:s", "label": "training time"},
         {"value": f"{examples:,}", "unit": "", "label": "images seen"},
         {"value": rate, "unit": "images/s", "label": "with previews and checkpoints"},
     ]
@@ -189,7 +189,7 @@ def previews(run: Run, kind: str) -> list[tuple[int, Path]]:
 
 
 def moment(round_: int, seen: dict[int, int]) -> str:
-    return f"{short(seen[round_])} images" if round_ in seen else f"round {round_:,}"
+    return f"{rounded(seen[round_])} images" if round_ in seen else f"round {round_:,}"
 
 
 def sound(file: Path) -> Image.Image | None:
@@ -317,7 +317,7 @@ def panel(
     elif (top := ceiling(kept)) is not None:
         axes.set_ylim(top=top)
     axes.set_xlabel("images seen")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: rounded(v)))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     plain_axes(axes, look)
     legend(figure, axes)

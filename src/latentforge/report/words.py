@@ -42,7 +42,7 @@ def words(name: str) -> tuple[str, str]:
     return name.replace("_", " "), ""
 
 
-def short(n: float) -> str:
+def rounded(n: float) -> str:
     """12000 -> '12k'."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(n) >= size:

@@ -88,7 +88,7 @@ def evaluate(
         for name in names:
             module = METRICS[name].module
             rows = import_module(f"latentforge.metrics.{module}" if name in OURS else module).rows(subject)
-            out += [plain(row) for row in rows]
+            out += [presentable(row) for row in rows]
             if left_out is not None and not rows:
                 left_out.append(name)
     return out
@@ -104,7 +104,7 @@ def chosen(metrics: Sequence[str], features: Sequence[str]) -> list[str]:
     return names
 
 
-def plain(row: dict[str, Any]) -> dict[str, Any]:
+def presentable(row: dict[str, Any]) -> dict[str, Any]:
     """Without missing ends, and with None for nan and infinity, which JSON has no word for."""
     return {
         k: None if isinstance(v, float) and not math.isfinite(v) else v

@@ -35,7 +35,7 @@ class FineTuned(nn.Module):
 
     def __init__(self, model: Game, part: str, classes: int):
         super().__init__()
-        pixels = range_of(model, part)
+        pixels = fed_range(model, part)
         if pixels is None:
             raise InputError(f"the {part} of {model.name} does not see images alone.")
         self.part, (self.low, self.high) = part, pixels
@@ -64,7 +64,7 @@ def pick_part(model: Game, part: str) -> str:
     or not the one asked for."""
     if part not in ("auto", "encoder", "critic"):
         raise InputError(f"part={part!r} is not possible: choose auto, encoder or critic.")
-    able = [k for k in ("encoder", "critic") if isinstance(getattr(model, k, None), nn.Module) and range_of(model, k)]
+    able = [k for k in ("encoder", "critic") if isinstance(getattr(model, k, None), nn.Module) and fed_range(model, k)]
     if not able:
         raise InputError(f"{model.name} has no encoder or critic that sees images alone; take vae, vae-gan or dcgan.")
     if part != "auto" and part not in able:
@@ -73,7 +73,7 @@ def pick_part(model: Game, part: str) -> str:
 
 
 @torch.no_grad()
-def range_of(model: Game, part: str) -> tuple[float, float] | None:
+def fed_range(model: Game, part: str) -> tuple[float, float] | None:
     """The range of pixels the network is fed; None where it is not fed images alone (codes, or a condition too)."""
     seen: list[tuple] = []
     grey = torch.full((2, *model.image_shape), 0.25, device=model.device)

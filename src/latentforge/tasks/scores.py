@@ -50,7 +50,7 @@ class Score:
         raise TypeError("a score must define __call__")
 
 
-def no_encoder(model: Game) -> str:
+def why_no_code(model: Game) -> str:
     if not model.has_encoder:
         return "has no encoder"
     told = model.condition is not None and not model.condition.drop
@@ -66,7 +66,7 @@ def seen_by(look: Callable[[Tensor], Tensor], model: Game, normal: Images) -> Te
 
 class Reconstruction(Score):
     what = "squared error of the reconstruction, mean over pixels"
-    lacks = staticmethod(no_encoder)
+    lacks = staticmethod(why_no_code)
 
     def __call__(self, x: Tensor) -> Tensor:
         return mean_squared(self.model.reconstruct(x), x).clamp(min=LEAST).log()
@@ -77,7 +77,7 @@ class Likelihood(Score):
 
     @staticmethod
     def lacks(model: Game) -> str:
-        return no_encoder(model) if model.has_likelihood else "has no likelihood"
+        return why_no_code(model) if model.has_likelihood else "has no likelihood"
 
     def __init__(self, model: Game, normal: Images, seed: int):
         super().__init__(model, normal, seed)
@@ -90,7 +90,7 @@ class Likelihood(Score):
 
 class Density(Score):
     what = "-log p(z) of the code in nats, under a Gaussian mixture fitted on those of normal images"
-    lacks = staticmethod(no_encoder)
+    lacks = staticmethod(why_no_code)
 
     def __init__(self, model: Game, normal: Images, seed: int):
         super().__init__(model, normal, seed)
@@ -132,7 +132,7 @@ class SmoothPixels(LocalPlane):
 
 class Codes(LocalPlane):
     what = "the same among codes"
-    lacks = staticmethod(no_encoder)
+    lacks = staticmethod(why_no_code)
 
     def look(self, x: Tensor) -> Tensor:
         return self.model.encode(x).mean
@@ -165,7 +165,7 @@ def features_of(model: Game) -> Callable[[Tensor], Tensor] | None:
             return partial(critic_features, model)
         except (RuntimeError, TypeError):  # a critic of codes
             pass
-    known = not no_encoder(model) and isinstance(getattr(model, "encoder", None), nn.Module)
+    known = not why_no_code(model) and isinstance(getattr(model, "encoder", None), nn.Module)
     return partial(encoder_features, model) if known else None
 
 
