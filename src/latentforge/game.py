@@ -153,44 +153,49 @@ class Game(nn.Module):
     """Base of every model. Images cross its public methods as float (B, C, H, W) in [0, 1]; inside, networks use
     `pixel_range`. B batch, C channels, H height, W width, Z latent size."""
 
+    # -- a family sets
+    image_shape: tuple[int, int, int]
+    latent_dim: int
     shared: ClassVar[set[str]] = set()  # parameter-name prefixes that two players may both move
     # True where the parts of a batch do not add up to the gradient of the whole (batch norm, minibatch statistics, dropout,
     # spectral norm)
     batch_coupled: bool = False
     pixel_range: tuple[float, float] = (0.0, 1.0)  # of `generate` and of what the networks are fed
-    args: dict[str, Any]  # resolved constructor arguments, set by the registry: they are the config
-
-    image_shape: tuple[int, int, int]
-    latent_dim: int
-    name: ClassVar[str]  # under which the model is registered
-    loaded_args: dict[str, Any] | None = None  # as the file has them that it was loaded from: an older class had fewer
-    trained_on: str | None = None
-    data_fingerprint: str | None = None  # of the data set it was trained on as it was cut then, where a run kept it
-    classes: list[str] | None = None  # names of the classes it was trained on, where they have any but numbers
-    sampler_kind: str = "prior"
-    sampler_chosen: bool = False  # whether the density is fitted, or the prior was chosen, which leaves no sampler
     batch_size: int = 128  # unless the trainer is told another
-    # images per forward pass in training; a critic that compares images is asked in as many
-    part_size: int | None = None
     schedule: Schedule = "constant"  # of the learning rates, unless the trainer is told another
+    seat: ClassVar[Seat] = Seat()  # of all players, where `seats` does not tell them apart
     half_pays: ClassVar[bool] = False  # bfloat16 is faster on a processor that has it
     begins: tuple[float, ...] = ()  # shares of the budget at which the stages after the first begin
     converged: bool = False  # True ends the training before its budget; set in `settle`, alike on all processes
     unworried: ClassVar[tuple[str, ...]] = ()  # findings of the doctor that belong to the game
     refuses: ClassVar[tuple[str, ...]] = ()  # options of its base that a family has no use for
+    noise: Noise = "normal"  # what codes of the prior are; a family may leave the choice to the user
     has_prior: bool = True  # False where only a fitted sampler can draw codes
     has_prior_density: bool = True  # False where the prior can only be drawn from
-    noise: Noise = "normal"  # what codes of the prior are; a family may leave the choice to the user
-    seat: ClassVar[Seat] = Seat()  # of all players, where `seats` does not tell them apart
+    sampler_kind: str = "prior"  # what codes are drawn from, unless the trainer is told another
 
-    sampler: Any
+    # -- the registry sets
+    name: ClassVar[str]  # under which the model is registered
+    args: dict[str, Any]  # resolved constructor arguments: they are the config
+
+    # -- training and loading set
+    trained_on: str | None = None
+    data_fingerprint: str | None = None  # of the data set it was trained on as it was cut then, where a run kept it
+    classes: list[str] | None = None  # names of the classes it was trained on, where they have any but numbers
+    loaded_args: dict[str, Any] | None = None  # as the file has them that it was loaded from: an older class had fewer
+    # images per forward pass in training; a critic that compares images is asked in as many
+    part_size: int | None = None
+    sampler: Any  # a density over codes fitted in `finish`; None means the prior
+    sampler_chosen: bool = False  # whether the density is fitted, or the prior was chosen, which leaves no sampler
+
+    # -- `be_told` and the restorer set
+    condition: Condition | None  # what the model is told of an image (a label, a descriptor); None for nothing
     plane: Any  # appends what the model is told of an image to it, as one more channel
     operator: Any  # what a restorer was trained to undo (latentforge.parts.operators)
-    condition: Condition | None  # what the model is told of an image (a label, a descriptor); None for nothing
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_module("sampler", None)  # a density over codes fitted in `finish`; None means the prior
+        self.register_module("sampler", None)
         self.register_module("condition", None)
         self.register_module("plane", None)
         # mean log density, nats, of validation codes under each sampler that was compared
