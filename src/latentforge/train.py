@@ -134,6 +134,8 @@ class Trainer:
         self.seats = {k: seat_with(s, k, lr, optimizer, weight_decay, clip, ema) for k, s in seats.items()}
         self.parameters = own_parameters(model)
         self.optimizers = {k: make_optimizer(s, self.parameters[k]) for k, s in self.seats.items()}
+        # `average`, a second copy that follows `model` and that `averages` moves, is what is previewed, measured, entered and
+        # finished; it is `model` itself where no seat has an average
         self.average: Game = model
         if any(s.ema for s in self.seats.values()):
             self.average = copy.deepcopy(model).eval().requires_grad_(False)
@@ -146,7 +148,14 @@ class Trainer:
         mine = range(self.rank * accumulate, (self.rank + 1) * accumulate)
         self.streams = [Stream(images, batch_size, seed, i, parts) for i in mine]
         self.clocks = [Clock(seed, self.device, i, parts) for i in mine]
+        self.plays: list[Iterator[Move]] = []  # of the round in hand, one for each accumulated part
+        self.fresh = 0  # images drawn in the last round
+        self.over = False  # whether the minutes of the budget are spent
         self.seconds = 0.0  # spent in rounds, previews and checkpoints, over all sessions
+        self.base_seconds = 0.0  # of them, those of sessions before this one
+        # when the session began, and when the last row and checkpoint were written, by time.monotonic()
+        self.started = self.logged_at = self.saved_at = 0.0
+        self.saved_examples = 0  # images drawn before the last checkpoint
         self.pause = CHECKPOINT_SECONDS
         self.every = (self.examples or 0) // 200  # examples between two rows of statistics
         # without that, seconds: a budget in minutes has about 3,600 rows, more only where that is less than one a minute
