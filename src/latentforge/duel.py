@@ -126,7 +126,7 @@ class Duel(Game):
             if hasattr(self, "args"):  # the run keeps what `auto` came to
                 self.args["augment"] = self.augment
 
-    def armed(self, critic: nn.Module, told: int = 0, projection: bool = False) -> Any:
+    def with_rules(self, critic: nn.Module, told: int = 0, projection: bool = False) -> Any:
         """The critic with the layers and norms that the rules ask for; it is told `told` numbers about each image."""
         if self.minibatch:
             self.batch_coupled = True
@@ -144,7 +144,7 @@ class Duel(Game):
                     nn.utils.parametrizations.spectral_norm(m)
         return critic
 
-    def loosened(self, generator: nn.Module) -> Any:
+    def with_dropout(self, generator: nn.Module) -> Any:
         """The generator with dropout after each hidden activation, where the rules ask for it."""
         if self.generator_dropout:
             self.batch_coupled = True

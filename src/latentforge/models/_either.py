@@ -48,10 +48,10 @@ class EitherDuel(Duel):
         told = 0 if _condition is None else _condition.size
         c, h, w = image_shape
         seen = (c, h, w) if _condition is None or _projection else (c + 1, h, w)
-        self.generator = self.loosened(
+        self.generator = self.with_dropout(
             nets.generator(net, latent_dim + told, image_shape, hidden, width, for_generator)
         )
-        self.critic = self.armed(nets.critic(net, seen, critic_hidden, width, for_critic), told, _projection)
+        self.critic = self.with_rules(nets.critic(net, seen, critic_hidden, width, for_critic), told, _projection)
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.generator(self.tell(z, y))

@@ -66,8 +66,8 @@ class AAE(Duel):
         self.image_shape, self.latent_dim, self.noise = image_shape, latent_dim, noise
         self.reconstruction = reconstruction
         self.encoder = nets.encoder(net, image_shape, latent_dim, hidden, width, 4)
-        self.decoder = self.loosened(nets.decoder(net, latent_dim, image_shape, hidden, width, 4))
-        self.critic = self.armed(nets.MLPCritic((latent_dim, 1, 1), critic_hidden))
+        self.decoder = self.with_dropout(nets.decoder(net, latent_dim, image_shape, hidden, width, 4))
+        self.critic = self.with_rules(nets.MLPCritic((latent_dim, 1, 1), critic_hidden))
 
     def players(self):
         return {"autoencoder": [self.encoder, self.decoder], "critic": [self.critic], "encoder": [self.encoder]}

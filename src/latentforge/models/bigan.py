@@ -66,8 +66,8 @@ class BiGAN(Duel):
         self.batch_coupled = net == "conv"
         out = latent_dim * (2 if self.stochastic else 1)
         self.encoder = nets.he_(nets.encoder(net, image_shape, out, hidden[::-1], width, 4))
-        self.generator = self.loosened(nets.generator(net, latent_dim, image_shape, hidden, width, norm=True))
-        self.critic = self.armed(nets.he_(JointCritic(net, image_shape, latent_dim, critic_hidden, width)))
+        self.generator = self.with_dropout(nets.generator(net, latent_dim, image_shape, hidden, width, norm=True))
+        self.critic = self.with_rules(nets.he_(JointCritic(net, image_shape, latent_dim, critic_hidden, width)))
 
     def players(self):
         return {"critic": [self.critic], "encoder": [self.encoder], "generator": [self.generator]}

@@ -65,7 +65,7 @@ class DCGAN(Duel):
             self.critic = published.article_004_critic(image_shape)
         else:
             self.critic = normal_(ConvCritic(image_shape, width, norm=True))
-        self.generator, self.critic = self.loosened(self.generator), self.armed(self.critic)
+        self.generator, self.critic = self.with_dropout(self.generator), self.with_rules(self.critic)
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.generator(z)

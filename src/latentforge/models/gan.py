@@ -42,12 +42,12 @@ class GAN(Duel):
         noise: Noise = "uniform",
         hidden: tuple[int, ...] = (1024, 1024),
         critic_hidden: tuple[int, ...] = (256, 256),
-        **rules,
+        **rules,  # the arguments of Duel: loss, critic_steps, r1 ...
     ):
         super().__init__(**rules)
         self.image_shape, self.latent_dim, self.noise = image_shape, latent_dim, noise
-        self.generator = self.loosened(MLPDecoder(latent_dim, image_shape, hidden))
-        self.critic = self.armed(MLPCritic(image_shape, critic_hidden))
+        self.generator = self.with_dropout(MLPDecoder(latent_dim, image_shape, hidden))
+        self.critic = self.with_rules(MLPCritic(image_shape, critic_hidden))
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.tanh(self.generator(z))

@@ -98,8 +98,8 @@ class JointVAEGAN(Duel):
         self.kl_weight, self.log_tau = kl, math.log(tau)
         self.encoder = nets.encoder(net, image_shape, 2 * latent_dim, hidden, width, 4)
         self.decoder = nets.decoder(net, latent_dim, image_shape, hidden, width, 4)
-        self.generator = self.loosened(MLPEncoder((noise_dim, 1, 1), latent_dim, generator_hidden))
-        self.critic = self.armed(JointCritic(net, image_shape, latent_dim, critic_hidden, width))
+        self.generator = self.with_dropout(MLPEncoder((noise_dim, 1, 1), latent_dim, generator_hidden))
+        self.critic = self.with_rules(JointCritic(net, image_shape, latent_dim, critic_hidden, width))
         self.phases = Phases((gan_rounds, vae_rounds), tolerance, patience)
         self.register_buffer("gap", torch.tensor(UNKNOWN))
 

@@ -88,7 +88,7 @@ class LarsenVAEGAN(Duel):
             self.encoder = nets.encoder(net, shown, 2 * latent_dim, hidden, width, 4)
             decoder = nets.decoder(net, latent_dim + told, image_shape, hidden, width, 4)
             critic = nets.MLPCritic(judged, hidden) if net == "mlp" else nets.ConvCritic(judged, width)
-        self.decoder, self.critic = self.loosened(decoder), self.armed(critic, told, _projection)
+        self.decoder, self.critic = self.with_dropout(decoder), self.with_rules(critic, told, _projection)
         self.gate = Gate(2 if fakes == "both" and objective == "larsen" else 1, margin if gated else 0.0)
 
     def players(self):

@@ -114,9 +114,9 @@ class Restorer(Duel):
         if self.operator.masks:
             self.operator(torch.zeros(1, *image_shape), Clock())  # says what is wrong with the size, if anything
         self.linear = None if self.operator.masks else LinearFilter(c, SIDE)
-        self.net: Any = self.loosened(UNet(c + (c if self.linear else 1), c, widths_of(h, w, fine, width), blocks))
+        self.net: Any = self.with_dropout(UNet(c + (c if self.linear else 1), c, widths_of(h, w, fine, width), blocks))
         if similarity != "pixel":
-            self.critic = self.armed(nets.initialised(nets.ConvCritic(image_shape, critic_width), "conv", False))
+            self.critic = self.with_rules(nets.initialised(nets.ConvCritic(image_shape, critic_width), "conv", False))
 
     def meet(self, data):
         """Solve the linear filter on training images."""

@@ -116,8 +116,8 @@ class VAEGAN(Duel):
         self.batch_coupled = own.norm and "conv" in (net, critic_net)
         self.encoder = nets.he_(nets.encoder(net, image_shape, 2 * latent_dim, hidden, self.width, 4))
         body = nets.decoder(net, latent_dim, image_shape, hidden, self.width, 4, self.wide, own.norm)
-        self.decoder = self.loosened(nets.initialised(body, net, own.norm))
-        self.critic = self.armed(nets.critic(critic_net, image_shape, hidden, self.critic_width, own.norm))
+        self.decoder = self.with_dropout(nets.initialised(body, net, own.norm))
+        self.critic = self.with_rules(nets.critic(critic_net, image_shape, hidden, self.critic_width, own.norm))
         self.pool: tuple[object, Tensor] | None = None  # a sampler, and codes drawn from it
 
     def players(self):
@@ -137,6 +137,7 @@ class VAEGAN(Duel):
         if t.stage == 0:
             yield self.vae(x, t)
             return
+        # the last step of the critic is on the images of a step of the generator: together with it (r3gan) or in turn (dcgan)
         for _ in range(self.critic_steps - 1):
             with torch.no_grad():
                 fake = self.generate(self.codes(x, t)[0])
@@ -167,7 +168,7 @@ class VAEGAN(Duel):
         self.clamp()
         fake, likeness = self.drawing(x, t)
         seen, forged = self.disguise((x, fake), t)
-        forged = forged.view_as(forged)  # apart from the cost of the pixels: what is reversed came through the critic
+        forged = forged.view_as(forged)
         real, made = self.verdict(seen), self.verdict(forged)
         real_cost, fake_cost = self.costs(real, made, t)
         fool = generator_loss(made, self.loss, real).mean()
@@ -177,6 +178,10 @@ class VAEGAN(Duel):
         back = self.reversal(real, made)
         if back is None:
             return {"generator": fool + likeness, "critic": critic}
+        # Both players are given the same tensor, so that one pass back serves both (`gradients.py`); each takes the gradient of
+        # its own weights alone. The critic's weights do not know `likeness`. What reaches the decoder through `forged`, a view
+        # so that the likeness does not pass it, is the critic's gradient, which `reverse` multiplies by `factor` into the
+        # generator's (`parts/adversarial.reversal`).
         factor, leak = back
         reverse(forged, factor)
         return dict.fromkeys(("generator", "critic"), critic + leak + likeness)
