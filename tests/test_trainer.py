@@ -916,7 +916,7 @@ def test_a_training_is_watched_and_ended_from_outside():
     model, seen = lf.create("vae", image_shape=SHAPE, net="mlp", hidden=(4,)), []
 
     def settle(t):
-        seen.append(float(t.seen["loss"]))
+        seen.append(float(t.means["loss"]))
         model.converged = len(seen) % 3 == 0
 
     model.settle = settle

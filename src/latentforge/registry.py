@@ -192,7 +192,7 @@ def named(model: Any, purpose: str) -> str:
     if name in MODELS and type(model) is model_class(name):
         return name
     own = type(model).__name__
-    row = MODELS.get(name)
+    row = MODELS.get(str(name))
     if row is not None and row.own is not None and row.cls == type(model).__qualname__:
         raise InputError(f"{own} was defined again since this model was created, so {purpose}; create it anew.")
     raise InputError(

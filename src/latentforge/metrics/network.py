@@ -65,8 +65,8 @@ class FeatureNet(nn.Module):
 
 def correct(net: FeatureNet, images: Images) -> Tensor:
     """(N,) float64, 1 where the likeliest class of a classifier is that of the image."""
-    parts = images.batches(at_once(images.shape, 2000))
-    return torch.cat([net.over(b.image, head=True).argmax(1) == b.label for b in parts]).double()
+    parts = [(net.over(b.image, head=True).argmax(1), b.label) for b in images.batches(at_once(images.shape, 2000))]
+    return torch.cat([found.eq(y) for found, y in parts if y is not None]).double()
 
 
 def block(c: int, out: int, kernel: int, stride: int) -> list[nn.Module]:
