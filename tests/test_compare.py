@@ -421,7 +421,7 @@ def test_copies_probes_and_labels_are_told():
         "as-asked-labels-1k": row(0.75, better="higher"),
         "tstr-4k": row(0.5, better="higher", reference=0.9),
     }))  # fmt: skip
-    for part in ("a 90.0%; PCA-20 80.0%.", "a 3 of 20.", "a draws what it is asked for in 75.0%", "samples of a only",
+    for part in ("a 90.0%; baseline PCA-20 80.0%.", "a 3 of 20.", "a draws what it is asked for in 75.0%", "samples of a only",
                  "right about 50.0%", "real ones, 90.0%"):  # fmt: skip
         assert part in text, part
 

@@ -205,7 +205,7 @@ def test_the_round_of_ssl_vae():
     untold = (log_q[3:].exp() * (bound[3:] + log_q[3:])).sum(1).mean()
     told, cost = bound[:3].gather(1, y[:, None]).mean(), -log_q[:3].gather(1, y[:, None]).mean()
     assert model.known_share == 0.1
-    assert float(move["vae"]) == pytest.approx(float(cost + 0.5 * (untold + 0.1 * told)), rel=1e-4)
+    assert move["vae"].item() == pytest.approx((cost + 0.5 * (untold + 0.1 * told)).item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["ssl-gan", "ssl-vae-gan"])

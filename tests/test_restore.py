@@ -527,7 +527,7 @@ def test_a_page_of_a_restorer_has_no_latent_space(runs):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["noise"], "--in, or spoil"), (["noise", "--spoil", "--in", "x"], "--in, or spoil"),
+        (["noise"], "--in, or degrade"), (["noise", "--spoil", "--in", "x"], "--in, or degrade"),
         (["noise", "--task", "deblur", "--spoil"], "was trained for denoise"),
         (["noise", "--operator", "noise:0.4", "--spoil"], "noise:0.5, not noise:0.4"),
         (["vae", "--spoil"], "say what"), (["vae", "--operator", "nois:1", "--spoil"], "Did you mean 'noise'"),

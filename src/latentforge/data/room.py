@@ -55,7 +55,7 @@ def take(pixels: np.ndarray, rows: np.ndarray | Iterable[int]) -> np.ndarray:
 
 
 def mapped(shape: tuple[int, ...], kind: type | np.dtype) -> np.ndarray:
-    with usable_cache(), tempfile.TemporaryFile(dir=cache()) as file:
+    with usable_cache(), tempfile.TemporaryFile(dir=made_cache()) as file:
         if hasattr(os, "posix_fallocate"):  # now, or a disk that another process fills ends this one without a word
             os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * np.dtype(kind).itemsize))
         return np.memmap(file, kind, "w+", shape=shape)
@@ -64,8 +64,12 @@ def mapped(shape: tuple[int, ...], kind: type | np.dtype) -> np.ndarray:
 def disk() -> int:
     """Bytes that are free where such files lie."""
     with usable_cache():
-        cache().mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(cache()).free
+        return shutil.disk_usage(made_cache()).free
+
+
+def made_cache() -> Path:
+    cache().mkdir(parents=True, exist_ok=True)
+    return cache()
 
 
 @contextlib.contextmanager
