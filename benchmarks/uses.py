@@ -47,7 +47,8 @@ class Use(NamedTuple):
 
 
 def lines() -> Iterator[Use]:
-    sets = [("one", s, f"{s}: one class against nine, AUROC", 10) for s in detect.SETS]
+    sets = [("one", s, f"{s}: one class normal, nine anomalous, AUROC", 10) for s in detect.SETS]
+    sets += [("out", s, f"{s}: nine classes normal, one anomalous, AUROC", 10) for s in detect.SETS]
     for protocol, name, what, whole in [
         *sets,
         ("xray", "pneumoniamnist", "chest X-rays: normal against pneumonia, AUROC", 1),
