@@ -358,6 +358,9 @@ def test_a_run_that_holds_a_file_is_not_trained_on(runs, tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()[-1]
     assert all(part in said for part in ("images.lfz", "latentforge export", "move the file"))
     assert main(["decompress", str(run), str(run / "images.lfz")]) == 0
+    shutil.rmtree(run / "model")  # as if it had been stopped before its end
+    assert main(["resume", str(run), "--quiet"]) == 2
+    assert "move the file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("words", "parts"), [

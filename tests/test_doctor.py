@@ -17,9 +17,10 @@ from latentforge.data import Dataset, Images
 from latentforge.diagnose.doctor import Doctor
 from latentforge.diagnose.rules import RULES, fits
 from latentforge.diagnose.signs import of_samples, ranks_above, signs
-from latentforge.errors import InputError, RunError
+from latentforge.errors import Collapsed, InputError, RunError
 from latentforge.registry import MODELS, arguments, create, model_class
 from latentforge.run import Run
+from latentforge.train import Trainer
 
 # ---- signs -------------------------------------------------------------------------------------------------------------
 
@@ -300,6 +301,21 @@ def test_restart_at_collapse_uses_another_seed_and_the_rest_of_the_budget(tmp_pa
     old = [json.loads(line) for line in (attempts[-1] / "stats.jsonl").read_text().splitlines()]
     begun = [next(r["critic_real"] for r in rows if "critic_real" in r) for rows in (old, run.stats())]
     assert begun[0] != begun[1]
+
+
+def test_each_attempt_has_the_minutes_that_those_before_it_left(tmp_path, monkeypatch):
+    budgets = []
+
+    def collapses_half_way(trainer):
+        budgets.append(trainer.minutes)
+        trainer.seconds = 30 * trainer.minutes
+        raise Collapsed("mode collapse: in a test") if len(budgets) < 10 else RunError("without end")
+
+    monkeypatch.setattr(Trainer, "fit", collapses_half_way)
+    with pytest.raises(RunError, match="too little of the budget is left"):
+        lf.fit("gan", tiny_data((1, 8, 8)), out=tmp_path / "run", model_options=NARROW, on_collapse="restart", minutes=5,
+               quiet=True)  # fmt: skip
+    assert budgets == [5, 2.5, 1.25]
 
 
 def test_a_healthy_run_is_not_restarted(tmp_path):

@@ -14,7 +14,7 @@ from latentforge import distributed, registry
 from latentforge.checkpoint import take_up
 from latentforge.clock import mix, seeded
 from latentforge.data import Dataset, named, open_data
-from latentforge.data.decode import reason
+from latentforge.data.decode import reason, silence
 from latentforge.data.together import open_together
 from latentforge.errors import Collapsed, InputError, RunError, suggest
 from latentforge.files import place, quoted
@@ -91,7 +91,8 @@ def prepare(
     if options.get("tensorboard"):
         summary_writer()  # before anything is written
     need_device(options.get("device", "auto"))
-    dataset = open_together(data, **data_options)
+    with silence(quiet):
+        dataset = open_together(data, **data_options)
     if isinstance(model, str):
         model = create_for(model, dataset, options.get("seed", 0), model_options)
     elif model_options:
@@ -174,7 +175,7 @@ def fit(
     if out is not None and not isinstance(model, str):  # on all processes, before the trainer has its way with it
         need_alike(model, kept)
     trainer = prepare(model, data, data_options or {}, model_options or {}, options, quiet)
-    if out is not None and isinstance(model, str):
+    if out is not None and isinstance(model, str) and model not in registry.OURS:
         need_alike(trainer.model, kept)
     if out is not None and distributed.begun(out):
         need_same_run(Run.open(out), config_of(trainer, data, data_options or {}, options, _preset))
@@ -214,7 +215,8 @@ def to_the_end(trainer: Trainer, options: dict[str, Any]) -> Game:
         try:
             return trainer.fit()
         except Collapsed as collapse:
-            left = trainer.examples - trainer.clocks[0].examples if trainer.examples else whole - trainer.seconds / 60
+            t = trainer  # its budget is what the attempts before it left
+            left = t.examples - t.clocks[0].examples if t.examples else (t.minutes or 0) - t.seconds / 60
             if left < LEAST * whole:
                 raise RunError(f"{collapse}; too little of the budget is left to start again.") from None
             trainer = next_attempt(trainer, options, left)
@@ -327,6 +329,11 @@ def resume(
 
 def go_on(run: Run, data: Any, quiet: bool, device: str | None, budget: dict[str, Any]) -> Game:
     """Take up the latest checkpoint of a run and train to the end of its budget."""
+    if file := min(run.path.glob("*.lfz"), default=None):
+        raise InputError(
+            f"{file} can be opened only with the model that training on replaces; keep that with 'latentforge export "
+            f"{quoted(run.path)} DIR' and move the file out of the run."
+        )
     file = run.path / "config.yaml"
     settings = {k: v for k, v in run.config["model"].items() if k not in ("name", "image_shape")}
     registry.entry(run.config["model"]["name"], run.config.get("class"))
@@ -341,7 +348,8 @@ def go_on(run: Run, data: Any, quiet: bool, device: str | None, budget: dict[str
     wrote = f"{file}{other_version(run.config)}"
     check(Trainer, options, f"{wrote}, train: ")
     need_device(options["device"])
-    dataset = data_of(run, data, open_together)
+    with silence(quiet):
+        dataset = data_of(run, data, open_together)
     try:
         model = create_for(run.config["model"]["name"], dataset, options["seed"], settings)
     except InputError as error:
@@ -383,11 +391,6 @@ def extend(trainer: Trainer, run: Run) -> None:
         raise InputError(
             f"{run.path} has {t.examples:,} examples and {trainer.seconds / 60:.1f} minutes behind it already; "
             "a budget given to resume is a new total, give a larger one."
-        )
-    if file := min(run.path.glob("*.lfz"), default=None):
-        raise InputError(
-            f"{file} can be opened only with the model that training on replaces; keep that with 'latentforge export "
-            f"{quoted(run.path)} DIR' and move the file out of the run."
         )
     if trainer.rank == 0:
         run.reopen({"epochs": None, "examples": trainer.examples, "minutes": trainer.minutes})

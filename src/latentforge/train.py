@@ -107,7 +107,8 @@ class Trainer:
         run: Run | None = None,
         quiet: bool = False,
     ):
-        options = {k: v for k, v in locals().items() if k not in ("self", "model", "data", "run", "quiet")}
+        given = dict(locals())
+        options = {k: v for k, v in given.items() if k not in ("self", "model", "data", "run", "quiet")}
         check(Trainer, options | {"device": str(device)})
         self.rank, self.world = distributed.start()
         self.device = distributed.local_device(pick_device(device), str(device) == "auto")

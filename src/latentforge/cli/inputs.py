@@ -186,15 +186,9 @@ def as_told(model: Any, images: Any, theirs: list[str] | None, data: str) -> Any
 
 def part_of(dataset: Any, split: str) -> Any:
     """One split of a data set, or all of it."""
-    import torch
+    from latentforge.data.batch import joined
 
-    from latentforge.data.batch import Images, all_pixels
-
-    if split != "all":
-        return dataset.split(split)
-    parts = [dataset.train, dataset.validation, dataset.test]
-    labels = [p.labels for p in parts if p.labels is not None]
-    return Images(all_pixels(parts), torch.cat(labels) if len(labels) == len(parts) else None)
+    return dataset.split(split) if split != "all" else joined([dataset.train, dataset.validation, dataset.test])
 
 
 def data_of(run: Path) -> Any:

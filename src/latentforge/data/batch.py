@@ -150,9 +150,11 @@ def hold_out(images: Images, seed: int) -> tuple[Images, Images]:
     return images.select(order[cut:].sort().values), images.select(order[:cut].sort().values)
 
 
-def all_pixels(parts: list[Images]) -> Tensor:
-    """The pixels of several splits, one after the other."""
+def joined(parts: list[Images]) -> Images:
+    """Several splits, one after the other; with labels where all have them."""
     if len(parts) == 1:
-        return parts[0].pixels
+        return parts[0]
     pieces = (piece for part in parts for piece in part.pixels.split(512))
-    return gathered(pieces, sum(map(len, parts)), parts[0].pixels)
+    labels = [part.labels for part in parts if part.labels is not None]
+    pixels = gathered(pieces, sum(map(len, parts)), parts[0].pixels)
+    return Images(pixels, torch.cat(labels) if len(labels) == len(parts) else None)

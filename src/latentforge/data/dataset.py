@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentforge.data import named
 from latentforge.data.arrays import conform, parts_from_arrays, read_numpy
-from latentforge.data.batch import Images, all_pixels, is_pixels
+from latentforge.data.batch import Images, is_pixels, joined
 from latentforge.data.decode import SMALLEST, SUFFIXES, Found, Item, Part, Size, read_images, shown, some
 from latentforge.data.folder import read_folder
 from latentforge.data.modes import Modes
@@ -198,8 +198,7 @@ def open_whole(
     whole = [_images(conform(p, size, channels, name, found.notes)) for p in parts]
     if len({p.shape for p in whole}) > 1:
         raise InputError(f"{shown(source)}: splits of different shapes; make them alike or give --image-size")
-    labels = [p.labels for p in whole if p.labels is not None]
-    images = Images(all_pixels(whole), torch.cat(labels) if len(labels) == len(whole) else None)
+    images = joined(whole)
     return Whole(images, found.names or [str(i) for i in range(len(images))], found.classes, found.notes)
 
 

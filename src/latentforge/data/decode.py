@@ -14,6 +14,8 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -32,6 +34,7 @@ SUFFIXES |= {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "TGA")
 SMALLEST = 8  # pixels a side: below this no network of the package has anything to convolve
 PAUSE = 5.0  # seconds between two lines on how far reading is
+SILENT: ContextVar[bool] = ContextVar("silent", default=False)  # where there are to be none
 KINDS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 WORDS = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGBA"}
 ALIAS = {"La": 2, "LA": 2, "1": 1, "L": 1, "RGB": 3, "RGBX": 3, "RGBA": 4, "RGBa": 4, "P": 3, "PA": 4}
@@ -86,7 +89,7 @@ def some(names: Sequence[str], most: int = 3) -> str:
 
 
 def in_threads(work: Callable, items: Sequence, chunk: int = 64, threads: int | None = None) -> list:
-    """`[work(item) for item in items]` in a small pool; chunks keep the pool's own cost below that of a tiny PNG."""
+    """`[work(item) for item in items]` in a pool; chunks keep the pool's own cost below that of a tiny PNG."""
     threads = threads or min(32, os.cpu_count() or 1)
     if threads == 1:
         return [work(item) for item in items]
@@ -385,9 +388,20 @@ def _attempt(work: Callable, items: Sequence, threads: int | None, what: str) ->
         return in_threads(one, items, threads=threads)
 
 
+@contextmanager
+def silence(wanted: bool) -> Iterator[None]:
+    """No lines of progress inside the block, where that is wanted."""
+    token = SILENT.set(wanted or SILENT.get())
+    try:
+        yield
+    finally:
+        SILENT.reset(token)
+
+
 def _teller(what: str, total: int) -> Callable[[], None]:
     """To be called for every image: how far it is, on stderr, now and then, from the first process of a machine."""
-    last, count, silent = time.monotonic(), itertools.count(1), os.environ.get("LOCAL_RANK", "0") != "0"
+    last, count = time.monotonic(), itertools.count(1)
+    silent = SILENT.get() or os.environ.get("LOCAL_RANK", "0") != "0"
 
     def tell() -> None:
         nonlocal last

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from latentforge.data.decode import Found, Part, reason, shown
+from latentforge.data.decode import SILENT, Found, Part, reason, shown
 from latentforge.data.download import digest, download
 from latentforge.data.parquet import columns, read_parquet
 from latentforge.data.procedural import MAKE, POINTS, SHAPES
@@ -200,7 +200,7 @@ def _teller(name: str) -> Callable[[int, int | None], None]:
 
     def tell(done: int, total: int | None) -> None:
         nonlocal last
-        if time.monotonic() - last >= 5:
+        if time.monotonic() - last >= 5 and not SILENT.get():
             last = time.monotonic()
             print(f"fetching {name}: {done / 1e6:.0f} of {(total or 0) / 1e6:.0f} MB", file=sys.stderr, flush=True)
 

@@ -43,7 +43,8 @@ def open_together(source: Any, **options: Any) -> Dataset:
         dist.broadcast_object_list(told, rank - local, group)
         found = told[0] if isinstance(told[0], InputError) else received(*told[0])
         dataset = agreed(source, found, everyone)
-        dist.destroy_process_group(group)
+        for own in (group, everyone):
+            dist.destroy_process_group(own)
     finally:
         file.unlink(missing_ok=True)  # what is mapped stays until the last process ends
     return dataset

@@ -18,7 +18,7 @@ SERIES = (COSTS, *((name,) for name in (*GENERATORS, *MOVED)))  # what rules ask
 
 
 class History:
-    """What rules need of the rows of statistics, in the order they were written: a run of days has a row a second."""
+    """What rules need of the rows of statistics, in the order they were written: there are some thousands."""
 
     def __init__(self, loss: str | None = None) -> None:
         self.loss = loss  # what the critic descends, None where there is none

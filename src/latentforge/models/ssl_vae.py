@@ -184,7 +184,7 @@ class SSLVAE(SemiSupervised):
     def codes_of(self, data, rows=None):
         """Codes and, as labels are few, the likeliest classes."""
         codes, _ = super().codes_of(data, rows)
-        return codes, torch.cat([self.classify(b.image).argmax(1).cpu() for b in data.batches(rows=rows)])
+        return codes, torch.cat([self.classify(Images(b.image)).argmax(1).cpu() for b in data.batches(rows=rows)])
 
     def labels_of(self, batch, t=None):
         """Nothing: an image's class is inferred, its label is for measuring."""

@@ -21,7 +21,7 @@ from latentforge.samplers.per_label import PerLabel
 Sampler = Literal["auto", "prior", "gmm", "flow"]
 SECONDS = {"prior": 0.0, "gmm": 20.0, "flow": 20.0, "auto": 40.0}  # what a fit may take of a budget in minutes
 PER_CLASS = 0.05  # seconds, of a mixture for each class
-CODES = 100_000  # of training images: no sampler is fitted to more
+CODES = 100_000  # of training images: of more, every second, third … is taken
 EACH = 1000  # of a class at least, where it has as many
 HELD = 20_000  # of validation images, by which samplers are compared
 
@@ -32,8 +32,8 @@ def seconds_for(kind: str, classes: int = 0) -> float:
 
 
 def rows_to_fit(n: int, labels: Tensor | None = None) -> Tensor:
-    """Which of n training images to encode for a fit, (K,): all where they are no more than `CODES`, else about as many,
-    spread over them; over those of each class where the model is told their classes (N,), and over those of none (-1)."""
+    """Which of n training images to encode for a fit, (K,): all where they are no more than `CODES`, else every k-th with
+    the least k that leaves no more; every k-th of each class where the model is told their classes (N,), and of none (-1)."""
     if n <= CODES:
         return torch.arange(n)
     if labels is None:
