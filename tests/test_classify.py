@@ -282,7 +282,7 @@ def test_an_exported_model_says_that_it_is_not_calibrated(workshop, tmp_path, ca
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["vae"], "vae was not told classes"),
+        (["vae"], "vae is not conditioned on classes"),
         (["cvae", "--out", "labels.txt"], "NAME.csv or NAME.npz"),
         (["cvae", "--reject", "2"], "reject"),
         (["cvae", "--data", "nowhere"], "nowhere"),

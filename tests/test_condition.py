@@ -507,7 +507,7 @@ def test_descriptors_that_are_trained_on():
 @pytest.mark.parametrize("name", [n for n in lf.list_models() if n not in (*CONDITIONAL, "ssl-vae")])
 def test_models_that_are_told_nothing_refuse_labels(name):
     model = build_variant(name, VARIANTS[name][0])
-    refused(lambda: model.sample(2, label=0), name, "not told labels", "cvae")
+    refused(lambda: model.sample(2, label=0), name, "not conditioned on labels", "cvae")
     assert model.draw_labels(2) is None
 
 
@@ -629,8 +629,8 @@ def test_sample_command_of_other_models(runs):
     [
         ("classes", "7", "no class '7'; choose from 0, 1, 2."), ("classes", "1.5", "no class '1.5'"),
         ("classes", "wide", "no class 'wide'"), ("classes", "", "no class ''"), ("two", "4.5", "2 numbers"),
-        ("two", "1,2,3", "2 numbers"), ("two", "1,x", "--label 1,x"), ("vae", "1", "not told labels"),
-        ("vae", "wide", "not told labels"), ("numbers", "0", "no class '0'; choose from 1, 2, 7."),
+        ("two", "1,2,3", "2 numbers"), ("two", "1,x", "--label 1,x"), ("vae", "1", "not conditioned on labels"),
+        ("vae", "wide", "not conditioned on labels"), ("numbers", "0", "no class '0'; choose from 1, 2, 7."),
     ],
 )  # fmt: skip
 def test_sample_command_refuses(runs, capsys, run, label, part):

@@ -196,7 +196,7 @@ def test_a_model_is_asked_for_what_it_has():
     with pytest.raises(InputError, match="do not fit"):
         Detector(plain, data.train, tiny_data((1, 8, 8)).test)
     untold = model_of("cvae", **TINY, num_classes=3, drop=0.0)
-    with pytest.raises(InputError, match="told nothing"):
+    with pytest.raises(InputError, match="without its label"):
         Detector(untold, data.train, data.validation, "reconstruction")
     assert "codes" in Detector(model_of("cvae", **TINY, num_classes=3), data.train, data.validation).names
 

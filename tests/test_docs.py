@@ -43,7 +43,7 @@ def test_readme_commands_run(tmp_path, monkeypatch):
         words = shlex.split(re.sub(r"--minutes (\d+)", lambda m: f"--examples {50 * int(m[1])}", line))
         assert words[0] == "latentforge"
         assert main(words[1:]) == 0, line
-    for made in ("grid.png", "first.png", "pairs.png", "walks.png", "codes.npz", "my-vae/model.safetensors",
+    for made in ("grid.png", "first.png", "pairs.png", "interpolations.png", "codes.npz", "my-vae/model.safetensors",
                  "runs/vae-gan/report.html", "comparisons/vae-gan-vae-gan/comparison.html"):  # fmt: skip
         assert (tmp_path / made).stat().st_size > 0
 

@@ -99,7 +99,7 @@ def test_a_folder_named_unlabelled(tmp_path):
 
 def test_families_without_use_for_unlabelled_images_say_so_or_are_told_nothing():
     few = hide_labels(tiny_data(), 6)
-    with pytest.raises(InputError, match="always told labels"):
+    with pytest.raises(InputError, match="a label for every image"):
         lf.fit("cgan", few, examples=16, batch_size=8, quiet=True, model_options={"width": 4})
     model = lf.fit("cvae", few, examples=16, batch_size=8, quiet=True, model_options={"net": "mlp", "hidden": (8,)})
     torch.testing.assert_close(model.condition.share, torch.full((3,), 1 / 3))

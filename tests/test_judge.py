@@ -246,7 +246,9 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeyp
     (tmp_path / "latentforge").write_text("a file where a folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(features, "CONTRAST", (100, 1))
-    assert features.extractor("self", tiny_data((1, 8, 8))).about.startswith("encoder trained by contrast")
+    assert features.extractor("self", tiny_data((1, 8, 8))).about.startswith(
+        "encoder trained with contrastive learning"
+    )
 
 
 def test_the_error_of_a_classifier_is_taken_in_parts(monkeypatch):

@@ -160,7 +160,7 @@ def test_a_critic_that_is_shown_the_class():
     told = CriticFeatures(make("cgan", how="concat"), reference=images(8))
     x, target = images(), images(seed=2)
     assert not torch.allclose(told.features(x, torch.zeros(6).long())[0], told.features(x, torch.ones(6).long())[0])
-    with pytest.raises(InputError, match="always told labels"):
+    with pytest.raises(InputError, match="a label for every image"):
         told(x, target)
     free = CriticFeatures(make("cgan", how="concat", drop=0.1), reference=images(8))
     assert torch.isfinite(free(x, target)).all()

@@ -118,7 +118,7 @@ def test_edits_tell_the_classes_that_folders_name(shop, tmp_path):
 def test_a_class_that_the_model_was_not_told_is_refused(shop, tmp_path, capsys):
     fish = pictures(tmp_path / "more", ("cat", "fish"))
     assert main(["reconstruct", str(shop / "cvae"), "--data", str(fish)]) == 2
-    assert "knows no fish; name the folders as in training: bird, cat, dog." in capsys.readouterr().err
+    assert "has none called fish; name the folders as in training: bird, cat, dog." in capsys.readouterr().err
 
 
 # ---- what is left out is said ---------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_a_walk_needs_two_images_and_does_not_stand_still(shop, tmp_path, capsys
     assert (np.abs(rows[:, 0] - rows[:, 2]).sum(1) > 0).all()
     (few / "001.png").unlink()
     assert main([*walk, "--data", str(few)]) == 2
-    assert "a walk needs two images" in capsys.readouterr().err
+    assert "an interpolation needs two images" in capsys.readouterr().err
 
 
 # ---- nothing is lost -------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""Latentforge trains, compares and puts to work the models that learn a latent space: autoencoders, VAEs, GANs and
-their hybrids.
+"""Latentforge trains, compares and applies models that learn a latent space: autoencoders, VAEs, GANs and their
+hybrids.
 
     import latentforge as lf
 

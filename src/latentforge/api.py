@@ -63,12 +63,13 @@ def told_by(name: str, dataset: Dataset) -> dict[str, Any]:
         return {}
     if labels is None:
         raise InputError(
-            f"{name} is told labels, and {dataset.source} has none; use folders named by class, or an array of labels."
+            f"{name} is conditioned on labels, and {dataset.source} has none; use folders named by class, or an array of "
+            "labels."
         )
     if not labels.is_floating_point():
         return {"num_classes": dataset.num_classes}
     if "descriptor_mean" not in known:
-        raise InputError(f"{name} is told classes, and {dataset.source} has descriptors; train cvae on them.")
+        raise InputError(f"{name} is conditioned on classes, and {dataset.source} has descriptors; train cvae on them.")
     stddev, mean = torch.std_mean(labels.double(), 0)
     return {"descriptor_mean": tuple(mean.tolist()), "descriptor_stddev": tuple(stddev.clamp(min=1e-6).tolist())}
 

@@ -258,7 +258,9 @@ class Game(nn.Module):
         is told them."""
         if self.condition is not None:
             if data.labels is None:
-                raise InputError(f"{self.name} is told labels, and these images have none; use folders named by class.")
+                raise InputError(
+                    f"{self.name} is conditioned on labels, and these images have none; use folders named by class."
+                )
             self.condition.learn(data.labels)
 
     def leave(self) -> None:
@@ -350,7 +352,7 @@ class Game(nn.Module):
             return None
         if batch.label is None:
             if t is not None:
-                raise InputError(f"{self.name} is told labels, and these images have none.")
+                raise InputError(f"{self.name} is conditioned on labels, and these images have none.")
             self.condition.check_drop(True)
             return None
         y = batch.label.to(self.device)
@@ -431,7 +433,9 @@ class Game(nn.Module):
         "none" tells the model nothing; None draws them as frequent as in training. None for models without a condition."""
         if self.condition is None:
             if label is not None:
-                raise InputError(f"{self.name} was not told labels in training; train cvae, cgan or cvae-gan for that.")
+                raise InputError(
+                    f"{self.name} was not conditioned on labels in training; train cvae, cgan or cvae-gan for that."
+                )
             return None
         if label is not None:
             return self.condition.asked(label, n)

@@ -21,7 +21,8 @@ from latentforge.errors import InputError
               "as there are real images]")  # fmt: skip
 @click.option("--out", type=Place(), help="samples.npz, samples.parquet or a directory, which gets a "
               "folder per class  [RUN/augmented]")  # fmt: skip
-@click.option("--label", help="draw this class alone: its name, or its number from 0 on, where names are no numbers")
+@click.option("--label", help="draw this class alone: its name, or, where no name is a number, its number from 0 "
+              "on")  # fmt: skip
 @click.option("--even", is_flag=True, help="all classes alike  [as frequent as in training]")
 @image_files("the images an exported model was trained on: named set, folder or file")
 @click.option("--audit", is_flag=True, help="write nothing; train classifiers on real, synthetic and both, and compare")
@@ -33,9 +34,9 @@ def command(
     run: Path, number: int | None, out: Path | None, label: str | None, even: bool, audit: bool, repeats: int | None,
     examples: int | None, seed: int, as_json: bool, **source: Any,
 ) -> None:  # fmt: skip
-    """Export labelled samples with a manifest, to train on beside real images: from a model that is told classes, or from a
-    mixture fitted to the codes of each class. With --audit measure on held-out images whether they help a classifier; kept in
-    RUN/audit.json."""
+    """Export labelled samples with a manifest, to train on beside real images: from a model that is conditioned on classes, or
+    from a mixture fitted to the codes of each class. With --audit measure on held-out images whether they help a classifier;
+    kept in RUN/audit.json."""
     import latentforge as lf
     from latentforge.tasks.augment import FORMATS
     from latentforge.tasks.output import check_place

@@ -23,7 +23,8 @@ from latentforge.cli.flags import Place
 @click.option("--seeds", type=click.IntRange(1), default=1, help="trainings of each model, seeds 0, 1 ...  [1]")
 @click.option("--split", type=click.Choice(["validation", "test"]), default="test", help="which images  [test]")
 @click.option("--metrics", help="see 'latentforge evaluate --list'  [the quick ones]")
-@click.option("--features", default="auto", help="what samples are compared in  [auto]")
+@click.option("--features", default="auto", help="feature space for comparing samples: auto, digits, labels, self, pca50, "
+              "inception  [auto]")  # fmt: skip
 @click.option("--repeats", type=click.IntRange(0), default=16, help="half-samples per interval  [16]")
 @click.option("--out", type=Place(), help="folder; what is finished in it is kept  [comparisons/NAMES]")
 @click.option("--quiet", is_flag=True, help="no progress")

@@ -18,7 +18,7 @@ from latentforge.cli.tables import print_table
 @click.option("--out", type=Place(), help="file to write, NAME.lfz  [RUN/images.lfz]")
 @click.option("--step", type=float, help="quantisation step: RMS change of pixel values (black to white = 1) per step of one "
               "latent dimension  [.03]")  # fmt: skip
-@click.option("--bits-per-pixel", type=float, help="choose the smallest step whose file has at most so many")
+@click.option("--bits-per-pixel", type=float, help="choose the smallest step whose file stays within this rate")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @image_source
 def command(

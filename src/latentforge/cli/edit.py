@@ -24,7 +24,7 @@ DEVIATIONS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # along a direction
 @click.option("--against", help="class to move away from  [all others]")
 @click.option("--having", type=click.Path(path_type=Path), help="folder or file of images with an attribute ...")
 @click.option("--lacking", type=click.Path(path_type=Path), help="... and of images without it")
-@click.option("--principal", type=click.IntRange(1), help="move along so many principal directions of the codes")
+@click.option("--principal", type=click.IntRange(1), help="move along this many principal directions of the codes")
 @click.option("--dimension", type=Numbers(int), help="move along single latent dimensions: 0,3")
 @click.option("--strengths", type=Numbers(float), help="how far: shares of the attribute vector  [0,.5,1,1.5,2], or "
               "standard deviations along a direction  [-3,-2,-1,0,1,2,3]")  # fmt: skip
@@ -34,7 +34,7 @@ DEVIATIONS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # along a direction
 @click.option("-n", "--number", type=click.IntRange(1), help="how many images  [8, or 1 along directions; all of --in]")
 @click.option("--detail", is_flag=True, help="add to each edit what the reconstruction loses of the image")
 @click.option("--seed", default=0, help="seed of the codes that are drawn without an encoder  [0]")
-@click.option("--out", type=Place(), help="sheet.png, arrays.npz or a directory")
+@click.option("--out", type=Place(), help="sheet.png, arrays.npz or a directory  [RUN/edits.png]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @image_source
 def command(
@@ -67,7 +67,7 @@ def command(
         raise InputError("--against names the class that --attribute is held against; give that too.")
     walk = principal is not None or dimension is not None
     if detail and walk:
-        raise InputError("--detail belongs to an attribute's edits; leave it out of a walk.")
+        raise InputError("--detail belongs to an attribute's edits; leave it out with --principal and --dimension.")
     steps = torch.tensor(strengths if strengths is not None else DEVIATIONS if walk else SHARES)
     if not len(steps) or not steps.isfinite().all():
         raise InputError("--strengths: give finite numbers, as in 0,.5,1.")
@@ -82,7 +82,7 @@ def command(
         raise InputError(
             "--in names the images to edit; leave out --data."
             if files
-            else f"{model.name} has no encoder, so that its walks begin at drawn codes; leave out --data."
+            else f"{model.name} has no encoder, so its traversals begin at sampled codes; leave out --data."
         )
     number, skip = number or (None if files else 1 if walk else 8), source["skip_bad"]
     images = None

@@ -15,9 +15,12 @@ from latentforge.errors import InputError
 
 @click.command("embed")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--neighbours", type=click.IntRange(1), help="also find so many training images whose codes are nearest")
+@click.option(
+    "--neighbours", type=click.IntRange(1), help="also find this many nearest training images, by their codes"
+)
 @click.option("-n", "--number", default=8, type=click.IntRange(1), help="images on a sheet of neighbours  [8]")
-@click.option("--out", type=Place(), help="codes.npz; with --neighbours also sheet.png")
+@click.option("--out", type=Place(), help="codes.npz, or with --neighbours also sheet.png  [RUN/codes.npz, or "
+              "RUN/neighbours.png]")  # fmt: skip
 @image_source
 def command(run: Path, neighbours: int | None, number: int, out: Path | None, **source: Any) -> None:
     """Write the codes of images: `mean` and `stddev` (N, Z) float32, `labels` where there are any, and `names`: those of files

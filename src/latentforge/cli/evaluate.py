@@ -15,11 +15,11 @@ from latentforge.report.words import HEADINGS
 @click.command("evaluate")
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option("--split", type=click.Choice(["validation", "test"]), default="test", help="which images  [test]")
-@click.option("--metrics", help="all, or some of the list that --list shows  [the quick ones]")
+@click.option("--metrics", help="all, or names from --list  [the quick ones]")
 @click.option(
     "--features",
     default="auto",
-    help="what samples are compared in: auto, digits, labels, self, pca50, inception  [auto]",
+    help="feature space for comparing samples: auto, digits, labels, self, pca50, inception  [auto]",
 )
 @click.option("--repeats", type=click.IntRange(0), default=16, help="half-samples per interval, 0 for none  [16]")
 @click.option(

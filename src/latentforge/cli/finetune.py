@@ -14,8 +14,8 @@ from latentforge.errors import InputError
 
 @click.command("finetune")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--labels", help="how many labelled training images to use, one number or several  [100,1000, as far as "
-              "there are so many]")  # fmt: skip
+@click.option("--labels", help="how many labelled training images to use, one number or several  [100,1000; fewer "
+              "where there are fewer]")  # fmt: skip
 @click.option("--draws", default=5, type=click.IntRange(2), help="random choices of the labelled images; mean and interval "
               "are over them  [5]")  # fmt: skip
 @click.option("--part", default="auto", type=click.Choice(["auto", "encoder", "critic"]), help="network the classifier "

@@ -176,8 +176,8 @@ def as_told(model: Any, images: Any, theirs: list[str] | None, data: str) -> Any
     strange = [name for name in theirs if name not in number]
     if strange:
         raise InputError(
-            f"{data}: the model is told what an image shows, and knows no {strange[0]}; name the folders as in training: "
-            f"{', '.join(ours[:5])}{' ...' if len(ours) > 5 else ''}."
+            f"{data}: the model is conditioned on classes, and has none called {strange[0]}; name the folders as in "
+            f"training: {', '.join(ours[:5])}{' ...' if len(ours) > 5 else ''}."
         )
     mine = torch.tensor([number[name] for name in theirs])
     labels = images.labels.cpu()

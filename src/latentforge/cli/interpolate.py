@@ -19,7 +19,7 @@ from latentforge.errors import InputError
 @click.option("--path", type=click.Choice(["line", "sphere"]), default="line", help="straight line, or great circle "
               "(slerp), between the two codes  [line]")  # fmt: skip
 @click.option("--seed", default=0, help="seed of the choice of ends  [0]")
-@click.option("--out", type=Place(), help="walks.png, images.npz or a directory")
+@click.option("--out", type=Place(), help="sheet.png, images.npz or a directory  [RUN/interpolations.png]")
 @image_source
 def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path | None, **source: Any) -> None:
     """Interpolate between the codes of pairs of images; between sampled codes where the model has no encoder. A conditional
@@ -37,14 +37,16 @@ def command(run: Path, number: int, steps: int, path: str, seed: int, out: Path 
     if model.has_encoder:
         images = open_images(run, model, **source)
         if len(images) < 2:
-            raise InputError("a walk needs two images, and there is one; choose more with --split all or --data.")
+            raise InputError(
+                "an interpolation needs two images, and there is one; choose more with --split all or --data."
+            )
         generator = generator_of(seed, 0x1A7E)
         first = torch.randint(len(images), (number,), generator=generator)
         step = 1 + torch.randint(len(images) - 1, (number,), generator=generator)  # to another image
         ends = images[torch.cat([first, (first + step) % len(images)])]
         codes, y = lf.embed(model, Images(ends.image, ends.label))[0], model.told_with(ends)
     elif source["data"] is not None:
-        raise InputError(f"{model.name} has no encoder, so that its walks are between drawn codes; leave out --data.")
+        raise InputError(f"{model.name} has no encoder, so it interpolates between sampled codes; leave out --data.")
     else:
         y = model.draw_labels(2 * number, seed=seed)
         codes = model.draw_codes(2 * number, seed, y)

@@ -14,7 +14,7 @@ from latentforge.cli.inputs import image_source, open_images
 @click.command("reconstruct")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-n", "--number", default=32, type=click.IntRange(1), help="how many images  [32]")
-@click.option("--out", type=Place(), help="pairs.png, arrays.npz or a directory")
+@click.option("--out", type=Place(), help="pairs.png, arrays.npz or a directory  [RUN/reconstructions.png]")
 @image_source
 def command(run: Path, number: int, out: Path | None, **source: Any) -> None:
     """Encode images and decode them again; a PNG shows pairs, the original left."""

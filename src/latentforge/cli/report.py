@@ -10,7 +10,7 @@ import click
 @click.command("report")
 @click.argument("run", type=click.Path(path_type=Path))
 def command(run: Path) -> None:
-    """Write RUN/report.html anew from what the run has recorded, finished or not."""
+    """Write RUN/report.html again from what the run has recorded, finished or not."""
     from latentforge.report.page import write_report
     from latentforge.run import Run
 

@@ -31,9 +31,9 @@ TASKS = ("denoise", "deblur", "superres", "inpaint", "enhance")
 @click.option("--steps", default=200, type=click.IntRange(1), help="optimisation steps when a latent code is searched "
               "for  [200]")  # fmt: skip
 @click.option("--seed", default=0, type=click.IntRange(0), help="seed of the added noise and of the search  [0]")
-@click.option("--out", type=Place(),
-              help="sheet.png (degraded, restored, original), arrays.npz or a directory of restored images")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="the table as JSON")
+@click.option("--out", type=Place(), help="sheet.png (degraded, restored, original), arrays.npz or a directory of "
+              "restored images  [RUN/restored.png]")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
 @image_source
 def command(
     run: Path, task: str | None, operator: str | None, source: str | None, spoil: bool, mask: Path | None,

@@ -15,9 +15,9 @@ from latentforge.errors import InputError
 @click.command("sample")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-n", "--number", default=64, type=click.IntRange(1), help="how many images  [64]")
-@click.option("--out", type=Place(), help="grid.png, images.npz or a directory of PNG files")
-@click.option("--label", help="what to draw with a conditional model: a class by its name (or its number from 0 on, "
-              "where names are no numbers), or a descriptor as .5,.5,.3,0; none: unconditional  [as frequent as in "
+@click.option("--out", type=Place(), help="grid.png, images.npz or a directory of PNG files  [RUN/samples.png]")
+@click.option("--label", help="what to draw with a conditional model: a class by its name (or, where no name is a "
+              "number, its number from 0 on), or a descriptor as .5,.5,.3,0; none: unconditional  [as frequent as in "
               "training]")  # fmt: skip
 @click.option("--seed", default=0, help="seed of the codes; the same seed gives the same images  [0]")
 def command(run: Path, number: int, out: Path | None, label: str | None, seed: int) -> None:

@@ -126,7 +126,7 @@ def of_images(data: Dataset) -> Extractor:
         return train_contrastive(data.train, draws(data.train, *CONTRAST))
 
     net, facts = cached("self", data, FEATURES, train, lambda net: {})
-    about = f"encoder trained by contrast on {len(data.train):,} images of {data.name}, no labels"
+    about = f"encoder trained with contrastive learning on {len(data.train):,} images of {data.name}, no labels"
     return Extractor("self", f"{about}, sha256 {facts['sha256'][:12]}", net.over)
 
 

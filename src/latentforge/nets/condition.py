@@ -33,7 +33,7 @@ class Told(nn.Module):
         """InputError where nothing is to be told to a model that always was told something."""
         if dropped and not self.drop:
             raise InputError(
-                "this model was always told labels and cannot do without; give them, or train with --drop .1."
+                "this model was trained with a label for every image and needs one; give labels, or train with --drop .1."
             )
 
 
@@ -59,7 +59,9 @@ class Label(Told):
     def check(self, y: Tensor) -> None:
         """InputError where labels of images are not what the model is told."""
         if y.is_floating_point() or y.dim() != 1:
-            raise InputError("this model is told classes, and these images have descriptors; give images with classes.")
+            raise InputError(
+                "this model is conditioned on classes, and these images have descriptors; give images with classes."
+            )
         strange = y[(y < -1) | (y >= self.size)]
         if len(strange):
             raise InputError(f"there is no class {int(strange[0])}; the model knows 0 to {self.size - 1}.")
@@ -128,7 +130,7 @@ class Descriptor(Told):
     def check(self, y: Tensor) -> None:
         d = len(self.mean)
         if not y.is_floating_point() or y.shape[1:] != (d,):
-            raise InputError(f"this model is told {d} descriptors of an image; give images with as many.")
+            raise InputError(f"this model is conditioned on descriptors of {d} numbers; give images with as many.")
 
     def learn(self, labels: Tensor) -> None:
         pick = torch.linspace(0, len(labels) - 1, REMEMBERED).long()

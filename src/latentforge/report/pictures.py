@@ -50,7 +50,7 @@ def latent_space(models: dict[str, Game], s: Subject) -> dict[str, Any]:
 def walks(model: Game) -> dict[str, Any]:
     """Straight lines between sampled codes."""
     if not model.can_sample:
-        return {"why": "no codes to walk between"}
+        return {"why": "no codes to interpolate between"}
     y = model.draw_labels(WALKS, seed=0)
     start, to = (model.draw_codes(WALKS, seed, y).to(model.device) for seed in (0, 1))
     return inline(grid(interpolate(model, start, to, STEPS, y=y).flatten(0, 1).cpu(), STEPS))

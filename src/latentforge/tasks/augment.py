@@ -48,7 +48,9 @@ class LabelledSampler:
         self.model, self.sampler = model, None
         if model.condition is not None:
             if not model.condition.classes:
-                raise InputError(f"{model.name} was told descriptors; augment draws classes, train it on those.")
+                raise InputError(
+                    f"{model.name} is conditioned on descriptors; augment draws classes, train it on those."
+                )
             self.how, self.classes = "conditional model", model.condition.size
             self.enough = shares_of(model, None) > 0
         elif not model.has_encoder:
@@ -88,7 +90,7 @@ class LabelledSampler:
 def need_classes_of(data: Dataset, model: Game, k: int) -> None:
     """InputError where images have other than the k classes that are drawn."""
     if data.num_classes != k:
-        raise InputError(f"{data.source} has {data.num_classes} classes and {model.name} was told {k}; "
+        raise InputError(f"{data.source} has {data.num_classes} classes and {model.name} was trained with {k}; "
                          "give the images that the model was trained on.")  # fmt: skip
 
 

@@ -61,9 +61,7 @@ class Verdict:
 def need_likelihood(model: Game) -> None:
     """InputError where a model gives no density of an image."""
     if not model.has_likelihood:
-        raise InputError(
-            f"{model.name} has no likelihood for Bayes' rule to turn round; train cvae, or vae on each class."
-        )
+        raise InputError(f"{model.name} has no likelihood, which Bayes' rule needs; train cvae, or vae on each class.")
 
 
 def tells_classes(model: Any) -> bool:
@@ -84,7 +82,9 @@ def need_classes(model: Game) -> None:
     """InputError where a model gives no density of an image for each class."""
     need_likelihood(model)
     if model.condition is None or not model.condition.classes:
-        raise InputError(f"{model.name} was not told classes, so it has no density of each; train cvae for that.")
+        raise InputError(
+            f"{model.name} is not conditioned on classes, so it has no density of each; train cvae for that."
+        )
 
 
 @torch.no_grad()

@@ -120,7 +120,7 @@ def labels_to_store(model: Game, images: Images) -> Tensor | None:
         return None
     if not model.condition.classes:
         raise InputError(
-            f"{model.name} is told descriptors of each image, for which the file has no place; take another model."
+            f"{model.name} is conditioned on descriptors, for which the file has no place; take another model."
         )
     return model.codes_of(images)[1]
 

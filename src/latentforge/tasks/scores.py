@@ -54,7 +54,7 @@ def why_no_code(model: Game) -> str:
     if not model.has_encoder:
         return "has no encoder"
     told = model.condition is not None and not model.condition.drop
-    return "cannot encode an image of which it is told nothing" if told else ""
+    return "cannot encode an image without its label" if told else ""
 
 
 def seen_by(look: Callable[[Tensor], Tensor], model: Game, normal: Images) -> Tensor:
