@@ -46,7 +46,7 @@ CELLS: dict[str, tuple[float, dict[str, Any]]] = {  # the weight beside the squa
     "style .1": (0.1, {"distance": "style"}),
 }
 STEPS, SEEDS = 4000, (0, 1, 2)
-MEASURES = {"mse": "squared error", "sharpness": "sharpness", "frechet": "Frechet distance", "changed": "digit changed"}
+MEASURES = {"mse": "squared error", "sharpness": "sharpness", "frechet": "Fréchet distance", "changed": "digit changed"}
 
 
 def steepness(x: torch.Tensor) -> float:

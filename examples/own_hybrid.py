@@ -1,4 +1,4 @@
-"""A hybrid of your own, whole: a VAE whose decoder also plays against a critic. It is trained, gone on with, loaded,
+"""A hybrid of your own, whole: a VAE whose decoder also plays against a critic. It is trained, resumed, loaded,
 measured and saved like any model of Latentforge.
 
     python examples/own_hybrid.py --data mnist-5k --out runs/crisp-vae
@@ -25,7 +25,7 @@ class CrispVAE(lf.Game):
         image_shape: (C, H, W) of the images
         latent_dim: size of the code
         hidden: width of the one hidden layer of each network
-        weight: of the critic's verdict on samples in the loss of the VAE, in nats
+        weight: of the adversarial loss in the loss of the VAE, in nats
     """
 
     def __init__(self, image_shape: tuple[int, int, int], latent_dim: int = 16, hidden: int = 256, weight: float = 5.0):
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> lf.Game:
     parser.add_argument("--data", default="mnist-5k")
     parser.add_argument("--out", default="runs/crisp-vae", help="run directory; the model alone goes to OUT-model")
     parser.add_argument("--examples", type=int, default=400_000, help="images seen in training, half of them resumed")
-    parser.add_argument("--features", default="auto", help="what samples are compared in")
+    parser.add_argument("--features", default="auto", help="feature space for comparing samples")
     options = parser.parse_args(arguments)
     lf.fit("crisp-vae", options.data, out=options.out, examples=options.examples // 2)
     lf.resume(options.out, examples=options.examples)  # on to a larger total; after a crash, lf.resume(options.out)

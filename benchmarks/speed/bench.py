@@ -158,7 +158,7 @@ def table() -> str:
     if not files:
         return "Not measured yet: `make bench` does."
     columns = (
-        "rounds",
+        "paired runs",
         "images/s",
         "latentforge's speed / this row's",
         "latentforge bf16's speed / this row's",

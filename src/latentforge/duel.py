@@ -73,8 +73,8 @@ class Duel(Game):
         smoothing: the critic's target of real images is 1 minus this (one-sided label smoothing)
         label_noise: share of examples whose label, real or generated, is flipped for the critic
         instance_noise: standard deviation of noise on all images and codes the critic sees, falling to 0 over the budget
-        augment: DiffAugment, random changes of all images the critic sees, real and generated; all: the three together;
-            auto: translation-cutout for fewer than 2,500 images
+        augment: DiffAugment, random changes of all images the critic sees, real and generated; all: color, translation and
+            cutout; auto: translation-cutout for fewer than 2,500 images
         spectral_norm: divide each critic layer's weights by their largest singular value
         minibatch: kernels of a minibatch discrimination layer before the critic's last; 0 for none
         generator_dropout: share of the generator's hidden units dropped while training

@@ -45,7 +45,7 @@ class Seat:
 
 @dataclass(frozen=True)
 class Term:
-    """One term of an objective, for people: who descends it, the formula, its weight."""
+    """One term of an objective, for people: whose loss it is in, the formula, its weight."""
 
     player: str
     formula: str

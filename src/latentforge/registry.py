@@ -105,7 +105,7 @@ MODELS = {
     "bigan": Entry(
         "bigan", "BiGAN", "hybrid",
         "A GAN that learns to encode: the critic judges pairs of image and code (ALI).",
-        "Donahue, Krahenbuhl & Darrell 2017, arXiv:1605.09782",
+        "Donahue, Krähenbühl & Darrell 2017, arXiv:1605.09782",
     ),
     "vae-gan": Entry(
         "vae_gan", "VAEGAN", "hybrid",

@@ -24,7 +24,7 @@ class SemiSupervised(Game):
     """Base of the families that learn from few labels.
 
     Args:
-        num_classes: classes of the data; found by itself
+        num_classes: number of classes; follows from the data
         smooth: weight of virtual adversarial training: p(y | x) of unlabelled images is to change little under the worst
           small perturbation
         smooth_length: length of that perturbation, Euclidean over the pixels

@@ -115,7 +115,7 @@ def open_data(
     labels: int | None = None,
     labels_seed: int = 0,
 ) -> Dataset:
-    """The data set at `source`, in memory, or in a file where that is too small (`data/room.py`).
+    """The data set at `source`, in memory, or in a file where memory is too small (`data/room.py`).
 
     source: a named set (`latentforge data` lists them); a folder of images; an .npz, .npy or .parquet file; an array
     or tensor (N, H, W), (N, H, W, C) or (N, C, H, W); a tuple (images, labels); or a Dataset, returned unchanged. Labels

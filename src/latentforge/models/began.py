@@ -5,11 +5,11 @@ Berthelot, Schumm & Metz, "BEGAN: Boundary Equilibrium Generative Adversarial Ne
 k moves by lambda (gamma L(x) - L(G(z))) within [0, 1]. gamma = E L(G(z)) / E L(x) trades diversity (high) for quality
 (low). M = L(x) + |gamma L(x) - L(G(z))| measures convergence: `convergence` in stats.jsonl, beside `k`.
 
-Departures: critic and generator step on the same generated images, where theirs draw apart; dense networks by default,
-or strided convolutions instead of nearest-neighbour upsampling and pooling, which collapsed in short trials on digits;
-batches of 64 (theirs 16); for runs of minutes a rate of 5e-4 that falls to 0 (theirs 1e-4, halved on the way) and
-lambda .01 (.001); gamma .9 and a long moving average of the weights: without them, digits that take much ink were drawn
-too rarely.
+Departures: critic and generator are updated on the same generated images, where theirs draw apart; dense networks by
+default, or strided convolutions instead of nearest-neighbour upsampling and pooling, which collapsed in short trials on
+digits; batches of 64 (theirs 16); for runs of minutes a rate of 5e-4 that falls to 0 (theirs 1e-4, halved on the way)
+and lambda .01 (.001); gamma .9 and a long moving average of the weights: without them, digits with thick or long
+strokes were drawn too rarely.
 """
 
 from __future__ import annotations

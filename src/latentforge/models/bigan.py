@@ -1,6 +1,6 @@
 """BiGAN / ALI: a GAN that learns to encode, by a critic that judges pairs of image and code.
 
-Donahue, Krahenbuhl & Darrell, "Adversarial Feature Learning", ICLR 2017, arXiv:1605.09782, equation 3, and Dumoulin et
+Donahue, Krähenbühl & Darrell, "Adversarial Feature Learning", ICLR 2017, arXiv:1605.09782, equation 3, and Dumoulin et
 al., "Adversarially Learned Inference", ICLR 2017, arXiv:1606.00704: the critic tells (x, E(x)) from (G(z), z); encoder
 and generator together descend its loss with the roles exchanged. At the end of an ideal game E inverts G.
 `encoder=stochastic` is ALI's, a Gaussian; `deterministic` BiGAN's.

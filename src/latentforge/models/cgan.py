@@ -4,10 +4,10 @@ Mirza & Osindero, "Conditional Generative Adversarial Nets", 2014, arXiv:1411.17
 and critic are both told the label. `how=concat` gives it to the critic as part of its input, as they do; `projection`
 is that of Miyato & Koyama, "cGANs with Projection Discriminator", ICLR 2018, arXiv:1802.05637.
 
-Departures: convolutional networks by default; the critic is told by projection by default; under `how=concat` it gets
-the label as one more channel, a learned linear image of it, instead of beside the pixels of a dense layer; Adam instead
-of momentum; the generator steps on the images the critic has just stepped on; samples come from a moving average of the
-weights (`--ema 0` for none).
+Departures: convolutional networks by default; the critic is conditioned by projection by default; under `how=concat` it
+gets the label as one more channel, a learned linear image of it, instead of beside the pixels of a dense layer; Adam
+instead of momentum; the generator is updated on the images that the critic has just been trained on; samples come from
+a moving average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class CGAN(EitherDuel):
     """Critic and generator, in turn, both told the label.
 
     Args:
-        num_classes: classes of the data; found by itself
+        num_classes: number of classes; follows from the data
         how: how the critic is conditioned: concat (as input) or projection
         drop: share of training examples without their condition
     """

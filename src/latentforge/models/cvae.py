@@ -5,10 +5,11 @@ equation 4, with N(0, I) as the prior of the code for every condition (Kingma et
 The condition is a class, one-hot, or a numeric descriptor (article 001, 3.1): standardised, a linear layer, then a
 trainable layer of radial basis functions.
 
-Departures: in a share `drop` of the examples nothing is told, so that encoding, decoding and sampling also work without
-(y None; labels of -1); the encoder gets the condition as one more channel, a learned linear image of it; samples draw their
-codes from a mixture per class fitted after training, because codes of the prior that no image has are often of no class
-(`--sampler prior` for N(0, I)), and come from a moving average of the weights (`--ema 0` for none).
+Departures: for a share `drop` of the training examples the condition is zero, so that encoding, decoding and sampling
+also work without (y None; labels of -1); the encoder gets the condition as one more channel, a learned linear image of
+it; samples draw their codes from a mixture per class fitted after training, because codes of the prior that no image
+has are often of no class (`--sampler prior` for N(0, I)), and come from a moving average of the weights (`--ema 0` for
+none).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class CVAE(VAE):
     """Encoder and decoder, one player, both told the condition.
 
     Args:
-        num_classes: classes of the data; found by itself
-        descriptor_mean: mean of each number of the descriptor; found by itself where the data have descriptors
+        num_classes: number of classes; follows from the data
+        descriptor_mean: mean of each number of the descriptor; follows from the data
         descriptor_stddev: standard deviation of each
         features: radial basis functions over the descriptor
         drop: share of training examples without their condition

@@ -5,8 +5,9 @@ encoder, decoder and critic of a VAE-GAN are all told the label.
 
 Departures: the game is that of `larsen-vae-gan` (Larsen's Algorithm 1 and its options) instead of mean feature
 matching, and instead of a classifier as fourth player the critic itself judges image and label, by projection (Miyato &
-Koyama 2018, arXiv:1802.05637) or with the label as one more channel; in a share `drop` of the examples no label is
-told. Each class has its own sampler of codes; samples come from a moving average of the weights (`--ema 0` for none).
+Koyama 2018, arXiv:1802.05637) or with the label as one more channel; for a share `drop` of the training examples the
+condition is zero. Each class has its own sampler of codes; samples come from a moving average of the weights (`--ema 0`
+for none).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class CVAEGAN(LarsenVAEGAN):
     """Encoder, decoder and critic, all told the label.
 
     Args:
-        num_classes: classes of the data; found by itself
+        num_classes: number of classes; follows from the data
         how: how the critic is conditioned: concat (as input) or projection
         drop: share of training examples without their condition
     """

@@ -7,8 +7,8 @@ output, ReLU and tanh in the generator, leaky ReLU .2 in the critic, Adam 2e-4 w
 
 Departures: depth follows from the image size, so that any size works; kernel 4 instead of 5, which leaves no
 checkerboard; the critic sees real and generated images in separate batches, as later became customary; batches of 64
-for 128; the generator steps on the images the critic has just stepped on, where Goodfellow's algorithm draws fresh
-ones; samples come from a moving average of the weights (`--ema 0` for none).
+for 128; the generator is updated on the images that the critic has just been trained on, where Goodfellow's algorithm
+draws fresh ones; samples come from a moving average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@ Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014, arXiv:1406.2661,
 generator step; the round itself is `Duel.play`. Sizes, uniform noise and optimiser are those of article 003: critic
 256-256, generator 1024-1024, Adam 1e-3 with beta1 .5.
 
-Departures: leaky ReLU instead of maxout, no dropout unless asked for; Adam instead of momentum; the generator descends
--log s(D(G(z))) with s the sigmoid (their section 3's advice) unless `loss` says otherwise, on the images the critic has
-just stepped on instead of fresh ones; samples come from a moving average of the weights (`--ema 0` for none).
+Departures: leaky ReLU instead of maxout, no dropout unless asked for; Adam instead of momentum; the generator minimises
+-log s(D(G(z))) with s the sigmoid (their section 3's advice) unless `loss` says otherwise, on the images that the
+critic has just been trained on instead of fresh ones; samples come from a moving average of the weights (`--ema 0` for
+none).
 """
 
 from __future__ import annotations

@@ -56,9 +56,10 @@ class JointVAEGAN(Duel):
         generator_hidden: widths of the prior generator
         gan_rounds: rounds of a GAN phase
         vae_rounds: rounds of a VAE phase
-        start_rounds: of these, the first that learn from what the generator made
+        start_rounds: of these, how many first ones train the encoder on generated images
         kl: weight of the KL term in the generator's loss
-        tau: the generator steps only where L > log tau
+        tau: the generator is updated only while the critic separates the two kinds of pairs by more than log tau
+            (docs/models/joint-vae-gan.md)
         tolerance: share by which the VAE phases' loss must fall to count as falling
         patience: VAE phases without such a fall before training ends; 0 to go on to the end of the budget
     """

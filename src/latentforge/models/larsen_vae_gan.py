@@ -1,6 +1,6 @@
 """VAE-GAN: a VAE whose decoder also plays against a critic, and whose likeness is measured in the critic's features.
 
-Larsen, Sonderby, Larochelle & Winther, "Autoencoding beyond pixels using a learned similarity metric", ICML 2016,
+Larsen, Sønderby, Larochelle & Winther, "Autoencoding beyond pixels using a learned similarity metric", ICML 2016,
 arXiv:1512.09300, Algorithm 1; reference code andersbll/autoencoding_beyond_pixels (MIT). With x~ = G(z), z ~ q(z|x),
 x_p = G(z_p), z_p ~ p(z), and the critic's features D_l:
 
@@ -10,14 +10,15 @@ x_p = G(z_p), z_p ~ p(z), and the critic's features D_l:
 
 `objective=sum` is article 002's L_VAE + lambda L_GAN in one move, `in-turn` its order critic, generator, VAE.
 
-Departures: the decoder descends -log s(D) by default instead of ascending the critic's loss (`loss=minimax` is the
-published form, and other losses can take its place); a player sits out by running averages of the critic's costs
-instead of by the batch in hand (the margin, .35 as released and .5 here, lies around the costs of an even game: ln 2
-for one kind of fakes, ln 3 and ln 3/2 for both); by default likeness is mostly that of pixels (`pixel`, Bernoulli) and
-a little that of features (`feature`; 0 and 1 are the published form), which keeps reconstructions true and the KL
-moderate; codes to sample from come from a Gaussian mixture fitted after training (`--sampler prior` for N(0, I)); no
-batch norm unless `net=larsen`; Adam, 1e-3 and for the critic 2e-4, and batches of 128, for their RMSProp, 3e-4 and 64
-(`--preset mnist/larsen` has these); samples come from a moving average of the weights (`--ema 0` for none).
+Departures: the decoder minimises -log s(D) by default instead of maximising the critic's loss (`loss=minimax` is the
+published form, and other losses can take its place); whether a network is updated is decided by running averages of the
+critic's losses instead of by the current batch (the margin, .35 as released and .5 here, is taken from their values at
+equilibrium: ln 2 for one kind of fakes, ln 3 and ln 3/2 for both); by default the reconstruction term is mostly that of
+pixels (`pixel`, Bernoulli) and a little that of features (`feature`; 0 and 1 are the published form), which keeps
+reconstructions accurate and the KL moderate; codes to sample from come from a Gaussian mixture fitted after training
+(`--sampler prior` for N(0, I)); no batch norm unless `net=larsen`; Adam, 1e-3 and for the critic 2e-4, and batches of
+128, for their RMSProp, 3e-4 and 64 (`--preset mnist/larsen` has these); samples come from a moving average of the
+weights (`--ema 0` for none).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class LarsenVAEGAN(Duel):
         hidden: widths of the dense networks (mlp)
         width: channels of the first convolution, doubled at every halving (conv)
         objective: larsen (Algorithm 1), sum (L_VAE + lambda L_GAN in one step), in-turn (critic, generator, VAE)
-        fakes: what the critic is shown as fake: samples of the prior, reconstructions, or both (larsen)
+        fakes: generated images that the critic sees: samples of the prior, reconstructions, or both (larsen)
         beta: weight of the KL term
         gamma: weight of the reconstruction term in the decoder's loss, against 1 for the adversarial one (larsen)
         feature: weight of the reconstruction term in the critic's features; 1 is the published form (larsen)

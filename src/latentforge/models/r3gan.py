@@ -5,10 +5,10 @@ the critic judges pairs of a real and a generated image, softplus(D(G(z)) - D(x)
 R1 at real and R2 at generated images in every step; no normalisation, no momentum (Adam with betas 0 and .99).
 
 Departures: plain strided convolutions with He's initialisation and zero biases instead of their residual networks with
-bilinear resampling, which two cores cannot train in minutes; the penalties every fourth round with four times the weight,
-for the same reason (`--penalty-every 1` is the paper's); a rate of 4e-4 for theirs of 2e-4 and a gamma of .1; constant rate,
-gamma and average (theirs follow schedules over millions of images; `--schedule cosine` decays the rate); the
-generator steps on the images the critic has just stepped on.
+bilinear resampling, which two cores cannot train in minutes; the penalties every fourth round with four times the
+weight, for the same reason (`--penalty-every 1` is the paper's); a rate of 4e-4 for theirs of 2e-4 and a gamma of .1;
+constant rate, gamma and average (theirs follow schedules over millions of images; `--schedule cosine` decays the rate);
+the generator is updated on the images that the critic has just been trained on.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ what a critic of clean and restored images says: its features (Larsen et al. 201
 of article 001, taken to be the distance of Gram matrices (Gatys, Ecker & Bethge 2016, doi:10.1109/CVPR.2016.265).
 
 Departures: no code in the middle and so nothing to draw new images from, where article 001 has a VAE: skip connections
-carry what a code would lose, and the answer is the mean of what the image may have been. Skips are added where
-Ronneberger's are concatenated, blocks are residual, and sides are halved once before the wide layers (`nets/unet.py`).
-The network adds to the naive restoration, or, where no pixel is missing, to what the best linear filter of its pixels
-is (`nets/linear_filter.py`), and the sum is clipped. The critic is small, trained along with the network, and takes the
+carry what a code would lose, and the result estimates the posterior mean. Skips are added where Ronneberger's are
+concatenated, blocks are residual, and sides are halved once before the wide layers (`nets/unet.py`). The network adds
+to the initial estimate, or, where no pixel is missing, to what the best linear filter makes of it
+(`nets/linear_filter.py`), and the sum is clipped. The critic is small, trained along with the network, and takes the
 place of a classifier's features. Restorations come from a moving average of the weights (`--ema 0` for none).
 """
 

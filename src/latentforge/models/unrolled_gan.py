@@ -5,8 +5,9 @@ descends its loss under a critic that has taken `unroll` more steps, and its gra
 critic itself takes one ordinary step per round. With `unroll=0` this is `gan`, number for number.
 
 Departures: the steps looked ahead are plain gradient steps (their equation 6) of rate `unroll_rate`, on the images of
-the critic's last real step, without penalties, clamp and label noise; their code unrolls Adam; the generator steps on
-the images the critic has just stepped on; samples come from a moving average of the weights (`--ema 0` for none).
+the critic's last real step, without penalties, clamp and label noise; their code unrolls Adam; the generator is updated
+on the images that the critic has just been trained on; samples come from a moving average of the weights (`--ema 0` for
+none).
 """
 
 from __future__ import annotations

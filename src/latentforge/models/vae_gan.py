@@ -16,14 +16,14 @@ instead of penalties, where they step in turn:
     generator  -log s(D(G(z))) - pixel log p(x|z)
 
 Departures: from the VAE-GAN of Larsen et al. 2016, arXiv:1512.09300, whose own game is `larsen-vae-gan`: the losses are
-descended one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them;
-likeness is that of pixels and not of the critic's features; codes to sample from follow a density fitted to those of
-images instead of the prior, and so do those beside the images' own that the critic sees where `mix` is below 1. From
-R3GAN: no penalties up to 28 x 28 grey, and above that in every eighth round with eight times the weight; plain
+minimised one after the other, so that no critic moves the codes, which keep the meaning that the VAE gave them; the
+reconstruction term is that of pixels and not of the critic's features; codes to sample from follow a density fitted to
+those of images instead of the prior, and so do those beside the images' own that the critic sees where `mix` < 1.
+From R3GAN: no penalties up to 28 x 28 grey, and above that in every eighth round with eight times the weight; plain
 convolutions for residual ones; a rate of 4e-3 over the root of values / 784 that falls to 0, for theirs of 2e-4. From
-DCGAN: a rate of up to 8e-4 that falls to 0, for theirs of 2e-4; batches of 64 or 32 for 128; kernels of 4 for 5; a part
-of the codes are those of images. Both play beside the term of likeness, and below 2,500 images the critic sees all of
-them shifted and cut (`--augment auto`). Images reach black and white, which the Bernoulli's mean only approaches: the
+DCGAN: a rate of up to 8e-4 that falls to 0, for theirs of 2e-4; batches of 64 or 32 for 128; kernels of 4 for 5; part
+of the codes are encoded images. Both keep the reconstruction term, and below 2,500 images the critic sees all of them
+shifted and cut (`--augment auto`). Images reach black and white, which the Bernoulli's mean only approaches: the
 sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|z). Samples come from a moving average
 of the weights (`--ema 0` for none).
 """
@@ -58,8 +58,8 @@ class VAEGAN(Duel):
         image_shape: (C, H, W) of the images
         latent_dim: size of the code; default: 16 up to 28 x 28 grey, then in step with the values of an image (C H W), up
             to 64
-        game: kind of GAN in stage 1: r3gan (relativistic, no norm) or dcgan (batch norm); default: r3gan, from 1,568
-            values per image (C H W) on dcgan
+        game: kind of GAN in stage 1: r3gan (relativistic, no norm) or dcgan (batch norm); default: r3gan below
+            1,568 values per image (C x H x W), else dcgan
         net: encoder and decoder: mlp (dense) or conv (any size)
         critic_net: critic: mlp or conv
         hidden: widths of the dense networks (mlp)
@@ -67,7 +67,7 @@ class VAEGAN(Duel):
             (r3gan), 64 up to 45 pixels a side, 32 up to 90, then 16 (dcgan)
         wide: widths of the dense layers before the decoder's convolutions, `,` for none; default: 512 (r3gan), none
             (dcgan)
-        critic_width: width of the critic; default: as that of encoder and decoder
+        critic_width: width of the critic; default: that of encoder and decoder
         beta: weight of the KL term
         share: share of the budget for stage 0, the VAE; 1 for a plain VAE; default: .25 (r3gan), .1 (dcgan)
         mix: share of the codes in stage 1 that are encoded training images, the others come from the sampler; default: 1
@@ -76,9 +76,9 @@ class VAEGAN(Duel):
             .02 (r3gan), .2 over the root of values / 784 (dcgan)
         stretch: the decoder's output is scaled by 1 + 2 x this about .5 and clipped to [0, 1]; not used with --share 1
         loss: loss of critic and generator in stage 1; default: relativistic (r3gan), nonsaturating (dcgan)
-        r1: weight of half the critic's squared gradient at real images; default: 0, and of r3gan above 28 x 28
+        r1: weight of half the critic's squared gradient at real images; default: 0; with r3gan above 28 x 28
             grey .003 (values / 784)^1.5
-        r2: the same at generated images; default: as of r1
+        r2: the same at generated images; default: as r1
     """
 
     pixel_range = (0.0, 1.0)

@@ -5,10 +5,10 @@ a factor because its weights are clamped to a small box, maximises E f(x) - E f(
 step; RMSProp. As in the authors' code it takes 100 steps in the first 25 rounds and in every 500th. What it
 maximises estimates the distance to the data, up to that factor: `estimate` in stats.jsonl.
 
-Departures: the clamp comes before a step, as in the authors' code, instead of after it; the generator steps on the
-images of the critic's last step instead of fresh ones; samples are drawn with a moving average of the weights (`--ema 0`
-for the paper's), a long one, as five critic steps take most of the images; rates of 3e-4 and 1e-3 for
-theirs of 5e-5, falling to 0, and small dense networks, clipped at .005, for their convolutional ones, clipped at .01
+Departures: the clamp comes before a step, as in the authors' code, instead of after it; the generator is updated on the
+images of the critic's last step instead of fresh ones; samples are drawn with a moving average of the weights
+(`--ema 0` for the paper's), a long one, as five critic steps take most of the images; rates of 3e-4 and 1e-3 for theirs
+of 5e-5, falling to 0, and small dense networks, clipped at .005, for their convolutional ones, clipped at .01
 (`--net conv`), for runs of minutes; RMSProp forgets by .9 and not by .99; images of any size.
 """
 
@@ -29,7 +29,7 @@ class WGAN(EitherDuel):
 
     Args:
         boosted_steps: critic steps in the first rounds and in every 500th
-        boosted_rounds: how many first rounds that is; 0 also does without it in every 500th
+        boosted_rounds: number of first rounds with boosted_steps; 0: none, and none in every 500th round
     """
 
     schedule = "linear"

@@ -4,10 +4,10 @@ Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017, arXiv:1
 its slope at 1 by 10 (||grad D|| - 1)^2 on straight lines between real and generated images, the norm over all axes of
 an image; five critic steps per generator step; Adam with betas 0 and .9; no batch norm in the critic.
 
-Departures: a rate of 3e-4 for theirs of 1e-4, for runs of minutes; the generator steps on the images of the critic's
-last step instead of fresh ones; batch norm in the convolutional generator is kept, in the dense one there is none;
-`estimate` in stats.jsonl is E f(x) - E f(G(z)) without the penalty; samples come from a moving average of the weights
-(`--ema 0` for none).
+Departures: a rate of 3e-4 for theirs of 1e-4, for runs of minutes; the generator is updated on the images of the
+critic's last step instead of fresh ones; batch norm in the convolutional generator is kept, in the dense one there is
+none; `estimate` in stats.jsonl is E f(x) - E f(G(z)) without the penalty; samples come from a moving average of the
+weights (`--ema 0` for none).
 """
 
 from __future__ import annotations

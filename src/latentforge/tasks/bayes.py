@@ -21,7 +21,7 @@ from latentforge.tasks.estimator import EXAMPLES, ImageEstimator
 
 
 class BayesClassifier(ClassifierMixin, ImageEstimator):
-    """A density of each class, turned round: p(y | x) = p(x | y) p(y) / p(x). See `latentforge.tasks.classify`.
+    """Bayes' rule on a density of each class: p(y | x) = p(x | y) p(y) / p(x). See `latentforge.tasks.classify`.
 
     Parameters
     ----------

@@ -53,9 +53,9 @@ def apart(a: Tensor, b: Tensor) -> float:
 
 
 def edit(model: Game, images: Pictures, vector: Tensor, strengths: Tensor, detail: bool = False) -> Tensor:
-    """Images (N, S, C, H, W) in [0, 1], on the CPU: each of N images rebuilt from its code plus each of S `strengths`
-    times `vector` (Z,). `detail` adds what the reconstruction of the image misses of it, so that strength 0 is the image
-    itself. A conditional model is told the images' labels throughout. Images are taken as `embed` takes them.
+    """Images (N, S, C, H, W) in [0, 1], on the CPU: each of N images reconstructed from its code plus each of S
+    `strengths` times `vector` (Z,). `detail` adds what the reconstruction of the image misses of it, so that strength 0
+    is the image itself. A conditional model is told the images' labels throughout. Images are taken as `embed` takes them.
     InputError where the model has no encoder or no decoder, or the images do not fit."""
     split = images_of(images)
     codes, y = embed(model, split)[0], told(model, split)
