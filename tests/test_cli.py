@@ -30,6 +30,7 @@ from latentforge.data.synthetic import blobs
 from latentforge.errors import RunError
 from latentforge.run import Run
 from latentforge.tasks import output
+from latentforge.tasks.compare import entry
 
 TINY = ["--examples", "32", "--batch-size", "16", "--latent-dim", "3", "--quiet"]
 
@@ -745,6 +746,14 @@ def test_home_is_found_where_the_shell_does_not_put_it(shop, here, monkeypatch):
     assert (code, "no such user" in err) == (2, True)
     assert [p.name for p in here.iterdir()] == ["home"]
     assert sorted(p.name for p in (here / "home").iterdir()) == ["grid.png", "one.png", "pair.npz"]
+
+
+def test_a_run_at_home_is_written_into_and_compared(shop, here, monkeypatch):
+    monkeypatch.setenv("HOME", str(shop))
+    done("sample", "~/vae", "-n", 4)
+    assert (shop / "vae" / "samples.png").is_file()
+    assert list(here.iterdir()) == []
+    assert entry("~/vae", here, (), 1).run.path == shop / "vae"
 
 
 def test_json_has_no_word_for_infinity(capsys):

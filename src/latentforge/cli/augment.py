@@ -16,7 +16,7 @@ from latentforge.errors import InputError
 
 
 @click.command("augment")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Place())
 @click.option("-n", "--number", type=click.IntRange(1), help="how many samples  [1000; for an audit 10,000, or as many "
               "as there are real images]")  # fmt: skip
 @click.option("--out", type=Place(), help="samples.npz, samples.parquet or a directory, which gets a "

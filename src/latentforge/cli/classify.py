@@ -16,7 +16,7 @@ from latentforge.errors import InputError
 
 
 @click.command("classify")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Place())
 @image_source
 @click.option("--codes", default=8, type=click.IntRange(1), help="latent samples per image and class in the estimate "
               "of log p(x | y)  [8]")  # fmt: skip

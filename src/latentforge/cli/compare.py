@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from latentforge.cli.flags import Place
+from latentforge.files import place
 
 
 @click.command("compare", context_settings={"ignore_unknown_options": True})
@@ -55,16 +56,16 @@ def command(
              for k, v in shared.items() if v]  # fmt: skip
     if not all(w.strip() for w in what):
         raise InputError("an empty name is no model; name models or runs, as in 'latentforge compare vae gan'.")
-    place = out or free("-".join(map(called, what)) or "none")
+    folder = out or free("-".join(map(called, what)) or "none")
     chosen = QUICK if metrics is None else tuple(metrics.split(","))
-    compare(what, place, train=list(itertools.chain(*train)), seeds=seeds, split=split, metrics=chosen,
+    compare(what, folder, train=list(itertools.chain(*train)), seeds=seeds, split=split, metrics=chosen,
             features=tuple(features.split(",")), repeats=repeats, quiet=quiet)  # fmt: skip
-    print(f"report    {place / 'comparison.html'}\nnumbers   {place / 'comparison.json'}")
+    print(f"report    {folder / 'comparison.html'}\nnumbers   {folder / 'comparison.json'}")
 
 
 def called(words: str) -> str:
     """What the folder calls one of WHAT: a run as its directory is called, a model without its flags."""
-    return Path(words).resolve().name if Path(words).is_dir() else Path(words.split()[0]).name
+    return place(words).resolve().name if place(words).is_dir() else Path(words.split()[0]).name
 
 
 def free(name: str) -> Path:

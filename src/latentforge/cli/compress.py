@@ -14,7 +14,7 @@ from latentforge.cli.tables import print_table
 
 
 @click.command("compress")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Place())
 @click.option("--out", type=Place(), help="file to write, NAME.lfz  [RUN/images.lfz]")
 @click.option("--step", type=float, help="quantisation step: RMS change of pixel values (black to white = 1) per step of one "
               "latent dimension  [.03]")  # fmt: skip

@@ -11,8 +11,8 @@ from latentforge.errors import InputError
 
 
 @click.command("decompress")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("run", type=Place())
+@click.argument("file", type=Place())
 @click.option("--out", type=Place(), help="grid.png, images.npz or a directory  [FILE-decoded.npz]")
 def command(run: Path, file: Path, out: Path | None) -> None:
     """Write the images of a file that `latentforge compress` wrote with the same model."""

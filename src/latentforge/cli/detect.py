@@ -15,7 +15,7 @@ from latentforge.errors import InputError
 
 
 @click.command("detect")
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("run", type=Place(), required=False)
 @image_source
 @click.option("--score", default="auto", help="scores to combine, comma-separated (see --list); auto: pixels, features, "
               "codes and density, as far as the model has them  [auto]")  # fmt: skip

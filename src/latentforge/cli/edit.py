@@ -19,18 +19,16 @@ DEVIATIONS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # along a direction
 
 
 @click.command("edit")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Place())
 @click.option("--attribute", help="class or descriptor of the training images, by name or number, to move towards")
 @click.option("--against", help="class to move away from  [all others]")
-@click.option("--having", type=click.Path(path_type=Path), help="folder or file of images with an attribute ...")
-@click.option("--lacking", type=click.Path(path_type=Path), help="... and of images without it")
+@click.option("--having", type=Place(), help="folder or file of images with an attribute ...")
+@click.option("--lacking", type=Place(), help="... and of images without it")
 @click.option("--principal", type=click.IntRange(1), help="move along this many principal directions of the codes")
 @click.option("--dimension", type=Numbers(int), help="move along single latent dimensions: 0,3")
 @click.option("--strengths", type=Numbers(float), help="how far: shares of the attribute vector  [0,.5,1,1.5,2], or "
               "standard deviations along a direction  [-3,-2,-1,0,1,2,3]")  # fmt: skip
-@click.option(
-    "--in", "files", type=click.Path(path_type=Path), help="edit these instead: an image or a folder of any number"
-)
+@click.option("--in", "files", type=Place(), help="edit these instead: an image or a folder of any number")
 @click.option("-n", "--number", type=click.IntRange(1), help="how many images  [8, or 1 along directions; all of --in]")
 @click.option("--detail", is_flag=True, help="add to each edit what the reconstruction loses of the image")
 @click.option("--seed", default=0, help="seed of the codes that are drawn without an encoder  [0]")

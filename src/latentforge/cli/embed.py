@@ -14,7 +14,7 @@ from latentforge.errors import InputError
 
 
 @click.command("embed")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Place())
 @click.option(
     "--neighbours", type=click.IntRange(1), help="also find this many nearest training images, by their codes"
 )

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
+from latentforge.cli.flags import Place
 from latentforge.cli.tables import number, print_table
 from latentforge.report.words import HEADINGS
 
 
 @click.command("evaluate")
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("run", type=Place(), required=False)
 @click.option("--split", type=click.Choice(["validation", "test"]), default="test", help="which images  [test]")
 @click.option("--metrics", help="all, or names from --list  [the quick ones]")
 @click.option(

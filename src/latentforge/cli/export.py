@@ -10,7 +10,7 @@ from latentforge.cli.flags import Place
 
 
 @click.command("export")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Place())
 @click.argument("directory", type=Place())
 def command(run: Path, directory: Path) -> None:
     """Write the model alone (model.safetensors, config.json, README.md); `lf.load(DIRECTORY)` opens it."""

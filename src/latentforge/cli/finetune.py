@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from latentforge.cli.flags import Place
 from latentforge.cli.inputs import image_files, open_dataset
 from latentforge.cli.tables import number, print_table
 from latentforge.errors import InputError
 
 
 @click.command("finetune")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Place())
 @click.option("--labels", help="how many labelled training images to use, one number or several  [100,1000; fewer "
               "where there are fewer]")  # fmt: skip
 @click.option("--draws", default=5, type=click.IntRange(2), help="random choices of the labelled images; mean and interval "

@@ -30,7 +30,7 @@ class Numbers(click.ParamType):
 
 
 class Place(click.Path):
-    """A path to write to. ~ is the home folder where the shell leaves it alone too, as in --out=~/x.png."""
+    """A path. ~ is the home folder where the shell leaves it alone too, as in --out=~/x.png."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         return place(str(super().convert(value, param, ctx)))

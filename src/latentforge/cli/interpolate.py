@@ -13,7 +13,7 @@ from latentforge.errors import InputError
 
 
 @click.command("interpolate")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Place())
 @click.option("-n", "--number", default=8, type=click.IntRange(1), help="how many interpolations  [8]")
 @click.option("--steps", default=10, type=click.IntRange(2), help="images per interpolation, both ends included  [10]")
 @click.option("--path", type=click.Choice(["line", "sphere"]), default="line", help="straight line, or great circle "

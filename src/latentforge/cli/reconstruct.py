@@ -12,7 +12,7 @@ from latentforge.cli.inputs import image_source, open_images
 
 
 @click.command("reconstruct")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Place())
 @click.option("-n", "--number", default=32, type=click.IntRange(1), help="how many images  [32]")
 @click.option("--out", type=Place(), help="pairs.png, arrays.npz or a directory  [RUN/reconstructions.png]")
 @image_source

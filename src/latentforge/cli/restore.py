@@ -16,7 +16,7 @@ TASKS = ("denoise", "deblur", "superres", "inpaint", "enhance")
 
 
 @click.command("restore")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Place())
 @click.option(
     "--task", type=click.Choice(TASKS), help="what is wrong with the images  [what a restorer was trained for]"
 )
@@ -26,7 +26,7 @@ TASKS = ("denoise", "deblur", "superres", "inpaint", "enhance")
 @click.option(
     "--spoil", is_flag=True, help="degrade clean images (the run's test images, or --data), restore and measure"
 )
-@click.option("--mask", type=click.Path(path_type=Path), help="an image, black where pixels are missing")
+@click.option("--mask", type=Place(), help="an image, black where pixels are missing")
 @click.option("-n", "--number", type=click.IntRange(1), help="how many images at most  [all; 256 with --spoil]")
 @click.option("--steps", default=200, type=click.IntRange(1), help="optimisation steps when a latent code is searched "
               "for  [200]")  # fmt: skip

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from latentforge.cli.flags import Place
 from latentforge.errors import InputError
 
 
 @click.command("resume")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Place())
 @click.option("--epochs", type=float, help="new total budget in epochs")
 @click.option("--examples", type=int, help="new total budget in images drawn")
 @click.option("--minutes", type=float, help="new total budget in minutes")

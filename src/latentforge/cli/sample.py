@@ -13,7 +13,7 @@ from latentforge.errors import InputError
 
 
 @click.command("sample")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Place())
 @click.option("-n", "--number", default=64, type=click.IntRange(1), help="how many images  [64]")
 @click.option("--out", type=Place(), help="grid.png, images.npz or a directory of PNG files  [RUN/samples.png]")
 @click.option("--label", help="what to draw with a conditional model: a class by its name (or, where no name is a "

@@ -160,16 +160,16 @@ def flags_of(train: Mapping[str, Any] | Sequence[str]) -> list[str]:
 
 def entry(words: str, out: Path, train: tuple[str, ...], seeds: int) -> Entry:
     """What is named by `words`, with the runs it has or will have."""
-    if (Path(words) / "config.yaml").is_file():
+    if (place(words) / "config.yaml").is_file():
         run = Run.open(words)
         if not run.finished:
             raise InputError(f"{words} is not finished; run 'latentforge resume {quoted(words)}' first.")
-        return Entry(Path(words).resolve().name, f"run {words}", [run])
+        return Entry(run.path.resolve().name, f"run {words}", [run])
     try:
         name, *flags = shlex.split(words)
     except ValueError as error:
         raise InputError(f"'{words}': {error}.") from None
-    if name not in registry.MODELS and ("/" in name or Path(name).exists()):
+    if name not in registry.MODELS and ("/" in name or place(name).exists()):
         raise InputError(
             f"{name} is neither a run nor a model; give a run's directory, the one that holds config.yaml, as in runs/vae-gan."
         )
