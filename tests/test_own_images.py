@@ -171,6 +171,19 @@ def test_own_images_given_by_name_are_cut_as_in_training(shop, tmp_path, capsys)
     assert "as they were cut" not in capsys.readouterr().err
 
 
+def test_own_images_that_have_changed_are_cut_anew_and_it_is_said(tmp_path, capsys):
+    flat, out = pictures(tmp_path / "flat"), ["--out", str(tmp_path / "pairs.npz")]
+    run = train("vae", flat, tmp_path / "run")
+    shutil.copy(flat / "000.png", flat / "more.png")
+    capsys.readouterr()
+    assert main(["reconstruct", str(run), "--data", str(flat), "--split", "test", *out]) == 0
+    assert "not the images that the model was trained on, as they were cut" in capsys.readouterr().err
+    cut = data_for(run, lf.load(run), True, str(flat))
+    assert sum(map(len, (cut.train, cut.validation, cut.test))) == 31
+    assert main(["reconstruct", str(run), *out]) == 2
+    assert "restore them or train anew" in capsys.readouterr().err
+
+
 def test_a_single_image_will_do(shop, tmp_path):
     one = pictures(tmp_path / "one", n=1) / "000.png"
     assert main(["detect", str(shop / "vae"), "--data", str(one), "--out", str(tmp_path / "s.csv")]) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,13 +78,14 @@ def open_dataset(run: Path, model: Any, data: str | None, **how: Any) -> Any:
 
 
 def open_cut(run: Path, model: Any, data: str, others: bool = True, **how: Any) -> Any:
-    """The data set at `data`, cut as the run has cut it where it is the run's own. Says so where it is not cut as for the
-    training of an exported model: of own images in the place of then, or of any where no `others` make sense."""
+    """The data set at `data`, cut and read as the run has it where it is the run's own and unchanged. Says so where it is not
+    cut as for the training of the model: of own images in the place of then, or of any where no `others` make sense."""
     from latentforge.data import open_data
     from latentforge.data.named import SETS
 
     if is_own(run, data):
-        return data_of(run)
+        with suppress(InputError):  # images that have changed since are cut anew, which the note below says
+            return data_of(run)
     with asking_own_size(model):
         dataset = open_data(data, **how)
     say(dataset.notes)
