@@ -227,6 +227,8 @@ def test_images_in_memory_are_given_again(given, tmp_path, no_page):
     (entry,) = lf.compare(given / "memory", tmp_path / "c", data=data, metrics="own", repeats=0)
     assert "reconstruction_mse" in entry.rows[0]
     refused(lambda: lf.compare(["vae", given / "memory"], tmp_path / "d", data=data), "train={'data': ...}")
+    for images in (data, data.train.pixels, list(data.train.pixels)):
+        refused(lambda x=images: lf.compare("vae", tmp_path / "d", train={"data": x}), "takes what a flag takes")
     assert not (tmp_path / "d").exists()
 
 
@@ -355,6 +357,10 @@ def test_the_verdict_follows_the_numbers():
     close = sentences(entries_of(a=model(8.2, 1.0), b=model(8.0, 1.0)))
     assert "b has the samples" in close
     assert "within the 95 % intervals" in close
+    a, b = entries_of(a=model(8.2, 1.0), b=model(8.0, 1.0))
+    for e, value, kind in ((a, 9.0, "within the intervals"), (b, 8.3, "within the ranges over the seeds")):
+        e.rows.append(model(value, 1.0))  # of a second seed
+        assert kind in sentences([a, b])
     bad = sentences(entries_of(a=model(60.0, 1.0), b=model(8.0, 1.0)))
     assert "No better than the trivial baseline (a Gaussian, 50): a." in bad
     lost = sentences(entries_of(a={"rarest-class-digits-10k": row(0.02, better="higher")}, b={}))

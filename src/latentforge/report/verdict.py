@@ -61,7 +61,9 @@ def lead(measure: str, rows: dict[str, Row], what: str) -> str:
     text = f"{order[0]} {what} ({measure} {show(best['value'])}"
     if len(order) > 1:
         second = rows[order[1]]
-        close = "" if apart(best, second) else ", a difference within the 95 % intervals"
+        several = [r.get("seeds", 1) > 1 for r in (best, second)]
+        kind = "ranges over the seeds" if all(several) else "intervals" if any(several) else "95 % intervals"
+        close = "" if apart(best, second) else f", a difference within the {kind}"
         if best.get("low") is None or second.get("low") is None:
             close = ", no interval"
         text += f"; next {order[1]}, {show(second['value'])}{close}"
