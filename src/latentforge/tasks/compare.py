@@ -6,6 +6,7 @@ was cut short goes on, so that a comparison grows from day to day."""
 from __future__ import annotations
 
 import json
+import numbers
 import os
 import platform
 import re
@@ -152,9 +153,15 @@ def flags_of(train: Mapping[str, Any] | Sequence[str]) -> list[str]:
         return [str(word) for word in train]
     out = []
     for name, value in train.items():
+        parts = value if isinstance(value, tuple | list) else (value,)
+        strange = [part for part in parts if not isinstance(part, str | os.PathLike | numbers.Real | None)]
+        if strange:
+            raise InputError(
+                f"train={{{name!r}: ...}} takes what a flag takes, and no {type(strange[0]).__name__}; train on images in "
+                "memory with lf.fit(..., out=...) and name the runs."
+            )
         if value is not None and value is not False:
-            text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-            out.append(f"--{name.replace('_', '-')}" + ("" if value is True else f"={text}"))
+            out.append(f"--{name.replace('_', '-')}" + ("" if value is True else f"={','.join(map(str, parts))}"))
     return out
 
 
