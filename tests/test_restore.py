@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 import latentforge as lf
 from conftest import LEARNED, tiny_data
+from datasets import refused
 from latentforge.cli import main
 from latentforge.clock import Clock
 from latentforge.errors import InputError
@@ -289,6 +290,7 @@ def test_a_restorer_takes_images_of_other_sizes(runs):
     model = lf.load(runs / "small")
     assert lf.restore(model, images(2, (1, 9, 21))).shape == (2, 1, 18, 42)
     assert model.restore(images(2, (1, 9, 21)), (17, 41)).shape == (2, 1, 17, 41)
+    refused(lambda: lf.evaluate(model, images(30, (3, 12, 12)), metrics="own"), "do not fit")
 
 
 def test_batches_do_not_matter(runs):

@@ -80,7 +80,7 @@ def evaluate(
     if binarise not in BINARISE:
         raise InputError(f"binarise={binarise!r} is not possible: choose {', '.join(BINARISE)}.")
     data = open_data(data)
-    if not model.has_restorer:  # which takes images of any size
+    if not model.has_restorer or data.image_shape[0] != model.image_shape[0]:  # a restorer takes images of any size
         need_shape(model, data.image_shape, data.source)
     subject = Subject(model, data, split, seed, features, repeats, binarise)
     out = []
