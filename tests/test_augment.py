@@ -124,6 +124,13 @@ def test_unknown_labels_are_no_class():
     refused(lambda: audit(vae, "nothing-there"), "no data set")
 
 
+def test_labels_are_counted_without_their_images(monkeypatch):
+    data = hide_labels(tiny_data((1, 12, 12)), 24)
+    vae = lf.create("vae", image_shape=(1, 12, 12), latent_dim=3, net="mlp", hidden=(8,))
+    monkeypatch.setattr(Images, "select", lambda *_: pytest.fail("images were copied"))
+    assert float(shares_of(vae, data).sum()) == pytest.approx(1)
+
+
 @pytest.mark.parametrize(("name", "left"), [("vae", 1), ("cvae", 0)])
 def test_a_class_of_too_few_training_images_is_not_drawn(name, left, tmp_path):
     """One image makes no mixture of its own, and none teaches a model what it is told: such a class is left out of those as

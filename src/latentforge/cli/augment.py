@@ -97,9 +97,7 @@ def print_audit(
 ) -> None:  # fmt: skip
     from latentforge.files import write_text
     from latentforge.tasks.audit import EXAMPLES, audit, verdict
-    from latentforge.tasks.encode import need_shape
 
-    need_shape(model, data.image_shape, data.source)
     rows = audit(model, data, synthetic=number, repeats=repeats, examples=examples or EXAMPLES, seed=seed, even=even)
     found = {"rows": rows, "verdict": verdict(rows), "seed": seed, "examples": examples or EXAMPLES, "even": even}
     print_table(rows if as_json else [{k: r[k] for k in SHOWN} for r in rows], as_json)

@@ -61,13 +61,12 @@ class LabelledSampler:
             raise InputError(f"{data.source if data else 'the model'} has no classes to draw samples of; "
                              "give images with classes.")  # fmt: skip
         else:
-            known = data.train.labelled()
-            assert known.labels is not None
-            self.enough = torch.bincount(known.labels.cpu(), minlength=data.num_classes) > 1
+            self.enough = counts_of(data) > 1
             if not self.enough.any():
                 raise InputError(
                     f"{data.source} has no class of two labelled training images to draw from; label more."
                 )
+            known = data.train.labelled()
             with seeded(0, model.device):  # the codes are drawn, and are to be the same every time
                 codes, _ = model.codes_of(known)
             none = codes[:0]
@@ -189,9 +188,15 @@ def shares_of(model: Game, data: Dataset | None) -> Tensor:
     if isinstance(model.condition, Label):
         return model.condition.share.cpu()
     assert data is not None
-    known = data.train.labelled()
-    assert known.labels is not None
-    return torch.bincount(known.labels, minlength=data.num_classes).double() / len(known)
+    counts = counts_of(data)
+    return counts.double() / counts.sum()
+
+
+def counts_of(data: Dataset) -> Tensor:
+    """(K,) how many training images are labelled as each class."""
+    labels = data.train.labels
+    assert labels is not None
+    return torch.bincount(labels[labels >= 0].cpu(), minlength=data.num_classes)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
