@@ -57,10 +57,10 @@ COMPONENTS, FIT = 512, 20_000
 Point = dict[str, Any]  # setting, bytes, bits_per_pixel, mse
 
 
-def point(setting: Any, size: int, images: np.ndarray, again: np.ndarray) -> Point:
+def point(setting: Any, size: int, images: np.ndarray, rebuilt: np.ndarray) -> Point:
     """What a file of `size` bytes with these images uint8 (N, H, W, C) in it says."""
     n, h, w, _ = images.shape
-    error = float(np.square((images.astype(np.float64) - again) / 255).mean())
+    error = float(np.square((images.astype(np.float64) - rebuilt) / 255).mean())
     return {"setting": setting, "bytes": size, "bits_per_pixel": 8 * size / (n * h * w), "mse": error}
 
 
@@ -70,8 +70,8 @@ def saved(array: np.ndarray, **how: Any) -> tuple[int, np.ndarray]:
     file = io.BytesIO()
     Image.fromarray(array[:, :, 0] if grey else array).save(file, **how)
     with Image.open(file) as picture:
-        again = np.asarray(picture.convert("L" if grey else "RGB"))
-    return len(file.getvalue()), again.reshape(array.shape)
+        rebuilt = np.asarray(picture.convert("L" if grey else "RGB"))
+    return len(file.getvalue()), rebuilt.reshape(array.shape)
 
 
 def singly(images: np.ndarray, name: str) -> list[Point]:
@@ -79,7 +79,7 @@ def singly(images: np.ndarray, name: str) -> list[Point]:
     out = []
     for quality in QUALITIES:
         files = [saved(x, **how(name, quality)) for x in images]
-        out.append(point(quality, sum(size for size, _ in files), images, np.stack([again for _, again in files])))
+        out.append(point(quality, sum(size for size, _ in files), images, np.stack([rebuilt for _, rebuilt in files])))
     return out
 
 
@@ -96,10 +96,10 @@ def sheets(images: np.ndarray, name: str) -> list[Point]:
         laid, back = sheet(images, block)
         for kind in kinds:
             for quality in QUALITIES:
-                size, again = saved(laid, **how(name, quality, **kind))
-                out.append(point({"quality": quality, "block": block, **kind}, size, images, back(again)))
-    size, again = saved(sheet(images, 1)[0], format="webp", lossless=True, method=6)
-    assert name != "webp" or np.array_equal(sheet(images, 1)[1](again), images)
+                size, rebuilt = saved(laid, **how(name, quality, **kind))
+                out.append(point({"quality": quality, "block": block, **kind}, size, images, back(rebuilt)))
+    size, rebuilt = saved(sheet(images, 1)[0], format="webp", lossless=True, method=6)
+    assert name != "webp" or np.array_equal(sheet(images, 1)[1](rebuilt), images)
     return out + [point("lossless", size, images, images)] * (name == "webp")
 
 
@@ -129,15 +129,15 @@ def components(data: Dataset, images: Images) -> list[Point]:
     for step in STEPS:
         file = pack(Packed("pca", bytes(8), data.image_shape, **quantise(scores, sensitive, step)))
         codes = torch.from_numpy(dequantise(unpack(file, "pca")))
-        again = pca.images(codes, data.image_shape)
-        out.append(row(step, len(file), again, images))
+        rebuilt = pca.images(codes, data.image_shape)
+        out.append(row(step, len(file), rebuilt, images))
     return out
 
 
-def row(setting: Any, size: int, again: torch.Tensor, images: Images) -> Point:
+def row(setting: Any, size: int, rebuilt: torch.Tensor, images: Images) -> Point:
     _, h, w = images.shape
     return {"setting": setting, "bytes": size, "bits_per_pixel": 8 * size / (len(images) * h * w),
-            "mse": squared_error(again, images)}  # fmt: skip
+            "mse": squared_error(rebuilt, images)}  # fmt: skip
 
 
 def codes(model: lf.Game, images: Images, folder: str) -> dict[str, Any]:
@@ -147,9 +147,9 @@ def codes(model: lf.Game, images: Images, folder: str) -> dict[str, Any]:
     for step in STEPS:
         written = lf.compress(model, images, file, step)
         points.append(row(step, written.bytes, lf.decompress(model, file), images))
-    again = torch.cat([model.reconstruct(b.image, model.labels_of(b)).cpu() for b in images.batches()])
+    rebuilt = torch.cat([model.reconstruct(b.image, model.labels_of(b)).cpu() for b in images.batches()])
     counts = {k: lf.compress(model, some(images, k), file).bits_per_pixel for k in COUNTS if k <= len(images)}
-    return {"points": points, "unrounded_mse": squared_error(again, images), "counts": counts}
+    return {"points": points, "unrounded_mse": squared_error(rebuilt, images), "counts": counts}
 
 
 def some(images: Images, k: int) -> Images:

@@ -84,7 +84,7 @@ def estimate(data_dir: str | None) -> dict[str, Any]:
             else:
                 model = lf.resume(run, data, examples=stop * step, quiet=True)
             stats = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
-            last = [s["estimate"] for s in stats if "estimate" in s and s["examples"] > (stop - 1) * step]
+            last = [s["estimate"] for s in stats if s.get("estimate") is not None and s["examples"] > (stop - 1) * step]
             fake = pca(model.sample(len(real), seed=0).cpu())
             rows.append(
                 {"examples": stop * step, "estimate": sum(last) / len(last), "frechet": frechet_distance(real, fake)}
