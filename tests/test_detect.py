@@ -168,6 +168,18 @@ def test_without_held_out_images_a_tenth_is_held_out(trained):
     assert one.threshold() == two.threshold()
 
 
+def test_of_few_normal_images_none_is_left_out(trained):
+    """A tenth of them would be one, by which no threshold is set; and what they are fitted to promises nothing."""
+    model, data = trained
+    few, enough = (Images(data.train.pixels[:n]) for n in (14, 15))
+    found = Detector(model, few, score="pixels")
+    assert len(found.normal_scores) == 14
+    assert "that the scores were fitted to" in found.doubt()
+    assert "about 1 in 3" in Detector(model, enough, score="pixels").doubt()
+    estimator = lf.AnomalyDetector(model, scores="pixels").fit(few.pixels.numpy())
+    assert torch.equal(estimator.detector_.normal_scores, found.normal_scores)
+
+
 def test_of_large_images_fewer_are_looked_at_at_once(trained, monkeypatch):
     model, data = trained
     sizes: list[int] = []

@@ -68,7 +68,8 @@ def command(
     strangest = found.score.argsort(descending=True)[:number]
     sheet = None
     if heatmaps:
-        sheet = heat_sheet(detector, images[strangest].image, held[held.spread(256)].image)
+        like = held or usual
+        sheet = heat_sheet(detector, images[strangest].image, like[like.spread(256)].image)
     columns = {"image": names, "score": found.score.numpy(), "anomaly": found.anomaly.int().numpy()}
     columns |= {k: v.numpy() for k, v in found.parts.items()}
     text = write_columns(out, columns, threshold=found.threshold, threshold_from=looked_at)

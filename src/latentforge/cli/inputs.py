@@ -208,7 +208,7 @@ def training_data(run: Path, model: Any, data: str | None, split: str = "", **ho
 
 def reference(run: Path, model: Any, normal: str | None, source: dict[str, Any]) -> tuple[Any, Any]:
     """Images that are normal to a model and normal ones that it was not trained on: the run's own, or nine tenths and a
-    tenth of those at `normal`."""
+    tenth of those at `normal`; all of these and None where a tenth is one image."""
     from latentforge.data.batch import hold_out
 
     if normal is not None:
@@ -218,7 +218,8 @@ def reference(run: Path, model: Any, normal: str | None, source: dict[str, Any])
             raise InputError(
                 f"{normal}: {len(images)} normal images are too few to know what is normal; give at least 4."
             )
-        return hold_out(images, 0)
+        usual, held = hold_out(images, 0)
+        return (usual, held) if len(held) > 1 else (images, None)
     try:
         data = data_of(run)
     except InputError as error:

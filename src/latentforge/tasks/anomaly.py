@@ -41,8 +41,9 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
 
     Attributes
     ----------
-    model_: the trained model. detector_: its scores, fitted to nine tenths of X, on which the model was trained too, and
-    scaled by the rest where that is ten images or more. offset_: `decision_function` is `score_samples` less this.
+    model_: the trained model. detector_: its scores, fitted to nine tenths of X, on which the model was trained too, or to
+    all of fewer than 15 images, and scaled by the rest where that is ten or more. offset_: `decision_function` is
+    `score_samples` less this.
     threshold_: -offset_, on scores that grow with strangeness. n_features_in_: numbers per image.
     """
 
@@ -66,7 +67,8 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
             self.model_ = self._train(self.model, train, held)
         else:
             self.model_ = self._given()
-        self.detector_ = Detector(self.model_, train, held, self.scores, self._seed)
+        usual, rest = (train, held) if len(held) > 1 else (images, None)
+        self.detector_ = Detector(self.model_, usual, rest, self.scores, self._seed)
         judged = images.select(images.spread(JUDGED))
         self.offset_ = float(np.percentile(-self.detector_.score(judged).numpy(), 100 * self.contamination))
         return self

@@ -1,8 +1,9 @@
 """Images unlike those a model was trained on. Score, threshold and label are kept apart: the score says how strange an
 image is, the threshold is a choice made on scores alone, and the label is the comparison of the two.
 
-Each score (`scores.py`) is brought to the scale of held-out normal images, mean 0 and standard deviation 1, and the
-detector's is the mean of the asinh of those chosen, which is linear for the usual and logarithmic for the strange.
+Each score (`scores.py`) is brought to the scale of normal images, held-out ones where there are 10 or more, mean 0 and
+standard deviation 1, and the detector's is the mean of the asinh of those chosen, which is linear for the usual and
+logarithmic for the strange.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from latentforge.tasks.scores import AUTO, SCORES, Score
 
 QUANTILE = 0.95
 REFERENCE = 20_000  # normal images looked at
+SPLIT = 15  # normal images; of fewer a tenth is one, by which no threshold is set
 ENOUGH = 10  # held-out images to scale by; the deviation of so many is known to about a quarter
 HOTTEST = 0.999  # quantile of the squared errors of normal images that is the hottest colour
 
@@ -66,10 +68,11 @@ class Detector:
             need_shape(model, images.shape, "normal images")
         if len(normal) < 3:
             raise InputError(f"{len(normal)} normal images are too few to know what is normal; give at least 3.")
-        if held is None and len(normal) >= 4:
+        if held is None and len(normal) >= SPLIT:
             normal, held = hold_out(normal, 0)
         seen = normal.select(normal.spread(REFERENCE))
         held = seen if held is None or len(held) < 2 else held.select(held.spread(REFERENCE))
+        self.apart = held is not seen  # whether the threshold is of images that the scores are not fitted to
         with evaluating(model):
             self.fitted: dict[str, Score] = {name: SCORES[name](model, seen, seed) for name in self.names}
         raw = self.raw(held)
@@ -91,7 +94,7 @@ class Detector:
         return {k: torch.cat(v) if v else torch.zeros(0, dtype=torch.float64) for k, v in found.items()}
 
     def parts(self, images: Pictures) -> dict[str, Tensor]:
-        """Each score (N,) in standard deviations of held-out normal images."""
+        """Each score (N,) in standard deviations of normal images, held-out ones where there are 10 or more."""
         return self.standardised(self.raw(images))
 
     def standardised(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -116,6 +119,11 @@ class Detector:
     def doubt(self, quantile: float = QUANTILE) -> str:
         """Why more normal images than 1 - quantile exceed the threshold; "" where they do not."""
         n, needed = len(self.normal_scores), math.ceil(quantile / (1 - quantile) - 1e-9)
+        if not self.apart:
+            return (
+                f"the threshold comes from the {n} normal images that the scores were fitted to: more of others may "
+                "be called anomalous than the quantile says"
+            )
         found = f"the threshold comes from {n} normal images, and the quantile {quantile:g} needs {needed}"
         return "" if n >= needed else f"{found}: about 1 in {n + 1} normal images will be called anomalous"
 
