@@ -119,6 +119,13 @@ def test_log_prior_is_that_of_the_noise(name):
         assert (float(drawn.abs().max()) <= 1) == (noise == "uniform")
 
 
+def test_an_argument_noise_of_a_game_of_ones_own_is_not_its_prior():
+    game = lf.Game()
+    game.latent_dim, game.noise = 2, "uniform"
+    assert float(game.draw_prior(4000, torch.Generator().manual_seed(0)).std()) == pytest.approx(1, rel=0.03)
+    assert game.log_prior(torch.full((1, 2), 2.0)).isfinite().all()
+
+
 def test_aae_takes_no_augmentation():
     with pytest.raises(ValueError, match="codes"):
         lf.create("aae", image_shape=(1, 6, 6), augment="all")

@@ -18,7 +18,7 @@ from latentforge.nets.dropout import Dropout
 from latentforge.parts.adversarial import PROBABILISTIC, Loss, critic_loss, generator_loss, reversal
 from latentforge.parts.augment import FEW, Augment, augment
 from latentforge.parts.minibatch import MinibatchDiscrimination
-from latentforge.parts.noise import draw_noise
+from latentforge.parts.noise import Noise, draw_noise
 from latentforge.parts.penalties import squared_gradient, unit_gradient
 
 # The losses as `explain` writes them: the critic's of real and of generated examples, the generator's, and that of who
@@ -84,6 +84,7 @@ class Duel(Game):
     pixel_range = (-1.0, 1.0)
     half_pays = True
     batch_size = 64  # steps count for more than the images in them
+    noise: Noise = "normal"  # what the generator starts from, where the family leaves no choice
     critic: Any
 
     def __init__(
@@ -280,6 +281,10 @@ class Duel(Game):
                 p.clamp_(-self.clip_weights, self.clip_weights)
 
     # -- what is said of it ----------------------------------------------------------------------------------------
+    @property
+    def prior_noise(self) -> Noise:
+        return self.noise
+
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """What the critic says of an image and of a fresh sample: logits (B,)."""
         z = self.draw_prior(len(batch), torch.default_generator).to(batch.image.device)

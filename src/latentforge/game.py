@@ -169,7 +169,6 @@ class Game(nn.Module):
     converged: bool = False  # True ends the training before its budget; set in `settle`, alike on all processes
     unworried: ClassVar[tuple[str, ...]] = ()  # findings of the doctor that belong to the game
     refuses: ClassVar[tuple[str, ...]] = ()  # options of its base that a family has no use for
-    noise: Noise = "normal"  # what codes of the prior are; a family may leave the choice to the user
     has_prior: bool = True  # False where only a fitted sampler can draw codes
     has_prior_density: bool = True  # False where the prior can only be drawn from
     sampler_kind: str = "prior"  # what codes are drawn from, unless the trainer is told another
@@ -290,13 +289,18 @@ class Game(nn.Module):
         """Images (B, C, H, W) in `pixel_range` from codes (B, Z); differentiable, for `play` and losses of your own."""
         raise TypeError(f"{type(self).__name__} must define generate()")
 
+    @property
+    def prior_noise(self) -> Noise:
+        """What codes of the prior are, uniform in [-1, 1] or standard normal; a family may leave the choice to the user."""
+        return "normal"
+
     def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, Z) codes from the prior: `noise` unless the family says otherwise."""
-        return draw_noise(self.noise, generator, n, self.latent_dim)
+        """(n, Z) codes from the prior: `prior_noise` unless the family says otherwise."""
+        return draw_noise(self.prior_noise, generator, n, self.latent_dim)
 
     def log_prior(self, z: Tensor) -> Tensor:
-        """log p(z), (N,) nats, of codes (N, Z), under `noise` unless the family says otherwise."""
-        if self.noise == "uniform":
+        """log p(z), (N,) nats, of codes (N, Z), under `prior_noise` unless the family says otherwise."""
+        if self.prior_noise == "uniform":
             return uniform_log_density(z)
         return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 

@@ -91,8 +91,7 @@ def need_alike(model: Game, purpose: str) -> None:
             f"{own} cannot be built again from its arguments, so {purpose}: {reason(error)}; its constructor must take "
             "each of them."
         ) from None
-    # `classes` and the like are set in training, `noise` by the constructor
-    for key in (k for k in model.args if k == "noise" or not hasattr(Game, k)):
+    for key in (k for k in model.args if not hasattr(Game, k)):  # `classes` and the like are set in training
         now, then = (written(getattr(m, key, None)) for m in (model, twin))
         if now != then and None not in (now, then):
             raise InputError(

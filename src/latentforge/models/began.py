@@ -96,6 +96,10 @@ class BEGAN(Game):
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.tanh(self.generator(z))
 
+    @property
+    def prior_noise(self) -> Noise:
+        return self.noise
+
     def evaluate(self, batch):
         z = self.draw_prior(len(batch), torch.default_generator).to(batch.image.device)
         real, fake = self.error(self.to_network(batch.image)), self.error(self.generate(z))

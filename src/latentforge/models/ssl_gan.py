@@ -25,7 +25,7 @@ from torch import Tensor
 from latentforge.game import Seat, Term, frozen
 from latentforge.nets.classifier import Classifier, SoftGenerator
 from latentforge.parts.matching import matched, unsupervised_cost, unsupervised_terms
-from latentforge.parts.noise import draw_noise
+from latentforge.parts.noise import Noise, draw_noise
 from latentforge.registry import register
 from latentforge.semi import SemiSupervised
 
@@ -48,7 +48,6 @@ class SSLGAN(SemiSupervised):
 
     batch_coupled = True  # batch norm, and means over the batch
     seat = Seat(lr=1e-3, betas=(0.5, 0.999))
-    noise = "uniform"
     has_prior_density = False
     unworried = ("mode collapse",)  # features match in the mean: what is generated need not vary
 
@@ -78,11 +77,11 @@ class SSLGAN(SemiSupervised):
         half = -(-len(x) // 2)
         known, y = self.draw_known(half, t)
         with torch.no_grad():
-            fake = self.generate(draw_noise(self.noise, t, half, self.latent_dim))
+            fake = self.generate(draw_noise(self.prior_noise, t, half, self.latent_dim))
         labelled, real, made = self.critic(torch.cat([known, x, fake])).split([half, len(x), half])
         cost = self.labelled_cost(labelled, y, t) + self.unlabelled_cost(x, real, t)
         yield {"critic": cost + self.matching * unsupervised_cost(real, made, t)}
-        fake = self.generate(draw_noise(self.noise, t, half, self.latent_dim))
+        fake = self.generate(draw_noise(self.prior_noise, t, half, self.latent_dim))
         gap = matched(frozen(self.critic.body), x, fake)
         t.log("generator", gap)
         yield {"generator": gap}
@@ -95,6 +94,10 @@ class SSLGAN(SemiSupervised):
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.sigmoid(self.generator(z).float())
+
+    @property
+    def prior_noise(self) -> Noise:
+        return "uniform"
 
     def evaluate(self, batch):
         return self.class_measures(batch)

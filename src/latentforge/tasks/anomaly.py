@@ -43,8 +43,8 @@ class AnomalyDetector(OutlierMixin, ImageEstimator):
     ----------
     model_: the trained model. detector_: its scores, fitted to nine tenths of X, on which the model was trained too, or to
     all of fewer than 15 images, and scaled by the rest where that is ten or more. offset_: `decision_function` is
-    `score_samples` less this.
-    threshold_: -offset_, on scores that grow with strangeness. n_features_in_: numbers per image.
+    `score_samples` less this. threshold_: -offset_, on scores that grow with strangeness. n_features_in_: numbers per
+    image.
     """
 
     def __init__(
