@@ -380,6 +380,7 @@ def test_audit_verb(shop, capsys):
     kept = json.loads((shop / "cvae" / "audit.json").read_text())
     assert kept["rows"] == rows
     assert kept["even"] is False
+    assert kept["as trained on"] is True
     text = done(capsys, *arguments)
     assert all(line in text for line in kept["verdict"])
 

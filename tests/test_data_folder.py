@@ -190,6 +190,10 @@ def test_who_waits_for_images_is_told_how_far_they_are(tmp_path, monkeypatch, ca
     monkeypatch.setenv("LOCAL_RANK", "1")
     read_folder(tmp_path)
     assert capsys.readouterr().err == ""
+    monkeypatch.delenv("LOCAL_RANK")
+    with decode.silence(True):
+        read_folder(tmp_path)
+    assert capsys.readouterr().err == ""
 
 
 # ---- how it is converted

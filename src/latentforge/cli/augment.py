@@ -99,7 +99,10 @@ def print_audit(
     from latentforge.tasks.audit import EXAMPLES, audit, verdict
 
     rows = audit(model, data, synthetic=number, repeats=repeats, examples=examples or EXAMPLES, seed=seed, even=even)
-    found = {"rows": rows, "verdict": verdict(rows), "seed": seed, "examples": examples or EXAMPLES, "even": even}
+    found = {
+        "rows": rows, "verdict": verdict(rows), "seed": seed, "examples": examples or EXAMPLES, "even": even,
+        "images": data.source, "as trained on": data.fingerprint == model.data_fingerprint,
+    }  # fmt: skip
     print_table(rows if as_json else [{k: r[k] for k in SHOWN} for r in rows], as_json)
     for line in found["verdict"]:  # type: ignore[attr-defined]
         print(line, file=sys.stderr if as_json else sys.stdout)

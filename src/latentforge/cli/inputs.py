@@ -83,14 +83,15 @@ def open_cut(run: Path, model: Any, data: str, others: bool = True, **how: Any) 
     from latentforge.data import open_data
     from latentforge.data.named import SETS
 
-    if is_own(run, data):
+    own = is_own(run, data)
+    if own:
         with suppress(InputError):  # images that have changed since are cut anew, which the note below says
             return data_of(run)
     with asking_own_size(model):
         dataset = open_data(data, **how)
     say(dataset.notes)
     unknown = model.data_fingerprint is None or (others and (data in SETS or dataset.source != model.trained_on))
-    if not unknown and dataset.fingerprint != model.data_fingerprint:
+    if (own or not unknown) and dataset.fingerprint != model.data_fingerprint:
         say([
             f"{dataset.source}: not the images that the model was trained on, as they were cut and labelled then; some that "
             "are held out here may have been trained on"
@@ -202,7 +203,7 @@ def data_of(run: Path) -> Any:
 
 def training_data(run: Path, model: Any, data: str | None, split: str = "", **how: Any) -> Any:
     """The data set a run was trained on, checked against the model; of an exported model, which carries none, `data`."""
-    own = (run / "config.yaml").is_file()
+    own = (run / "config.yaml").is_file() and not is_own(run, data)
     return open_dataset(run, model, None if own else data, **how)
 
 

@@ -47,6 +47,7 @@ def command(
     from latentforge.cli.tables import print_table
     from latentforge.data.decode import ManySizes
     from latentforge.parts.operators import spoil as spoil_images
+    from latentforge.tasks.encode import need_channels
     from latentforge.tasks.output import check_place
     from latentforge.tasks.restore import operator_for
 
@@ -74,7 +75,7 @@ def command(
             need_own_sizes(model, op, folder, out, error.what)
             print(restore_each(model, op, folder, known, number, clean, out), file=words)
             return
-        need_channels(model, read_in, str(source))
+        need_channels(model, read_in.shape[1], str(source))
         spoilt, names = op.observe(read_in[:number], known), names[:number]
     whole = None if original is None else (original.shape[2], original.shape[3])
     restored = lf.restore(model, spoilt, op, size=whole, steps=steps, seed=seed)
@@ -93,15 +94,6 @@ def read(source: str, channels: int | None, options: dict[str, Any]) -> tuple[An
     if not len(images):
         raise InputError(f"{source}: there are no images in it.")
     return images[images.spread(len(images))].image, given.names
-
-
-def need_channels(model: Any, images: Any, source: str) -> None:
-    """InputError where images (N, C, H, W) have other channels than the model's."""
-    channels = model.image_shape[0]
-    if (seen := images.shape[1]) != channels:
-        raise InputError(
-            f"{source}: images of {seen} channel(s) do not fit the model's {channels}; add --channels {channels}."
-        )
 
 
 def need_own_sizes(model: Any, op: Any, folder: Path, out: Path, what: str) -> None:
@@ -148,6 +140,7 @@ def restore_each(
     from latentforge.data import Images
     from latentforge.data.decode import Item, read_each, shown
     from latentforge.data.folder import scan
+    from latentforge.tasks.encode import need_channels
     from latentforge.tasks.output import file_names, write_folder
 
     files = scan(folder).everything()[:number]
@@ -158,7 +151,7 @@ def restore_each(
     def restored() -> Iterator[tuple[str, Any]]:
         for name, pixels in read_each(items, folder, options["channels"], options["skip_bad"], notes):
             image = Images(torch.from_numpy(pixels))[torch.arange(1)].image
-            need_channels(model, image, str(folder))
+            need_channels(model, image.shape[1], str(folder))
             yield called[name], lf.restore(model, op.observe(image, known), op)[0]
 
     text = write_folder(restored(), out)

@@ -28,6 +28,7 @@ from latentforge import registry
 from latentforge._version import __version__
 from latentforge.api import data_of
 from latentforge.data.dataset import Dataset
+from latentforge.data.decode import silence
 from latentforge.errors import InputError, Interrupted, RunError
 from latentforge.files import place, quoted, write_text
 from latentforge.report.words import origin
@@ -127,7 +128,8 @@ def compare(
                 commands.unlink(missing_ok=True)
                 with suppress(OSError):
                     out.rmdir()
-    dataset = images_of(entries, data)
+    with silence(quiet):
+        dataset = images_of(entries, data)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)  # before measuring, which may take long
     try:

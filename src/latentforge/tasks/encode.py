@@ -35,6 +35,14 @@ def need_shape(model: Game, shape: tuple[int, int, int], where: str) -> None:
         )
 
 
+def need_channels(model: Game, seen: int, where: str) -> None:
+    """InputError where images of so many channels do not fit the model."""
+    if seen != (channels := model.image_shape[0]):
+        raise InputError(
+            f"{where}: images of {seen} channel(s) do not fit the model's {channels}; add --channels {channels}."
+        )
+
+
 def own_size(model: Game) -> str:
     """The flags under which images of any kind are read as the model's."""
     c, h, w = model.image_shape

@@ -14,7 +14,7 @@ from latentforge.game import Game, evaluating
 from latentforge.metrics.features import MAKE
 from latentforge.metrics.likelihood import BINARISE
 from latentforge.metrics.subject import Subject
-from latentforge.tasks.encode import need_shape
+from latentforge.tasks.encode import need_channels, need_shape
 
 
 class Metric(NamedTuple):
@@ -80,7 +80,9 @@ def evaluate(
     if binarise not in BINARISE:
         raise InputError(f"binarise={binarise!r} is not possible: choose {', '.join(BINARISE)}.")
     data = open_data(data)
-    if not model.has_restorer or data.image_shape[0] != model.image_shape[0]:  # a restorer takes images of any size
+    if model.has_restorer:  # which takes images of any size
+        need_channels(model, data.image_shape[0], data.source)
+    else:
         need_shape(model, data.image_shape, data.source)
     subject = Subject(model, data, split, seed, features, repeats, binarise)
     out = []
