@@ -28,8 +28,7 @@ from latentforge.parts.likelihood import bernoulli_nll
 RESULTS = Path(__file__).parent / "results" / "density"
 CELLS = {
     "density": "vae --data mnist --net resnet --latent-dim 32 --binarise --lr 2e-3 --schedule cosine --minutes 60",
-    "grey-5": "vae --data mnist --lr 2e-3 --schedule cosine --minutes 5",
-    "binarised-5": "vae --data mnist --binarise --lr 2e-3 --schedule cosine --minutes 5",
+    "grey-5": "vae --data mnist --net mlp --hidden 1024,512 --kl-warmup 300000 --schedule cosine --precision bf16 --minutes 5",
 }
 
 

@@ -168,6 +168,16 @@ def test_conv_widths_double_up_to_eightfold():
     assert [s[0] for s in found if len(s) == 3] == [2, 4, 8, 16, 16, 16, 16]
 
 
+def test_dense_layers_before_the_convolutions_of_a_vae():
+    """`wide` of the VAE and of what derives from it; without it the decoder has one linear layer."""
+    for family, given in (("vae", {}), ("iwae", {}), ("cvae", {"num_classes": 10}), ("denoising-vae", {})):
+        model = lf.create(family, image_shape=DIGIT, latent_dim=Z, wide=(48, 24), **given)
+        widths = [layer.out_features for layer in model.decoder.head if isinstance(layer, nn.Linear)]
+        assert widths == [48, 24, 64 * 7 * 7]
+    plain = lf.create("vae", image_shape=DIGIT, latent_dim=Z)
+    assert [type(layer).__name__ for layer in plain.decoder.head] == ["Linear"]
+
+
 def test_dense_networks_by_hand():
     """ReLU between the layers of encoder and decoder, leaky ReLU of .2 in the critic; nothing at the ends."""
     shape, x, z = (2, 3, 4), torch.randn(5, 2, 3, 4), torch.randn(5, Z)

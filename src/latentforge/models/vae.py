@@ -44,6 +44,7 @@ class VAE(Game):
         hidden: widths of the dense encoder; the decoder mirrors them (mlp, article-001)
         width: channels of the first convolution, doubled at every halving (conv, resnet)
         kernel: side of the convolutions (conv, resnet)
+        wide: widths of dense layers before the decoder's convolutions (conv, resnet)
         likelihood: bernoulli, gaussian (fixed sigma), learned-gaussian (one learned sigma), pixel-gaussian (one per pixel)
         sigma: standard deviation of the gaussian likelihood; where a learned one begins
         beta: weight of the KL term; 1 is the VAE, more is the beta-VAE
@@ -67,6 +68,7 @@ class VAE(Game):
         hidden: tuple[int, ...] = (512,),
         width: int = 32,
         kernel: int = 4,
+        wide: tuple[int, ...] = (),
         likelihood: Literal["bernoulli", "gaussian", "learned-gaussian", "pixel-gaussian"] = "bernoulli",
         sigma: float = 1.0,
         beta: float = 1.0,
@@ -104,7 +106,7 @@ class VAE(Game):
         out_shape = (2 * c, h, w) if likelihood == "pixel-gaussian" else image_shape
         shown, told = self.be_told(_condition, image_shape)
         self.encoder = nets.encoder(net, shown, numbers, hidden, width, kernel)
-        self.decoder = nets.decoder(net, z + told, out_shape, hidden, width, kernel)
+        self.decoder = nets.decoder(net, z + told, out_shape, hidden, width, kernel, wide)
         self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma))) if likelihood == "learned-gaussian" else None
         self.fixed_log_sigma = math.log(sigma)
 
