@@ -17,10 +17,12 @@ import flagship
 import machine
 import modes
 import numpy as np
+import pictures
 import presets
 import torch
 import yaml
 import zoo
+from PIL import Image
 
 import latentforge as lf
 from latentforge.cli import main
@@ -192,6 +194,16 @@ def test_the_table_of_the_flagship_on_known_results(tmp_path, monkeypatch):
         "| trivial baseline | | | 240 | 0.1 |", "| real images | | | 0.5 |  |",
     ]  # fmt: skip
     assert flagship.table("mnist-20").startswith("Not measured yet")
+
+
+def test_the_picture_of_a_table_has_its_models_side_by_side_and_reconstructions_below():
+    blue, red = Image.new("RGB", (20, 30), "blue"), Image.new("RGB", (20, 10), "red")
+    page = pictures.sheet({"gan": [blue], "vae": [blue, red]})
+    right, below = 20 + pictures.GAP, pictures.HEAD + 30 + pictures.GAP
+    assert page.size == (right + 20, below + 10)
+    assert [page.getpixel(at) for at in ((0, pictures.HEAD), (right, pictures.HEAD))] == [(0, 0, 255)] * 2
+    assert [page.getpixel((x, below)) for x in (0, right)] == [(255, 255, 255), (255, 0, 0)]
+    assert pictures.sheet({"gan": [blue]}).height == below  # nothing that encodes
 
 
 def test_the_table_of_modes_says_of_how_many_runs_a_number_is(tmp_path, monkeypatch):
