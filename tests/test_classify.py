@@ -225,9 +225,8 @@ def test_classify_tells_classes_apart_and_refuses_what_is_none(workshop, tmp_pat
     assert main(some) == 0
     known = json.loads(capsys.readouterr().out)
     assert known.pop("without_label") == len(list((tmp_path / "some" / "unlabelled").iterdir()))
-    assert {k: known[k] for k in ("accuracy", "of_no_class", "nats")} == {
-        k: summary[k] for k in ("accuracy", "of_no_class", "nats")
-    }
+    for k in ("accuracy", "of_no_class", "nats"):  # in batches of other images, sums are rounded otherwise
+        assert known[k] == pytest.approx(summary[k], rel=1e-6)
     assert main([*new, "--out", str(tmp_path / "labels.npz")]) == 0
     assert "accuracy" in capsys.readouterr().out
     with np.load(tmp_path / "labels.npz") as saved:
