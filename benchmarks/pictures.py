@@ -23,17 +23,17 @@ IMAGES = Path(__file__).parent.parent / "docs" / "images"
 COLUMNS, GAP, HEAD = 8, 16, 28  # images in a row of samples, and pixels between two models and above them
 
 
-def column(run: Path, mixture: bool) -> list[Image.Image]:
-    """64 samples, the first of seed 0 and none left out; 16 test images and what the model makes of them, if it encodes."""
+def column(run: Path, mixture: bool = False, images: int = 16, least: int = 280) -> list[Image.Image]:
+    """64 samples, the first of seed 0 and none left out; `images` test images, each with what the model makes of it."""
     model, data = lf.load(run), data_of(Run.open(run))
     if mixture:
         model.sampler_kind, model.sampler = "gmm", None
         model.fit_sampler(data.train, data.validation)
-    parts = [grid(model.sample(COLUMNS**2, seed=0), COLUMNS, least=280)]
+    parts = [grid(model.sample(COLUMNS**2, seed=0), COLUMNS, least)]
     if model.has_encoder:
-        originals = data.test[data.test.spread(2 * COLUMNS)].image
+        originals = data.test[data.test.spread(images)].image
         pairs = torch.stack([originals, model.reconstruct(originals)], 1).flatten(0, 1)
-        parts.append(grid(pairs, COLUMNS, least=280))
+        parts.append(grid(pairs, COLUMNS, least))
     return parts
 
 
