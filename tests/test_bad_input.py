@@ -265,6 +265,13 @@ TRAIN = [
     ("vae --width 0", "--width 0"),
     ("vae --kernel 0", "--kernel 0"),
     ("vae --width 1000000000", "vae cannot be built"),
+    ("vae --hidden 64", "--hidden 64 changes nothing with --net conv", "leave it out"),
+    ("wgan --width 8 --hidden 4", "--width 8 changes nothing with --net mlp"),
+    ("vae --net mlp --hidden 4 --wide 8", "--wide 8 changes nothing with --net mlp"),
+    (
+        "dcgan --net article-003 --width 8 --image-size 16",
+        "--width 8 changes nothing with --net article-003 --critic-net same",
+    ),
     ("gan --loss hinge --smoothing 0.1", "gan cannot be built: smoothing has no meaning"),
     ("vae-gan --share 2", "vae-gan cannot be built: --share 2: give a share of the budget, from 0 to 1"),
     ("vae-gan --mix 1.5", "--mix 1.5: give a share of the codes, from 0 to 1"),

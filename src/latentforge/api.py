@@ -20,13 +20,14 @@ from latentforge.errors import Collapsed, InputError, RunError, suggest
 from latentforge.files import place, quoted
 from latentforge.game import Game
 from latentforge.journal import summary_writer
-from latentforge.limits import BUDGET, check
+from latentforge.limits import BUDGET, as_typed, check
 from latentforge.run import Run
 from latentforge.saving import load, need_alike, other_version, pick_device, plain
 from latentforge.train import Trainer
 
 LEAST = 0.2  # of the budget, for another attempt after a collapse
 NOT_OPTIONS = {"model", "data", "run", "quiet"}  # of the trainer's arguments: they are given otherwise
+SIZES = {"hidden", "critic_hidden", "generator_hidden", "classifier_hidden", "width", "kernel", "wide"}  # of networks
 KEPT: dict[Path, Dataset] | None = None  # images of the runs trained inside `keeping_images`, by the run's path
 
 
@@ -95,7 +96,8 @@ def prepare(
     with silence(quiet):
         dataset = open_together(data, **data_options)
     if isinstance(model, str):
-        model = create_for(model, dataset, options.get("seed", 0), model_options)
+        name, model = model, create_for(model, dataset, options.get("seed", 0), model_options)
+        need_effect(name, dataset, model, model_options)
     elif model_options:
         raise InputError("model_options are for a model given by name; this one is built already.")
     need_same_labels(model, dataset)
@@ -124,6 +126,19 @@ def need_options(model: Game | str, options: dict[str, Any]) -> None:
         if name in own:
             raise InputError(f"{name} is of the model, which is built already; give it where that is created.")
         raise InputError(f"there is no setting '{name}'.{suggest(name, known)}")
+
+
+def need_effect(name: str, dataset: Dataset, model: Game, arguments: dict[str, Any]) -> None:
+    """InputError for a size without effect, as `width` on dense networks: built without it, a model of this package is the
+    same. (What one of the user's own does with its arguments does not show in its layers.)"""
+    for key in [k for k in arguments if k in SIZES and name in registry.OURS]:
+        plain = create_for(name, dataset, 0, {k: v for k, v in arguments.items() if k != key})
+        if plain.args[key] != model.args[key] and str(plain) == str(model):
+            nets = "".join(f" --{k.replace('_', '-')} {v}" for k, v in model.args.items() if k in ("net", "critic_net"))
+            raise InputError(
+                f"{name}: --{key.replace('_', '-')} {as_typed(arguments[key])} changes nothing"
+                f"{f' with{nets}; choose other networks or' if nets else ';'} leave it out."
+            )
 
 
 def need_same_labels(model: Game, dataset: Dataset) -> None:

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from latentforge import registry
-from latentforge.api import create_for, fit
+from latentforge.api import create_for, fit, need_effect
 from latentforge.data import Dataset, Images
 from latentforge.data.arrays import as_numpy, images_from_array
 from latentforge.errors import InputError
@@ -144,6 +144,7 @@ class ImageEstimator(BaseEstimator):
             options["likelihood"] = "learned-gaussian"
         options |= (told or {}) | (self.model_options or {})
         model = create_for(name, data, self._seed, options)
+        need_effect(name, data, model, options)
         if check is not None:
             check(model)
         settings: dict[str, Any] = (
