@@ -355,6 +355,9 @@ def test_remedies_fit_the_model():
     assert "--free-bits" not in told("posterior collapse", "vae-gan")
     assert "--kl-warmup" not in told("posterior collapse", "iwae")
     assert "--augment" not in told("too few data", "aae")
+    assert "--hidden" not in told("too few data", "vae")
+    assert "--width" not in told("too few data", "vae", net="mlp")
+    assert "--hidden" in told("too few data", "vae", net="mlp")
     assert "hybrid" not in told("mode collapse", "vae-gan")
     for name in MODELS:
         needs = {"num_classes": 3} if "num_classes" in arguments(model_class(name)) else {}

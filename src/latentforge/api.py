@@ -27,7 +27,6 @@ from latentforge.train import Trainer
 
 LEAST = 0.2  # of the budget, for another attempt after a collapse
 NOT_OPTIONS = {"model", "data", "run", "quiet"}  # of the trainer's arguments: they are given otherwise
-SIZES = {"hidden", "critic_hidden", "generator_hidden", "classifier_hidden", "width", "kernel", "wide"}  # of networks
 KEPT: dict[Path, Dataset] | None = None  # images of the runs trained inside `keeping_images`, by the run's path
 
 
@@ -96,8 +95,8 @@ def prepare(
     with silence(quiet):
         dataset = open_together(data, **data_options)
     if isinstance(model, str):
-        name, model = model, create_for(model, dataset, options.get("seed", 0), model_options)
-        need_effect(name, dataset, model, model_options)
+        model = create_for(model, dataset, options.get("seed", 0), model_options)
+        need_effect(model, model_options)
     elif model_options:
         raise InputError("model_options are for a model given by name; this one is built already.")
     need_same_labels(model, dataset)
@@ -128,15 +127,14 @@ def need_options(model: Game | str, options: dict[str, Any]) -> None:
         raise InputError(f"there is no setting '{name}'.{suggest(name, known)}")
 
 
-def need_effect(name: str, dataset: Dataset, model: Game, arguments: dict[str, Any]) -> None:
-    """InputError for a size without effect, as `width` on dense networks: built without it, a model of this package is the
-    same. (What one of the user's own does with its arguments does not show in its layers.)"""
-    for key in [k for k in arguments if k in SIZES and name in registry.OURS]:
-        plain = create_for(name, dataset, 0, {k: v for k, v in arguments.items() if k != key})
-        if plain.args[key] != model.args[key] and str(plain) == str(model):
+def need_effect(model: Game, arguments: dict[str, Any]) -> None:
+    """InputError for a size without effect, as `width` on dense networks."""
+    known = registry.arguments(type(model))
+    for key in [k for k in arguments if k in registry.SIZES and model.args[k] != known[k].default]:
+        if not registry.matters(model, key):
             nets = "".join(f" --{k.replace('_', '-')} {v}" for k, v in model.args.items() if k in ("net", "critic_net"))
             raise InputError(
-                f"{name}: --{key.replace('_', '-')} {as_typed(arguments[key])} changes nothing"
+                f"{model.name}: --{key.replace('_', '-')} {as_typed(arguments[key])} changes nothing"
                 f"{f' with{nets}; choose other networks or' if nets else ';'} leave it out."
             )
 

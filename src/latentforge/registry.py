@@ -150,6 +150,7 @@ MODELS = {
     ),
 }  # fmt: skip
 OURS = frozenset(MODELS)
+SIZES = {"hidden", "critic_hidden", "generator_hidden", "classifier_hidden", "width", "kernel", "wide"}  # of networks
 KINDS = {"autoencoder": "autoencoders", "vae": "VAEs", "gan": "GANs", "hybrid": "hybrids of the two",
          "restorer": "restorers, which draw nothing new"}  # fmt: skip
 
@@ -296,3 +297,19 @@ def create(name: str, **kwargs: Any) -> Game:
         # the families' own words say what is wrong, options or size; torch's need the size beside them
         of = "" if isinstance(error, ValueError) else f" for images of shape {kwargs.get('image_shape')}"
         raise InputError(f"{name} cannot be built{of}: {reason(error)}.") from None
+
+
+def matters(model: Game, size: str) -> bool:
+    """Whether the networks of this model depend on a size of `SIZES`, as dense ones do not on `width`: built with another,
+    they would differ. Of a class of the user's own it is always said."""
+    value = model.args.get(size)
+    if model.name not in OURS or value is None:
+        return True
+    from latentforge.clock import seeded
+
+    other = value + 1 if isinstance(value, int) else tuple(v + 1 for v in value) or (8,)
+    with seeded():
+        try:
+            return str(create(model.name, **model.args | {size: other})) != str(model)
+        except InputError:  # as a kernel that would be larger than the image
+            return True

@@ -11,6 +11,7 @@ from torch import nn
 
 from latentforge.diagnose.history import COSTS, GENERATORS, MOVED, History
 from latentforge.game import Game
+from latentforge.registry import SIZES, matters
 
 SETTLED = 0.15  # share of the budget before which samples and codes are not judged
 RISING = 1.15  # a sign that grows by more over three previews is on its way up
@@ -54,6 +55,8 @@ def fits(remedy: str, model: Game) -> bool:
     if "vae-gan" in remedy and getattr(model, "name", "").endswith("vae-gan"):
         return False
     if not flags <= TRAINERS | set(getattr(model, "args", {})) or not players <= set(model.players()):
+        return False
+    if not all(matters(model, size) for size in flags & SIZES):
         return False
     if relativistic and ("smoothing" in flags or "--loss relativistic --r1" in remedy):
         return False

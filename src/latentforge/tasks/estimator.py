@@ -144,7 +144,7 @@ class ImageEstimator(BaseEstimator):
             options["likelihood"] = "learned-gaussian"
         options |= (told or {}) | (self.model_options or {})
         model = create_for(name, data, self._seed, options)
-        need_effect(name, data, model, options)
+        need_effect(model, options)
         if check is not None:
             check(model)
         settings: dict[str, Any] = (
