@@ -1,8 +1,8 @@
-"""The pictures of docs/models/vae-gan.md: samples of the hybrid and its parents, and below them test images, each followed by
+"""The pictures of docs/models/vae-gan.md: samples of the hybrid and others, and below them test images, each followed by
 its reconstruction.
 
     python benchmarks/flagship.py TABLE --runs DIR
-    python benchmarks/pictures.py TABLE [CELL ...] --runs DIR   # docs/images/TABLE.png, of the runs of seed 0 in DIR
+    python benchmarks/pictures.py TABLE [CELL ...] --runs DIR   # docs/images/TABLE.png, of the runs in DIR
 """
 
 from __future__ import annotations
@@ -53,11 +53,15 @@ def sheet(columns: dict[str, list[Image.Image]]) -> Image.Image:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", choices=[name for name, t in TABLES.items() if t.cells.keys() >= PARENTS.keys()])
-    parser.add_argument("cells", nargs="*", metavar="CELL", help=f"some of {', '.join(PARENTS)}; all without any")
+    parser.add_argument("cells", nargs="*", metavar="CELL", help=f"cells of the table; default: {' '.join(PARENTS)}")
     parser.add_argument("--runs", type=Path, required=True, help="folder in which flagship.py kept the runs")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the runs")
     options = parser.parse_args()
+    commands = TABLES[options.table].cells
     found = {
-        PARENTS[c]: column(options.runs / f"{options.table}-{c.removesuffix('-gmm')}-0", c.endswith("-gmm"))
+        commands[c]: column(
+            options.runs / f"{options.table}-{c.removesuffix('-gmm')}-{options.seed}", c.endswith("-gmm")
+        )
         for c in options.cells or PARENTS
     }
     save(sheet(found), IMAGES / f"{options.table}.png")

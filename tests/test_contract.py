@@ -18,14 +18,14 @@ from latentforge.game import frozen, own_parameters
 from latentforge.nets.classifier import GaussianNoise
 from latentforge.parts.minibatch import MinibatchDiscrimination
 from latentforge.parts.operators import spoil
-from latentforge.registry import arguments, model_class
+from latentforge.registry import SIZES, arguments, matters, model_class
 from latentforge.run import Run
 from latentforge.train import Trainer
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 30, 46)]
 DENSE_ONE = {"hidden": (24,)}
 DENSE = DENSE_ONE | {"critic_hidden": (24,)}
-SEMI = {"hidden": (24,), "num_classes": 3, "width": 4}
+SEMI = {"hidden": (24,), "num_classes": 3}
 PHASES = {"gan_rounds": 2, "vae_rounds": 3, "start_rounds": 1, "noise_dim": 6, "generator_hidden": (8,)}
 VARIANTS = {
     "autoencoder": [{"net": "mlp", "hidden": (24,)}, {"net": "conv", "width": 4}],
@@ -63,7 +63,7 @@ VARIANTS = {
     "wgan": [DENSE | {"net": "mlp", "boosted_rounds": 0, "critic_steps": 2}],
     "wgan-gp": [{"width": 4, "critic_steps": 2}, DENSE | {"net": "mlp", "critic_steps": 1}],
     "r3gan": [{"width": 4}, DENSE | {"net": "mlp", "penalty_every": 2}],
-    "began": [DENSE_ONE | {"net": "mlp"}, {"width": 4}],
+    "began": [DENSE_ONE | {"net": "mlp"}, {"net": "conv", "width": 4}],
     "unrolled-gan": [DENSE | {"unroll": 2}],
     "cgan": [
         {"width": 4, "num_classes": 3},
@@ -107,12 +107,12 @@ VARIANTS = {
         PHASES | {"width": 4, "critic_hidden": (24,), "loss": "hinge", "kl": 0.0},
     ],
     "ssl-vae": [
-        SEMI | {"classifier_hidden": (24,)},
+        SEMI | {"classifier_hidden": (24,), "width": 4},
         SEMI | {"classifier_hidden": (24,), "form": "m1+m2", "first_dim": 5, "share": 0.5, "certain": 0.1},
         SEMI | {"classifier_hidden": (24,), "net": "mlp"},
     ],
-    "ssl-gan": [SEMI | {"critic_hidden": (24, 16)}, SEMI | {"critic_hidden": (24,), "net": "mlp", "smooth": 0.0}],
-    "ssl-vae-gan": [SEMI | {"critic_hidden": (24, 16)}, SEMI | {"critic_hidden": (24,), "net": "mlp"}],
+    "ssl-gan": [SEMI | {"critic_hidden": (24, 16), "width": 4}, SEMI | {"critic_hidden": (24,), "net": "mlp", "smooth": 0.0}],
+    "ssl-vae-gan": [SEMI | {"critic_hidden": (24, 16), "width": 4}, SEMI | {"critic_hidden": (24,), "net": "mlp"}],
 }  # fmt: skip
 CASES = [pytest.param(name, args, id=f"{name}-{i}") for name, rows in VARIANTS.items() for i, args in enumerate(rows)]
 FIRST = [pytest.param(name, rows[0], id=name) for name, rows in VARIANTS.items()]
@@ -144,6 +144,11 @@ def same(a, b):
 
 def test_every_registered_model_is_here():
     assert set(VARIANTS) == set(lf.list_models())
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_the_sizes_of_the_cases_matter(name, args):
+    assert all(matters(build(name, args), size) for size in SIZES & set(args))
 
 
 @pytest.mark.parametrize(("name", "args"), CASES)

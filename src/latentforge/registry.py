@@ -150,7 +150,7 @@ MODELS = {
     ),
 }  # fmt: skip
 OURS = frozenset(MODELS)
-SIZES = {"hidden", "critic_hidden", "generator_hidden", "classifier_hidden", "width", "kernel", "wide"}  # of networks
+SIZES = {"hidden", "critic_hidden", "generator_hidden", "classifier_hidden", "width", "critic_width", "kernel", "wide"}
 KINDS = {"autoencoder": "autoencoders", "vae": "VAEs", "gan": "GANs", "hybrid": "hybrids of the two",
          "restorer": "restorers, which draw nothing new"}  # fmt: skip
 
