@@ -64,7 +64,7 @@ TABLES = {
     "mnist-20": Table("mnist", 20, "digits", {"vae-gan": "vae-gan"}, {}),
     "fashion-10": Table("fashion-mnist", 10, "labels", PARENTS | TWIN | RIVALS, {}),
     "cifar10-20": Table("cifar10", 20, "labels", PARENTS, {"vae-gan": 2, "dcgan": 2}),
-    "emoji-20": Table("emoji", 20, "self", PARENTS, {"vae-gan": 2, "dcgan": 2}),
+    "emoji-20": Table("emoji", 20, "self", PARENTS, {}),
     "ablation": Table("mnist", 5, "digits", ABLATION, {}),
     "ablation-before": Table("mnist", 5, "digits", BEFORE, {}),
 }
