@@ -338,7 +338,9 @@ def test_bad_input_is_one_line(workshop, monkeypatch, capsys, arguments, part):
 
 
 def quick(**options):
-    return lf.AnomalyDetector(**{"examples": 256, "model_options": {"hidden": (8,)}, "random_state": 0} | options)
+    return lf.AnomalyDetector(
+        **{"examples": 256, "model_options": {"net": "mlp", "hidden": (8,)}, "random_state": 0} | options
+    )
 
 
 FLOAT32 = "networks compute in float32, whose last digits depend on which images share a batch; see the next test"
