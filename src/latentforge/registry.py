@@ -150,6 +150,7 @@ MODELS = {
     ),
 }  # fmt: skip
 OURS = frozenset(MODELS)
+# arguments that are sizes of networks, each of some kinds of layers only
 SIZES = {"hidden", "critic_hidden", "generator_hidden", "classifier_hidden", "width", "critic_width", "kernel", "wide"}
 KINDS = {"autoencoder": "autoencoders", "vae": "VAEs", "gan": "GANs", "hybrid": "hybrids of the two",
          "restorer": "restorers, which draw nothing new"}  # fmt: skip
@@ -301,7 +302,7 @@ def create(name: str, **kwargs: Any) -> Game:
 
 def matters(model: Game, size: str) -> bool:
     """Whether the networks of this model depend on a size of `SIZES`, as dense ones do not on `width`: built with another,
-    they would differ. Of a class of the user's own it is always said."""
+    they would differ. True for any class of the user's own, whose layers need not show what its arguments do."""
     value = model.args.get(size)
     if model.name not in OURS or value is None:
         return True
