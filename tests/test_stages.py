@@ -12,9 +12,11 @@ from torch import Tensor
 
 import latentforge as lf
 from conftest import tiny_data
+from latentforge.api import create_for
 from latentforge.checkpoint import take_up
 from latentforge.clock import Clock
 from latentforge.data.batch import Batch, Images
+from latentforge.data.dataset import Dataset
 from latentforge.errors import InputError
 from latentforge.game import own_parameters
 from latentforge.gradients import gradients_of
@@ -342,6 +344,23 @@ def test_what_follows_from_the_size_of_the_image(shape, game, rate, penalty, cod
     assert {k: model.args[k] for k in decided} == {k: getattr(model, k) for k in decided}  # loads under other defaults
     asked = lf.create("vae-gan", image_shape=shape, r1=0.5, r2=0.0, latent_dim=3, loss="hinge", share=0.0, **options)
     assert (asked.r1, asked.r2, asked.latent_dim, asked.loss, asked.share) == (0.5, 0.0, 3, "hinge", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "n", "code", "share"),
+    [
+        ((3, 64, 64), FEW - 1, 20, 0.25), ((3, 64, 64), FEW, 64, 0.1),
+        ((1, 28, 28), FEW - 1, 16, 0.25), ((1, 28, 28), FEW, 16, 0.25),
+    ],
+)  # fmt: skip
+def test_few_training_images_have_small_codes_and_a_long_first_stage(shape, n, code, share):
+    images = Images(torch.zeros(n, *shape, dtype=torch.uint8))
+    data = Dataset("few", "few", images, Images(images.pixels[:4]), Images(images.pixels[:4]))
+    narrow = {"width": 2, "critic_width": 2, "wide": ()}
+    model = create_for("vae-gan", data, 0, narrow)
+    assert (model.latent_dim, model.share) == (model.args["latent_dim"], model.args["share"]) == (code, share)
+    asked = create_for("vae-gan", data, 0, narrow | {"latent_dim": 3, "share": 0.5})
+    assert (asked.latent_dim, asked.share) == (3, 0.5)
 
 
 def test_the_game_that_is_asked_for():

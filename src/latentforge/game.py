@@ -252,6 +252,11 @@ class Game(nn.Module):
             )
             self.sampler = None if sampler is None else sampler.to(self.device)
 
+    @classmethod
+    def suited_to(cls, data: Images) -> dict[str, Any]:
+        """Arguments that follow from the training images where they are not given; none unless a family says otherwise."""
+        return {}
+
     def meet(self, data: Images) -> None:
         """What a model has to know of the training images before the first round: how their labels are distributed, where it
         is told them."""

@@ -40,7 +40,7 @@ from latentforge import nets
 from latentforge.duel import GENERATOR, Duel
 from latentforge.game import Seat, Term
 from latentforge.parts.adversarial import Loss, generator_loss, reverse
-from latentforge.parts.augment import Augment
+from latentforge.parts.augment import FEW, Augment
 from latentforge.parts.games import GAMES
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
@@ -48,6 +48,17 @@ from latentforge.registry import register
 
 POOL = 50_000  # codes that the sampler draws once, for all of stage 1
 POOL_SEED = 0x9001  # of that draw alone, so that samples asked for later under a small seed are others
+MOST = 20  # dimensions of the codes of few images: a density fitted to a thousand codes of 64 is not that of images
+
+
+def size_of(image_shape: tuple[int, int, int]) -> float:
+    """The values of an image in units of 784, at least 1; tried on 28 x 28 grey, 32 x 32 and 64 x 64 colour."""
+    return max(1.0, math.prod(image_shape) / 784)
+
+
+def codes(image_shape: tuple[int, int, int]) -> int:
+    """How many dimensions the code of an image has where images are many."""
+    return 16 * min(4, round(size_of(image_shape)))
 
 
 @register("vae-gan")
@@ -57,7 +68,7 @@ class VAEGAN(Duel):
     Args:
         image_shape: (C, H, W) of the images
         latent_dim: size of the code; default: 16 up to 28 x 28 grey, then in step with the values of an image (C H W), up
-            to 64
+            to 64; trained on fewer than 2,500 images, up to 20
         game: kind of GAN in stage 1: r3gan (relativistic, no norm) or dcgan (batch norm); default: r3gan below
             1,568 values per image (C x H x W), else dcgan
         net: encoder and decoder: mlp (dense) or conv (any size)
@@ -69,7 +80,8 @@ class VAEGAN(Duel):
             (dcgan)
         critic_width: width of the critic; default: that of encoder and decoder
         beta: weight of the KL term
-        share: share of the budget for stage 0, the VAE; 1 for a plain VAE; default: .25 (r3gan), .1 (dcgan)
+        share: share of the budget for stage 0, the VAE; 1 for a plain VAE; default: .25 (r3gan), .1 (dcgan; trained on fewer
+            than 2,500 images, .25)
         mix: share of the codes in stage 1 that are encoded training images, the others come from the sampler; default: 1
             (r3gan), .3 (dcgan)
         pixel: weight of the reconstruction term in stage 1 (Bernoulli, nats), against 1 for the adversarial one; default:
@@ -94,12 +106,12 @@ class VAEGAN(Duel):
         mix: float | None = None, pixel: float | None = None, stretch: float = 0.03, *, loss: Loss | None = None,
         r1: float | None = None, r2: float | None = None, penalty_every: int = 8, augment: Augment = "auto", **rest,
     ):  # fmt: skip
-        size = max(1.0, math.prod(image_shape) / 784)  # tried on 28 x 28 grey, 32 x 32 and 64 x 64 colour
+        size = size_of(image_shape)
         self.game = game or ("r3gan" if size < 2 else "dcgan")
         own = GAMES[self.game](size, min(image_shape[1:]))
         r1, r2 = (own.penalty if weight is None else weight for weight in (r1, r2))
         super().__init__(loss=loss or own.loss, r1=r1, r2=r2, penalty_every=penalty_every, augment=augment, **rest)
-        self.latent_dim = latent_dim = 16 * min(4, round(size)) if latent_dim is None else latent_dim
+        self.latent_dim = latent_dim = codes(image_shape) if latent_dim is None else latent_dim
         self.width, self.critic_width = (own.width if w is None else w for w in (width, critic_width))
         self.wide = own.wide if wide is None else wide
         self.share, self.pixel = own.share if share is None else share, own.pixel if pixel is None else pixel
@@ -119,6 +131,10 @@ class VAEGAN(Duel):
         self.decoder = self.with_dropout(nets.initialised(body, net, own.norm))
         self.critic = self.with_rules(nets.critic(critic_net, image_shape, hidden, self.critic_width, own.norm))
         self.pool: tuple[object, Tensor] | None = None  # a sampler, and codes drawn from it
+
+    @classmethod
+    def suited_to(cls, data):
+        return {"latent_dim": min(MOST, codes(data.shape)), "share": 0.25} if len(data) < FEW else {}
 
     def players(self):
         return {
