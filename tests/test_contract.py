@@ -416,6 +416,13 @@ def test_a_frozen_player_passes_gradients_and_keeps_its_state(name, args):
         torch.testing.assert_close(out, network(x, *rest))
 
 
+@pytest.mark.parametrize("name", lf.list_models())
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_suits_the_images_can_be_given(name, shape):
+    cls = model_class(name)
+    assert set(cls.suited_to(tiny_data(shape).train)) <= set(arguments(cls)) - {"image_shape"}
+
+
 def test_misspelt_names_are_suggested():
     with pytest.raises(InputError, match="Did you mean 'vae-gan'"):
         lf.create("vaegan", image_shape=(1, 28, 28))
