@@ -23,14 +23,13 @@ From R3GAN: no penalties up to 28 x 28 grey, and above that in every eighth roun
 convolutions for residual ones; a rate of 4e-3 over the root of values / 784 that falls to 0, for theirs of 2e-4. From
 DCGAN: a rate of up to 8e-4 that falls to 0, for theirs of 2e-4; batches of 64 or 32 for 128; kernels of 4 for 5; part
 of the codes are encoded images. Both keep the reconstruction term, and below 2,500 images the critic sees all of them
-shifted and cut (`--augment auto`). Images reach black and white, which the Bernoulli's mean only approaches: the
-sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|z). Samples come from a moving average
-of the weights (`--ema 0` for none).
+shifted and cut (`--augment auto`), codes are small and stage 0 is long (`suited_to`). Images reach black
+and white, which the Bernoulli's mean only approaches: the sigmoid is stretched a little over [0, 1] and cut there, but
+not inside log p(x|z). Samples come from a moving average of the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Literal
 
 import torch
@@ -39,26 +38,15 @@ from torch import Tensor
 from latentforge import nets
 from latentforge.duel import GENERATOR, Duel
 from latentforge.game import Seat, Term
+from latentforge.parts import games
 from latentforge.parts.adversarial import Loss, generator_loss, reverse
 from latentforge.parts.augment import FEW, Augment
-from latentforge.parts.games import GAMES
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
 from latentforge.registry import register
 
 POOL = 50_000  # codes that the sampler draws once, for all of stage 1
 POOL_SEED = 0x9001  # of that draw alone, so that samples asked for later under a small seed are others
-MOST = 20  # dimensions of the codes of few images: a density fitted to a thousand codes of 64 is not that of images
-
-
-def size_of(image_shape: tuple[int, int, int]) -> float:
-    """The values of an image in units of 784, at least 1; tried on 28 x 28 grey, 32 x 32 and 64 x 64 colour."""
-    return max(1.0, math.prod(image_shape) / 784)
-
-
-def codes(image_shape: tuple[int, int, int]) -> int:
-    """How many dimensions the code of an image has where images are many."""
-    return 16 * min(4, round(size_of(image_shape)))
 
 
 @register("vae-gan")
@@ -106,12 +94,12 @@ class VAEGAN(Duel):
         mix: float | None = None, pixel: float | None = None, stretch: float = 0.03, *, loss: Loss | None = None,
         r1: float | None = None, r2: float | None = None, penalty_every: int = 8, augment: Augment = "auto", **rest,
     ):  # fmt: skip
-        size = size_of(image_shape)
+        size = games.size_of(image_shape)
         self.game = game or ("r3gan" if size < 2 else "dcgan")
-        own = GAMES[self.game](size, min(image_shape[1:]))
+        own = games.GAMES[self.game](size, min(image_shape[1:]))
         r1, r2 = (own.penalty if weight is None else weight for weight in (r1, r2))
         super().__init__(loss=loss or own.loss, r1=r1, r2=r2, penalty_every=penalty_every, augment=augment, **rest)
-        self.latent_dim = latent_dim = codes(image_shape) if latent_dim is None else latent_dim
+        self.latent_dim = latent_dim = games.code_size(image_shape) if latent_dim is None else latent_dim
         self.width, self.critic_width = (own.width if w is None else w for w in (width, critic_width))
         self.wide = own.wide if wide is None else wide
         self.share, self.pixel = own.share if share is None else share, own.pixel if pixel is None else pixel
@@ -134,7 +122,7 @@ class VAEGAN(Duel):
 
     @classmethod
     def suited_to(cls, data):
-        return {"latent_dim": min(MOST, codes(data.shape)), "share": 0.25} if len(data) < FEW else {}
+        return games.of_few(data.shape) if len(data) < FEW else {}
 
     def players(self):
         return {

@@ -1,10 +1,11 @@
 """What goes with each of two published games where an option is not given: networks, steps and weights, by the size of the
-image. Found by trials on 28 x 28 grey, 32 x 32 and 64 x 64 colour (docs/decisions.md, 36, 51, 64, 78 and 79)."""
+image, and by whether images are few. Found by trials on 28 x 28 grey, 32 x 32 and 64 x 64 colour (docs/decisions.md, 36,
+51, 64, 78, 79 and 96)."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from latentforge.parts.adversarial import Loss
 
@@ -43,3 +44,18 @@ def dcgan(size: float, side: int) -> Defaults:
 
 
 GAMES = {"r3gan": r3gan, "dcgan": dcgan}
+
+
+def size_of(image_shape: tuple[int, int, int]) -> float:
+    """The values of an image in units of 784, at least 1."""
+    return max(1.0, math.prod(image_shape) / 784)
+
+
+def code_size(image_shape: tuple[int, int, int]) -> int:
+    """How many dimensions the code of an image has where images are many."""
+    return 16 * min(4, round(size_of(image_shape)))
+
+
+def of_few(image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """What differs where images are few: a density fitted to a thousand codes of 64 dimensions is not that of images."""
+    return {"latent_dim": min(20, code_size(image_shape)), "share": 0.25}
