@@ -102,20 +102,30 @@ def test_rows_of_samples_by_hand(trained):
     model, data = trained
     rows = {r["measure"]: r for r in lf.evaluate(model, data, features=["pca50"], repeats=4)}
     x, y = (s.pixels.flatten(1).double().numpy() / 255 for s in (data.train, data.test))
-    n = len(y)
+    n, sets = len(y), 32  # 40 images are few
     wide = SklearnPCA(50, svd_solver="full").fit(x)
-    real, train = wide.transform(y), wide.transform(x[np.linspace(0, len(x) - 1, n).astype(int)])
-    fake = wide.transform(model.sample(n, seed=0).flatten(1).double().numpy())
-    gauss = wide.transform(gaussian_images(data, n, 0)[0].flatten(1).double().numpy())
-    for column, other in (("value", fake), ("baseline", gauss), ("reference", train)):
-        assert rows[f"frechet-pca50-{n}"][column] == pytest.approx(by_scipy(real, other), rel=0.01)
-        for measure, expected in prdc.compute_prdc(real, other, 5).items():
-            assert rows[f"{measure}-pca50-{n}"][column] == pytest.approx(expected, abs=0.051)
+    real = wide.transform(y)
+    fake = wide.transform(model.sample(sets * n, seed=0).flatten(1).double().numpy())
+    gauss = wide.transform(gaussian_images(data, sets * n, 0)[0].flatten(1).double().numpy())
+    floors = len(x) // n
+    train = x[np.linspace(0, len(x) - 1, floors * n).astype(int)]
+    train = wide.transform(train[torch.randperm(floors * n, generator=torch.Generator().manual_seed(0)).numpy()])
+    for column, others in (("value", fake), ("baseline", gauss), ("reference", train)):
+        others = np.split(others, len(others) // n)
+        assert rows[f"frechet-pca50-{n}"][column] == pytest.approx(
+            np.mean([by_scipy(real, o) for o in others]), rel=0.01
+        )
+        by_hand = [prdc.compute_prdc(real, o, 5) for o in others]
+        for measure in by_hand[0]:
+            assert rows[f"{measure}-pca50-{n}"][column] == pytest.approx(
+                np.mean([b[measure] for b in by_hand]), abs=0.03
+            )
     for measure, better in (("frechet", "lower"), ("kernel", "lower"), ("recall", "higher"), ("coverage", "higher")):
         row = rows[f"{measure}-pca50-{n}"]
         assert row["better"] == better
         assert row["low"] <= row["value"] <= row["high"]
         assert row["images"] == n == 40
+        assert row["sets"] == sets
         assert row["which"] == "Gaussian per class in PCA-50"
         assert row["sampler"] == "prior"
         assert row.get("note", "").startswith("40 images are few") == (measure == "frechet")
@@ -291,6 +301,23 @@ def test_large_images_are_compared_in_smaller_numbers(trained, monkeypatch):
     monkeypatch.setattr("latentforge.metrics.features.FEWEST", 4)
     rows = lf.evaluate(model, data, metrics=["samples"], features="pca50", repeats=0)
     assert {r["images"] for r in rows} == {25}
+
+
+def test_where_images_are_few_several_sets_of_samples_are_compared(trained, monkeypatch):
+    """So many that their mean says something, within the memory that one large set may have."""
+    data = tiny_data((1, 8, 8), n=200)  # 40 test images
+    assert Subject(trained[0], data).sets == 32
+    assert Subject(trained[0], data).floor.shape[0] == len(data.train) // 40 * 40
+    monkeypatch.setattr("latentforge.metrics.features.NUMBERS", 64 * 100)
+    monkeypatch.setattr("latentforge.metrics.features.FEWEST", 4)
+    assert Subject(trained[0], data).sets == 2
+    monkeypatch.setattr("latentforge.metrics.subject.FEW", 40)
+    one = Subject(trained[0], data)
+    assert one.sets == 1
+    assert torch.equal(one.fake, trained[0].sample(40, seed=0))
+    assert torch.equal(one.floor, data.train[data.train.spread(40)].image)
+    (row, *_) = lf.evaluate(trained[0], data, metrics=["samples"], features="pca50", repeats=0)
+    assert "sets" not in row
 
 
 def test_large_images_are_taught_and_walked_in_smaller_numbers(monkeypatch):

@@ -82,6 +82,8 @@ def test_kernel_distance_against_a_slow_loop():
     """Every subset is the whole set where the sets are smaller than a subset."""
     a, b = normal(40, 6, 0), normal(40, 6, 1, shift=0.4)
     assert kernel_distance(a, b) == pytest.approx(mmd_slowly(a.numpy(), b.numpy()), rel=1e-6)
+    some = [kernel_distance(a, b[:30]), kernel_distance(a, b[:30], seed=1)]  # sets of two sizes have many subsets
+    assert some[0] != some[1]
 
 
 def test_kernel_distance_is_unbiased_and_repeatable():

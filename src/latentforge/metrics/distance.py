@@ -44,7 +44,9 @@ def kernel_distance(a: Tensor, b: Tensor, seed: int = 0) -> float:
 
     with warnings.catch_warnings(), seeded(seed):
         warnings.simplefilter("ignore")  # that it keeps the features in memory
-        metric = KernelInceptionDistance(Given(a.shape[1]), SUBSETS, min(SUBSET, len(a), len(b)))
+        size = min(SUBSET, len(a), len(b))
+        whole = size == len(a) == len(b)  # all subsets would be the same
+        metric = KernelInceptionDistance(Given(a.shape[1]), 1 if whole else SUBSETS, size)
         metric.update(a.double(), real=True)
         metric.update(b.double(), real=False)
         return float(metric.compute()[0])

@@ -34,7 +34,7 @@ def rows(s: Subject) -> list[Row]:
     if not s.model.can_sample or s.n < 2:
         return []
     n = min(QUERIES, s.n)
-    chosen = torch.linspace(0, s.n - 1, n).long()
+    chosen = torch.linspace(0, s.n - 1, n).long()  # of the first set of samples
     fake, gauss, real = (nearest_distance(images[chosen], s.data.train) for images in (s.fake, s.gauss, s.real))
     found = around(lambda a, b: {"r": memorisation_ratio(a, b)}, (fake, real), s.repeats)
     return [{

@@ -44,7 +44,9 @@ def rows(s: Subject) -> list[Row]:
     scale = torch.linalg.cholesky(torch.cov(points.T))
     noise = torch.randn(s.n, 2, generator=torch.Generator().manual_seed(s.seed), dtype=torch.float64)
     gauss = points.mean(0) + noise @ scale.T
-    found, trivial, best = (mode_coverage(p, modes) for p in (modes.to_units(s.fake), gauss, modes.to_units(s.real)))
+    found, trivial, best = (
+        mode_coverage(p, modes) for p in (modes.to_units(s.fake[: s.n]), gauss, modes.to_units(s.real))
+    )
     better = {"modes": "higher", "high_quality": "higher", "reverse_kl": "lower"}
     return [
         {"measure": m, "value": found[m], "better": b, "baseline": trivial[m], "which": "one Gaussian",

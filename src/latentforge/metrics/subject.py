@@ -18,6 +18,7 @@ from latentforge.metrics.pca import PCA
 
 SAMPLES = 10_000
 FEW = 1000  # images below which a distance says little
+SETS = 32  # of samples at most that are measured where images are few
 COMPONENTS = 50  # of the trivial baseline
 
 Row = dict[str, Any]
@@ -45,6 +46,11 @@ class Subject:
         return min(within(SAMPLES, self.data.image_shape), len(self.held), len(self.data.train))
 
     @cached_property
+    def sets(self) -> int:
+        """How many sets of n samples are compared with the real images: where these are few, one set is chance."""
+        return 1 if self.n >= FEW else max(1, min(SETS, within(SAMPLES, self.data.image_shape) // self.n))
+
+    @cached_property
     def train(self) -> Tensor:
         return some(self.data.train, FIT).image
 
@@ -54,17 +60,22 @@ class Subject:
 
     @property  # its features are kept, it would take as much memory as the others
     def floor(self) -> Tensor:
-        """As many training images: what they score no model can be expected to beat."""
-        return some(self.data.train, self.n).image
+        """As many sets of n training images as there are, or as of samples: what they score no model can be expected to beat.
+        Shuffled, since they may be sorted by class."""
+        images = some(self.data.train, self.n * min(self.sets, len(self.data.train) // self.n)).image
+        if len(images) == self.n:
+            return images
+        return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))]
 
     @cached_property
     def fake(self) -> Tensor:
-        return self.model.sample(self.n, seed=self.seed).cpu()
+        """All sets of samples, (sets x n, C, H, W)."""
+        return self.model.sample(self.n * self.sets, seed=self.seed).cpu()
 
     @cached_property
     def gauss(self) -> Tensor:
-        """What needs no learning of ours: one Gaussian per class in the space of 50 principal components."""
-        return gaussian_images(self.data, self.n, self.seed)[0]
+        """As many of what needs no learning of ours: one Gaussian per class in the space of 50 principal components."""
+        return gaussian_images(self.data, self.n * self.sets, self.seed)[0]
 
     @cached_property
     def which(self) -> str:
@@ -94,12 +105,12 @@ class Subject:
         """The first of the chosen features that also tells classes apart."""
         return next((e for e in self.extractors if e.classify is not None), None)
 
-    def of(self, images: str, extractor: Extractor) -> Tensor:
-        """Features of `real`, `floor`, `fake` or `gauss`."""
+    def of(self, images: str, extractor: Extractor) -> tuple[Tensor, ...]:
+        """Features (n, F) of `real`, and of each set of `floor`, `fake` or `gauss`."""
         key = (images, extractor.name)
         if key not in self.known:
             self.known[key] = extractor(getattr(self, images))
-        return self.known[key]
+        return self.known[key].split(self.n)
 
     @property
     def sampler(self) -> str:
