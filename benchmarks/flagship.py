@@ -1,6 +1,7 @@
 """The hybrid beside its parents and the other families, with the same wall-clock budget on two idle cores.
 
     python benchmarks/flagship.py [TABLE[/CELL] ...] [--data-dir DIR] [--runs DIR]   # train what is missing
+    python benchmarks/flagship.py TABLE/CELL --runs DIR --again          # measure runs that were kept in DIR anew
     python benchmarks/flagship.py --table mnist-5                                    # Markdown
 
 Every cell is a command of the tool, evaluated alike on the test set in the named features, which enter no training. (The
@@ -94,23 +95,33 @@ def measure(name: str, cell: str, seed: int, data_dir: str | None, runs: str | N
         began = time.monotonic()
         run_outside([*command, "--quiet", "--out", run, *(found_at if t.data != "emoji" else [])])
         seconds = time.monotonic() - began
-        judge = ["evaluate", run, "--metrics", "own,samples,memorisation", "--features", t.features, "--repeats", "0"]
-        run_outside(judge)
-        metrics = json.loads((Path(run) / "metrics.json").read_text())
+        training = json.loads((Path(run) / "metrics.json").read_text())["training"]
         model, precision = lf.load(run), Run.open(run).config["train"]["precision"]
         result = {
             "command": "latentforge " + " ".join(command).replace(source, t.data), "seed": seed,
             "seconds": round(seconds, 1),
             "parameters": {k: sum(p.numel() for m in ms for p in m.parameters()) for k, ms in model.players().items()},
-            "precision": precision, "training": metrics["training"], "test": metrics["test"], "machine": machine(),
+            "precision": precision, "training": training, "test": judged(run, t), "machine": machine(),
         }  # fmt: skip
         keep(name, cell, seed, result)
         if cell == "vae" and "vae-gmm" in t.cells and seed < t.seeds.get("vae-gmm", 1):
-            rows = json.loads(run_outside([*judge, "--sampler", "gmm", "--json"]))
             keep(name, "vae-gmm", seed, result | {
                 "command": f"{result['command']}; latentforge evaluate RUN --sampler gmm",
-                "test": {r.pop("measure"): r for r in rows},
+                "test": judged(run, t, "--sampler", "gmm"),
             })  # fmt: skip
+
+
+def judged(run: str | Path, t: Table, *more: str) -> dict[str, Any]:
+    """What a run scores on the test set, by measure."""
+    how = ["--metrics", "own,samples,memorisation", "--features", t.features, "--repeats", "0", "--json", *more]
+    return {row.pop("measure"): row for row in json.loads(run_outside(["evaluate", str(run), *how]))}
+
+
+def judge_again(name: str, cell: str, seed: int, runs: str) -> None:
+    """Measure a kept run anew, where the measures have changed since; what its training says stays."""
+    result, own = json.loads(file(name, cell, seed).read_text()), "vae" if cell == "vae-gmm" else cell
+    sampler = ("--sampler", "gmm") if cell == "vae-gmm" else ()
+    keep(name, cell, seed, result | {"test": judged(Path(runs) / f"{name}-{own}-{seed}", TABLES[name], *sampler)})
 
 
 def keep(name: str, cell: str, seed: int, result: dict[str, Any]) -> None:
@@ -172,13 +183,19 @@ if __name__ == "__main__":
     parser.add_argument("tables", nargs="*", help="names of tables, or TABLE/CELL; all without any")
     parser.add_argument("--data-dir")
     parser.add_argument("--runs", help="folder to keep the runs in")
+    parser.add_argument("--again", action="store_true", help="measure the kept runs of the cells in --runs anew")
     parser.add_argument("--table", choices=list(TABLES))
     options = parser.parse_args()
+    if options.again and not options.runs:
+        parser.error("--again needs --runs, the folder that the runs were kept in")
     if options.table:
         print(table(options.table))
     else:
         for name in TABLES:
             for cell, seed in jobs(name):
                 wanted = not options.tables or name in options.tables or f"{name}/{cell}" in options.tables
-                if wanted and not file(name, cell, seed).exists():  # the VAE's run may just have given vae-gmm
+                known = file(name, cell, seed).exists()
+                if wanted and known and options.again:
+                    judge_again(name, cell, seed, options.runs)
+                elif wanted and not known and not options.again:  # the VAE's run may just have given vae-gmm
                     measure(name, cell, seed, options.data_dir, options.runs)
