@@ -18,7 +18,7 @@ from latentforge.metrics.pca import PCA
 
 SAMPLES = 10_000
 FEW = 1000  # images below which a distance says little
-SETS = 32  # of samples at most that are measured where images are few
+SETS, DRAWN = 32, 5000  # sets of samples, and samples in all, at most, that are measured where images are few
 COMPONENTS = 50  # of the trivial baseline
 
 Row = dict[str, Any]
@@ -48,7 +48,7 @@ class Subject:
     @cached_property
     def sets(self) -> int:
         """How many sets of n samples are compared with the real images: where these are few, one set is chance."""
-        return 1 if self.n >= FEW else max(1, min(SETS, within(SAMPLES, self.data.image_shape) // self.n))
+        return 1 if self.n >= FEW else max(1, min(SETS, within(DRAWN, self.data.image_shape) // self.n))
 
     @cached_property
     def train(self) -> Tensor:
