@@ -3,7 +3,7 @@ Beside each number what a Gaussian per class in PCA-50 scores, which needs no le
 images score, which no model can be expected to beat.
 
 Where the held-out images are fewer than 1,000 each number is the mean over up to 32 sets of as many samples (`Subject.sets`):
-against 140 images of one data set the Frechet distance of a single set of one and the same model varied by a quarter (one
+against 140 images of one data set the Frechet distance of a single set of one and the same model varied by a third (one
 standard deviation), its coverage by .03 (docs/decisions.md, 97)."""
 
 from __future__ import annotations
