@@ -118,10 +118,11 @@ def judged(run: str | Path, t: Table, *more: str) -> dict[str, Any]:
 
 
 def judge_again(name: str, cell: str, seed: int, runs: str) -> None:
-    """Measure a kept run anew, where the measures have changed since; what its training says stays."""
+    """Measure a kept run anew, where the measures have changed since; what is of its training stays, its machine too."""
     result, own = json.loads(file(name, cell, seed).read_text()), "vae" if cell == "vae-gmm" else cell
     sampler = ("--sampler", "gmm") if cell == "vae-gmm" else ()
-    keep(name, cell, seed, result | {"test": judged(Path(runs) / f"{name}-{own}-{seed}", TABLES[name], *sampler)})
+    test = judged(Path(runs) / f"{name}-{own}-{seed}", TABLES[name], *sampler)
+    keep(name, cell, seed, result | {"test": test, "measured_again": machine()})
 
 
 def keep(name: str, cell: str, seed: int, result: dict[str, Any]) -> None:
