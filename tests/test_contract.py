@@ -420,7 +420,7 @@ def test_a_frozen_player_passes_gradients_and_keeps_its_state(name, args):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_suits_the_images_can_be_given(name, shape):
     cls = model_class(name)
-    assert set(cls.suited_to(tiny_data(shape).train)) <= set(arguments(cls)) - {"image_shape"}
+    assert set(cls.suited_to(tiny_data(shape).train, {})) <= set(arguments(cls)) - {"image_shape"}
 
 
 def test_misspelt_names_are_suggested():

@@ -347,20 +347,37 @@ def test_what_follows_from_the_size_of_the_image(shape, game, rate, penalty, cod
 
 
 @pytest.mark.parametrize(
-    ("shape", "n", "code", "share"),
+    ("shape", "n", "game", "code", "share", "pixel"),
     [
-        ((3, 64, 64), FEW - 1, 20, 0.25), ((3, 64, 64), FEW, 64, 0.1),
-        ((1, 28, 28), FEW - 1, 16, 0.25), ((1, 28, 28), FEW, 16, 0.25),
+        ((3, 64, 64), FEW - 1, None, 20, 0.25, 0.0101), ((3, 64, 64), FEW, None, 64, 0.1, 0.0505),
+        ((3, 64, 64), FEW - 1, "r3gan", 20, 0.25, 0.02), ((1, 28, 28), FEW - 1, "dcgan", 16, 0.25, 0.04),
+        ((1, 28, 28), FEW - 1, None, 16, 0.25, 0.02), ((1, 28, 28), FEW, None, 16, 0.25, 0.02),
     ],
 )  # fmt: skip
-def test_few_training_images_have_small_codes_and_a_long_first_stage(shape, n, code, share):
+def test_few_training_images_have_small_codes_and_a_long_first_stage(shape, n, game, code, share, pixel):
     images = Images(torch.zeros(n, *shape, dtype=torch.uint8))
     data = Dataset("few", "few", images, Images(images.pixels[:4]), Images(images.pixels[:4]))
-    narrow = {"width": 2, "critic_width": 2, "wide": ()}
+    narrow = {"width": 2, "critic_width": 2, "wide": (), "game": game}
     model = create_for("vae-gan", data, 0, narrow)
     assert (model.latent_dim, model.share) == (model.args["latent_dim"], model.args["share"]) == (code, share)
-    asked = create_for("vae-gan", data, 0, narrow | {"latent_dim": 3, "share": 0.5})
-    assert (asked.latent_dim, asked.share) == (3, 0.5)
+    assert model.pixel == pytest.approx(pixel, rel=1e-2)
+    asked = create_for("vae-gan", data, 0, narrow | {"latent_dim": 3, "share": 0.5, "pixel": 0.3})
+    assert (asked.latent_dim, asked.share, asked.pixel) == (3, 0.5, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "n", "options", "expected"),
+    [
+        ((3, 32, 32), FEW - 1, {}, "constant"), ((3, 32, 32), FEW, {}, "cosine"), ((1, 28, 28), FEW - 1, {}, "cosine"),
+        ((3, 32, 32), FEW - 1, {"share": 1.0}, "cosine"), ((3, 32, 32), FEW - 1, {"game": "r3gan"}, "cosine"),
+    ],
+)  # fmt: skip
+def test_few_training_images_keep_the_rate_of_dcgans_game(shape, n, options, expected):
+    images = Images(torch.zeros(n, *shape, dtype=torch.uint8))
+    data = Dataset("few", "few", images, Images(images.pixels[:4]), Images(images.pixels[:4]))
+    model = create_for("vae-gan", data, 0, SMALL | options)
+    assert trainer(model, data).schedule == expected
+    assert trainer(create_for("vae-gan", data, 0, SMALL | options), data, schedule="linear").schedule == "linear"
 
 
 def test_the_game_that_is_asked_for():

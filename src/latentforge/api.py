@@ -50,7 +50,7 @@ def create_for(name: str, dataset: Dataset, seed: int, arguments: dict[str, Any]
     """A model for the images of a data set, its weights drawn from the seed."""
     if "image_shape" in arguments:
         raise InputError("image_shape follows from the data; use image_size to resize the images.")
-    arguments = registry.model_class(name).suited_to(dataset.train) | told_by(name, dataset) | arguments
+    arguments = registry.model_class(name).suited_to(dataset.train, arguments) | told_by(name, dataset) | arguments
     with seeded(mix(seed, 0x1217)):
         return registry.create(name, image_shape=dataset.image_shape, **arguments)
 

@@ -253,8 +253,9 @@ class Game(nn.Module):
             self.sampler = None if sampler is None else sampler.to(self.device)
 
     @classmethod
-    def suited_to(cls, data: Images) -> dict[str, Any]:
-        """Arguments that follow from the training images where they are not given; none unless a family says otherwise."""
+    def suited_to(cls, data: Images, given: dict[str, Any]) -> dict[str, Any]:
+        """Arguments that follow from the training images, and from those that are given, where they are not given; none unless
+        a family says otherwise."""
         return {}
 
     def meet(self, data: Images) -> None:

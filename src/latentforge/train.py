@@ -113,7 +113,7 @@ class Trainer:
         self.rank, self.world = distributed.start()
         self.device = distributed.local_device(pick_device(device), str(device) == "auto")
         self.precision = pick_precision(self.device, model.half_pays) if precision == "auto" else precision
-        self.schedule, self.warmup, self.seed, self.run = schedule or model.schedule, warmup, seed, run
+        self.warmup, self.seed, self.run = warmup, seed, run
         self.batch_size = batch_size = batch_size or model.batch_size
         self.data, self.checkpoint_every, self.strict, self.on_collapse = data, checkpoint_every, strict, on_collapse
         self.examples, self.minutes = budget(len(data.train), epochs, examples, minutes)
@@ -121,11 +121,12 @@ class Trainer:
         seats, players = model.seats(), list(model.players())
         check_rates(lr, players)
         check_seats(seats, players)
-        decay(self.schedule, 0.0)  # InputError for a name that is none
+        decay(schedule or model.schedule, 0.0)  # InputError for a name that is none
         kind = sampler_for(model, sampler)
         if compile == "on":
             need_compiler(self.device)  # before anything of the model changes
         model.meet(data.train)
+        self.schedule = schedule or model.schedule  # which may follow from the images it has just met
         model.sampler_kind, model.sampler, model.sampler_chosen = kind, None, False
         vars(model).pop("converged", None)  # what an earlier training ended by
         model.trained_on, model.data_fingerprint, model.classes = data.source, None, data.classes

@@ -73,7 +73,7 @@ class VAEGAN(Duel):
         mix: share of the codes in stage 1 that are encoded training images, the others come from the sampler; default: 1
             (r3gan), .3 (dcgan)
         pixel: weight of the reconstruction term in stage 1 (Bernoulli, nats), against 1 for the adversarial one; default:
-            .02 (r3gan), .2 over the root of values / 784 (dcgan)
+            .02 (r3gan), .2 over the root of values / 784 (dcgan; trained on fewer than 2,500 images, a fifth of that)
         stretch: the decoder's output is scaled by 1 + 2 x this about .5 and clipped to [0, 1]; not used with --share 1
         loss: loss of critic and generator in stage 1; default: relativistic (r3gan), nonsaturating (dcgan)
         r1: weight of half the critic's squared gradient at real images; default: 0; with r3gan above 28 x 28
@@ -94,9 +94,8 @@ class VAEGAN(Duel):
         mix: float | None = None, pixel: float | None = None, stretch: float = 0.03, *, loss: Loss | None = None,
         r1: float | None = None, r2: float | None = None, penalty_every: int = 8, augment: Augment = "auto", **rest,
     ):  # fmt: skip
-        size = games.size_of(image_shape)
-        self.game = game or ("r3gan" if size < 2 else "dcgan")
-        own = games.GAMES[self.game](size, min(image_shape[1:]))
+        self.game = game or games.game_of(image_shape)
+        own = games.GAMES[self.game](games.size_of(image_shape), min(image_shape[1:]))
         r1, r2 = (own.penalty if weight is None else weight for weight in (r1, r2))
         super().__init__(loss=loss or own.loss, r1=r1, r2=r2, penalty_every=penalty_every, augment=augment, **rest)
         self.latent_dim = latent_dim = games.code_size(image_shape) if latent_dim is None else latent_dim
@@ -121,8 +120,13 @@ class VAEGAN(Duel):
         self.pool: tuple[object, Tensor] | None = None  # a sampler, and codes drawn from it
 
     @classmethod
-    def suited_to(cls, data):
-        return games.of_few(data.shape) if len(data) < FEW else {}
+    def suited_to(cls, data, given):
+        return games.of_few(data.shape, given.get("game") or games.game_of(data.shape)) if len(data) < FEW else {}
+
+    def meet(self, data):
+        super().meet(data)
+        if self.game == "dcgan" and self.begins and len(data) < FEW:
+            self.schedule = "constant"
 
     def players(self):
         return {

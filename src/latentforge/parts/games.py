@@ -1,6 +1,6 @@
 """What goes with each of two published games where an option is not given: networks, steps and weights, by the size of the
 image, and by whether images are few. Found by trials on 28 x 28 grey, 32 x 32 and 64 x 64 colour (docs/decisions.md, 36,
-51, 64, 78, 79 and 96)."""
+51, 64, 78, 79, 96 and 98)."""
 
 from __future__ import annotations
 
@@ -56,6 +56,13 @@ def code_size(image_shape: tuple[int, int, int]) -> int:
     return 16 * min(4, round(size_of(image_shape)))
 
 
-def of_few(image_shape: tuple[int, int, int]) -> dict[str, Any]:
-    """What differs where images are few: a density fitted to a thousand codes of 64 dimensions is not that of images."""
-    return {"latent_dim": min(20, code_size(image_shape)), "share": 0.25}
+def game_of(image_shape: tuple[int, int, int]) -> str:
+    """The game that is played on images of a shape."""
+    return "r3gan" if size_of(image_shape) < 2 else "dcgan"
+
+
+def of_few(image_shape: tuple[int, int, int], game: str) -> dict[str, Any]:
+    """What differs where images are few: a density fitted to a thousand codes of 64 dimensions is not that of images, and
+    pixels that are learned by heart hold the decoder back."""
+    likeness = {"pixel": 0.04 / size_of(image_shape) ** 0.5} if game == "dcgan" else {}
+    return {"latent_dim": min(20, code_size(image_shape)), "share": 0.25, **likeness}
