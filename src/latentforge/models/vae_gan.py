@@ -23,9 +23,10 @@ From R3GAN: no penalties up to 28 x 28 grey, and above that in every eighth roun
 convolutions for residual ones; a rate of 4e-3 over the root of values / 784 that falls to 0, for theirs of 2e-4. From
 DCGAN: a rate of up to 8e-4 that falls to 0, for theirs of 2e-4; batches of 64 or 32 for 128; kernels of 4 for 5; part
 of the codes are encoded images. Both keep the reconstruction term, and below 2,500 images the critic sees all of them
-shifted and cut (`--augment auto`), codes are small and stage 0 is long (`suited_to`). Images reach black
-and white, which the Bernoulli's mean only approaches: the sigmoid is stretched a little over [0, 1] and cut there, but
-not inside log p(x|z). Samples come from a moving average of the weights (`--ema 0` for none).
+shifted and cut (`--augment auto`), codes are small and stage 0 is long (`suited_to`), and in DCGAN's game that term is
+weak and rates do not fall (`meet`). Images reach black and white, which the Bernoulli's mean only approaches: the
+sigmoid is stretched a little over [0, 1] and cut there, but not inside log p(x|z). Samples come from a moving average of
+the weights (`--ema 0` for none).
 """
 
 from __future__ import annotations
