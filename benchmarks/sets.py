@@ -21,6 +21,7 @@ from latentforge.data.dataset import open_data
 from latentforge.metrics.coverage import neighbourhoods
 from latentforge.metrics.samples import distances
 from latentforge.metrics.subject import Subject
+from latentforge.run import Run
 
 RESULTS = Path(__file__).parent / "results" / "sets"
 
@@ -43,8 +44,11 @@ if __name__ == "__main__":
     s = Subject(lf.load(options.run), open_data(options.data), "validation", 0, (options.features,), 0)
     if s.sets < 2:
         parser.error(f"{s.n} images are not few: {options.data} is measured in one set")
+    config = Run.open(options.run).config
+    how = {k: config["train"][k] for k in ("minutes", "examples", "batch_size", "schedule", "seed", "precision")}
     result = {
-        "model": s.model.name, "split": "validation", "images": s.n, "seed": 0, "features": s.extractors[0].about,
+        "model": s.model.name, "settings": config["model"], "training": how,
+        "split": "validation", "images": s.n, "seed": 0, "features": s.extractors[0].about,
         "samples": spread(s, "fake"), "trivial baseline": spread(s, "gauss"), "training images": spread(s, "floor"),
         "machine": machine(),
     }  # fmt: skip
