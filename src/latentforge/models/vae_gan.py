@@ -45,6 +45,7 @@ from latentforge.parts.augment import FEW, Augment
 from latentforge.parts.gaussian import Diagonal
 from latentforge.parts.likelihood import bernoulli_nll, elbo_measures
 from latentforge.registry import register
+from latentforge.schedules import Schedule
 
 POOL = 50_000  # codes that the sampler draws once, for all of stage 1
 POOL_SEED = 0x9001  # of that draw alone, so that samples asked for later under a small seed are others
@@ -84,7 +85,7 @@ class VAEGAN(Duel):
 
     pixel_range = (0.0, 1.0)
     sampler_kind = "gmm"
-    schedule = "cosine"
+    schedule: Schedule = "cosine"
     shared: ClassVar = {"decoder."}  # stepped as `decoder` in stage 0 and as `generator` in stage 1, by two optimisers
 
     def __init__(
