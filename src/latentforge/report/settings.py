@@ -31,10 +31,13 @@ def train_settings(options: dict[str, Any], model: str) -> list[dict[str, Any]]:
     from latentforge.train import Trainer
 
     cls = registry.model_class(model) if model in registry.MODELS else Game
-    own = {"batch_size": cls.batch_size, "schedule": cls.schedule}
+    free = set(RESOLVED)
     if cls is not Game and any(p.default is None for p in registry.arguments(cls).values()):
-        del own["batch_size"]  # such families follow the size of the images
-    defaults = {k: v for k, v in (trainer_options() | own).items() if k in own or k not in {*RESOLVED, "batch_size"}}
+        free.add("batch_size")  # such families follow the size of the images
+    if cls is not Game and "suited_to" in vars(cls):
+        free.add("schedule")  # and such how many there are
+    own = {"batch_size": cls.batch_size, "schedule": cls.schedule}
+    defaults = {k: v for k, v in (trainer_options() | own).items() if k not in free}
     return against_defaults(options, defaults, registry.argument_help(Trainer))
 
 
