@@ -377,6 +377,8 @@ def test_few_training_images_keep_the_rate_of_dcgans_game(shape, n, options, exp
     data = Dataset("few", "few", images, Images(images.pixels[:4]), Images(images.pixels[:4]))
     model = create_for("vae-gan", data, 0, SMALL | options)
     assert trainer(model, data).schedule == expected
+    many = Dataset("many", "many", Images(images.pixels[:1].expand(FEW, *shape)), data.validation, data.test)
+    assert trainer(model, many).schedule == "cosine"  # whatever it was trained on before
     assert trainer(create_for("vae-gan", data, 0, SMALL | options), data, schedule="linear").schedule == "linear"
 
 

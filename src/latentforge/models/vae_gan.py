@@ -127,8 +127,8 @@ class VAEGAN(Duel):
 
     def meet(self, data):
         super().meet(data)
-        if self.game == "dcgan" and self.begins and len(data) < FEW:
-            self.schedule = "constant"
+        few = self.game == "dcgan" and self.begins and len(data) < FEW
+        self.schedule = "constant" if few else type(self).schedule
 
     def players(self):
         return {

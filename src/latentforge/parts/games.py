@@ -63,6 +63,6 @@ def game_of(image_shape: tuple[int, int, int]) -> str:
 
 def of_few(image_shape: tuple[int, int, int], game: str) -> dict[str, Any]:
     """What differs where images are few: a density fitted to a thousand codes of 64 dimensions is not that of images, and
-    pixels that are learned by heart hold the decoder back."""
+    likeness costs coverage (decision 98)."""
     likeness = {"pixel": 0.04 / size_of(image_shape) ** 0.5} if game == "dcgan" else {}
     return {"latent_dim": min(20, code_size(image_shape)), "share": 0.25, **likeness}

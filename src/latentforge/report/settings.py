@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from inspect import getattr_static
 from typing import Any
 
 from latentforge import files, registry
@@ -34,7 +35,7 @@ def train_settings(options: dict[str, Any], model: str) -> list[dict[str, Any]]:
     free = set(RESOLVED)
     if cls is not Game and any(p.default is None for p in registry.arguments(cls).values()):
         free.add("batch_size")  # such families follow the size of the images
-    if cls is not Game and "suited_to" in vars(cls):
+    if getattr_static(cls, "suited_to") is not getattr_static(Game, "suited_to"):
         free.add("schedule")  # and such how many there are
     own = {"batch_size": cls.batch_size, "schedule": cls.schedule}
     defaults = {k: v for k, v in (trainer_options() | own).items() if k not in free}
